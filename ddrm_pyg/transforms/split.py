@@ -1,0 +1,229 @@
+"""Split each user's interactions into train, validation and test blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
+
+from ddrm_pyg.transforms.core import (
+    SPLITS,
+    get_block,
+    noise_of,
+    require_unsplit,
+    seeded,
+    select,
+    set_block,
+)
+
+
+def check_ratios(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """Return the shares of train, validation and test, or refuse them.
+
+    Args:
+        ratios: Three fractions; validation may be 0.
+
+    Returns:
+        The same three as floats.
+
+    Raises:
+        ValueError: They are not three, one is negative, train or test is 0, or they do
+            not sum to 1 within 1e-6.
+    """
+    shares = tuple(float(ratio) for ratio in ratios)
+    if len(shares) != 3 or not all(share >= 0 for share in shares):
+        raise ValueError(f"'ratios' must be three shares >= 0 (got {tuple(ratios)})")
+    if not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise ValueError(f"'ratios' must sum to 1 (got {shares}: {sum(shares):g})")
+    if not (shares[0] > 0 and shares[2] > 0):
+        raise ValueError(f"'ratios' must leave a train and a test share (got {shares})")
+    return shares[0], shares[1], shares[2]
+
+
+class TemporalSplit(BaseTransform):
+    """Cut each user's liked interactions, in the order of time, into three blocks.
+
+    Of a user's n liked interactions, test gets ``round(test * n)`` (halves up), at
+    least 1 where n >= 3 and never all of them; train gets ``round(train * n)``, at
+    least 1 and at most what test leaves; validation gets the rest. A user with one or
+    two liked interactions therefore always has one to train on.
+
+    False positives up to the end of the user's train block go to train and the later
+    ones to validation; test holds liked interactions only. This is how the
+    natural-noise sets of DiffRec (SIGIR 2023) and DDRM (SIGIR 2024) are arranged. The
+    false positives of a user who liked nothing go to train.
+
+    Ties in time keep their order in the data. Without ``edge_time`` a random order
+    takes the place of time, for false positives as well. Each block comes out grouped
+    by user and in that order inside a user.
+
+    Args:
+        ratios: Shares of train, validation and test, whatever ``order`` says.
+        order: The blocks from earliest to latest. The published ML-1M is
+            ``("train", "test", "val")``.
+        seed: Seeds the generator of the random order; unused where time is known.
+
+    Raises:
+        ValueError: The ratios are refused by :func:`check_ratios`, or ``order`` does
+            not name each block once.
+    """
+
+    def __init__(
+        self,
+        ratios: Sequence[float] = (0.7, 0.1, 0.2),
+        order: Sequence[str] = SPLITS,
+        seed: int = 0,
+    ) -> None:
+        if sorted(order) != sorted(SPLITS):
+            raise ValueError(
+                f"'order' must name train, val and test once each (got {tuple(order)})"
+            )
+        self.ratios = check_ratios(ratios)
+        self.order = tuple(order)
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        """Move the held-out interactions out of ``edge_index``.
+
+        Args:
+            data: Unsplit interactions; ``edge_time`` and ``edge_is_noise`` are used
+                where known.
+
+        Returns:
+            The data with train pairs in ``edge_index`` and the others in
+            ``val_edge_label_index`` and ``test_edge_label_index``, each with the time,
+            rating and noise label that its pairs had.
+
+        Raises:
+            ValueError: The data are split, or no user has enough liked interactions
+                for a test pair.
+        """
+        require_unsplit(data, "TemporalSplit")
+        block = get_block(data, "train")
+        block = select(block, self._timeline(block))
+        split = self._assign(
+            block["index"][0], ~noise_of(block), data["user"].num_nodes
+        )
+        if not bool((split == SPLITS.index("test")).any()):
+            raise ValueError(
+                f"{self!r} leaves no test pairs: no user has enough liked interactions"
+            )
+        for i, name in enumerate(SPLITS):
+            set_block(data, name, select(block, split == i))
+        return data
+
+    def _timeline(self, block: dict[str, Tensor]) -> Tensor:
+        """Return the order ``[E]`` that groups by user and sorts by time inside."""
+        user = block["index"][0]
+        if "time" in block:
+            order = block["time"].argsort(stable=True)
+        else:
+            order = torch.randperm(user.numel(), generator=seeded(self.seed))
+        return order[user[order].argsort(stable=True)]
+
+    def _assign(self, user: Tensor, liked: Tensor, num_users: int) -> Tensor:
+        """Return the position in :data:`SPLITS` of each pair of a timeline ``[E]``."""
+        num_liked = torch.bincount(user[liked], minlength=num_users)
+        sizes = self._sizes(num_liked)
+        rank = liked_before(user, liked, num_liked)
+
+        ends = sizes[:, [SPLITS.index(name) for name in self.order]].cumsum(1)
+        place = (rank.unsqueeze(1) >= ends[user]).sum(1).clamp(max=2)
+        split = torch.tensor([SPLITS.index(name) for name in self.order])[place]
+
+        train_end = ends[:, self.order.index("train")][user]
+        early = (rank < train_end) | (num_liked[user] == 0)
+        noise_split = torch.where(early, SPLITS.index("train"), SPLITS.index("val"))
+        return torch.where(liked, split, noise_split)
+
+    def _sizes(self, num_liked: Tensor) -> Tensor:
+        """Return the block sizes ``[U, 3]`` in the order of :data:`SPLITS`."""
+        train, _, test = (_round(num_liked.double() * ratio) for ratio in self.ratios)
+        test = torch.where(num_liked >= 3, test.clamp(min=1), test)
+        test = torch.minimum(test, (num_liked - 1).clamp(min=0))
+        train = torch.minimum(train.clamp(min=1), num_liked - test)
+        return torch.stack([train, num_liked - train - test, test], dim=1)
+
+    def __repr__(self) -> str:
+        return (
+            f"TemporalSplit(ratios={self.ratios}, order={self.order}, seed={self.seed})"
+        )
+
+
+class HoldOutValidation(BaseTransform):
+    """Move a random share of each user's train interactions to validation.
+
+    For published splits that bring train and test only. A user with n train
+    interactions gives ``round(share * n)`` of them (halves up), false positives and
+    liked ones alike.
+
+    Args:
+        share: The share to hold out, in (0, 1).
+        seed: Seeds the generator of the draw.
+
+    Raises:
+        ValueError: ``share`` does not lie in (0, 1).
+    """
+
+    def __init__(self, share: float = 0.1, seed: int = 0) -> None:
+        if not 0 < share < 1:
+            raise ValueError(f"'share' must lie in (0, 1) (got {share})")
+        self.share = share
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        """Draw the validation pairs from ``edge_index``.
+
+        Args:
+            data: Interactions without a validation split.
+
+        Returns:
+            The data with fewer train pairs, in their old order, and with
+            ``val_edge_label_index``.
+
+        Raises:
+            ValueError: There is a validation split already.
+        """
+        if get_block(data, "val"):
+            raise ValueError("HoldOutValidation found a validation split already")
+        block = get_block(data, "train")
+        user = block["index"][0]
+        count = torch.bincount(user, minlength=data["user"].num_nodes)
+
+        order = torch.randperm(user.numel(), generator=seeded(self.seed))
+        order = order[user[order].argsort(stable=True)]
+        everything = torch.ones_like(user, dtype=torch.bool)
+        rank = liked_before(user[order], everything, count)
+        held_out = torch.empty_like(everything)
+        held_out[order] = rank < _round(count.double() * self.share)[user[order]]
+
+        set_block(data, "train", select(block, ~held_out))
+        set_block(data, "val", select(block, held_out))
+        return data
+
+    def __repr__(self) -> str:
+        return f"HoldOutValidation(share={self.share}, seed={self.seed})"
+
+
+def liked_before(user: Tensor, liked: Tensor, num_liked: Tensor) -> Tensor:
+    """Count the user's liked pairs before each pair of a timeline.
+
+    Args:
+        user: User of each pair ``[E]``, sorted.
+        liked: Which pairs count ``[E]``.
+        num_liked: Liked pairs of each user ``[U]``.
+
+    Returns:
+        The count for each pair ``[E]`` int64; for a liked pair its 0-based rank.
+    """
+    of_users_before = num_liked.cumsum(0) - num_liked
+    return liked.cumsum(0) - liked.long() - of_users_before[user]
+
+
+def _round(count: Tensor) -> Tensor:
+    """Round halves up; the little more forgives 0.7 * 5 = 3.4999999999999996."""
+    return (count + (0.5 + 1e-9)).floor().long()

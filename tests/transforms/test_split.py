@@ -1,0 +1,169 @@
+import itertools
+
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.transforms import HoldOutValidation, TemporalSplit
+from ddrm_pyg.transforms.core import EDGE, get_block
+from ddrm_pyg.transforms.split import check_ratios
+
+
+def make_data(pairs, num_users, num_items, **attributes):
+    data = HeteroData()
+    data["user"].num_nodes = num_users
+    data["item"].num_nodes = num_items
+    data[EDGE].edge_index = torch.tensor(pairs).T.reshape(2, -1)
+    for name, value in attributes.items():
+        data[EDGE][f"edge_{name}"] = torch.tensor(value)
+    return data
+
+
+def items_of(data, split):
+    return get_block(data, split)["index"][1].tolist()
+
+
+def one_user(num_items, **attributes):
+    return make_data([[0, i] for i in range(num_items)], 1, num_items, **attributes)
+
+
+def test_temporal_split_cuts_by_time_and_carries_attributes():
+    time = [90, 80, 70, 60, 50, 40, 30, 20, 10, 0]  # item 9 came first
+    rating = [float(t) for t in time]
+    data = one_user(10, time=time, rating=rating)
+    out = TemporalSplit((0.7, 0.1, 0.2))(data)
+
+    assert items_of(out, "train") == [9, 8, 7, 6, 5, 4, 3]
+    assert items_of(out, "val") == [2]
+    assert items_of(out, "test") == [1, 0]
+    assert out[EDGE].edge_time.tolist() == [0, 10, 20, 30, 40, 50, 60]
+    assert out[EDGE].test_edge_rating.tolist() == [80.0, 90.0]
+    assert items_of(data, "train") == list(range(10))
+    assert get_block(data, "test") == {}
+
+
+def test_temporal_split_in_the_order_of_the_published_ml_1m():
+    data = one_user(10, time=list(range(10)))
+    out = TemporalSplit((0.7, 0.1, 0.2), order=("train", "test", "val"))(data)
+
+    assert items_of(out, "test") == [7, 8]
+    assert items_of(out, "val") == [9]
+
+
+def test_temporal_split_keeps_the_order_of_ties():
+    out = TemporalSplit((0.5, 0.0, 0.5))(one_user(4, time=[1, 1, 1, 1]))
+    assert items_of(out, "train") == [0, 1]
+    assert items_of(out, "test") == [2, 3]
+
+
+def test_false_positives_go_to_train_up_to_its_end_and_later_ones_to_validation():
+    # Liked at 1 2 3 (train), 5 (val), 7 (test); disliked at 0, 2, 4, 6, 8.
+    time = [1, 2, 3, 5, 7, 0, 2, 4, 6, 8]
+    noise = [False] * 5 + [True] * 5
+    data = one_user(10, time=time, is_noise=noise)
+    out = TemporalSplit((0.6, 0.2, 0.2))(data)
+
+    assert items_of(out, "train") == [5, 0, 1, 6, 2]
+    assert out[EDGE].edge_is_noise.tolist() == [True, False, False, True, False]
+    assert items_of(out, "val") == [7, 3, 8, 9]
+    assert out[EDGE].val_edge_is_noise.tolist() == [True, False, True, True]
+    assert items_of(out, "test") == [4]
+    assert out[EDGE].test_edge_is_noise.tolist() == [False]
+
+
+def test_false_positives_of_a_user_who_liked_nothing_go_to_train():
+    pairs = [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1]]
+    noise = [False, False, False, True, True]
+    data = make_data(pairs, 2, 3, time=[0, 1, 2, 3, 4], is_noise=noise)
+    out = TemporalSplit()(data)
+    assert get_block(out, "train")["index"].T.tolist() == [*pairs[:2], *pairs[3:]]
+
+
+# By hand: test = round(.2 n), >= 1 from n = 3; train = round(.7 n); val the rest.
+@pytest.mark.parametrize(
+    ("num_liked", "sizes"),
+    [
+        (3, [2, 0, 1]),
+        (4, [3, 0, 1]),
+        (5, [4, 0, 1]),
+        (7, [5, 1, 1]),
+        (10, [7, 1, 2]),
+        (15, [11, 1, 3]),
+        (100, [70, 10, 20]),
+    ],
+)
+def test_block_sizes(num_liked, sizes):
+    out = TemporalSplit()(one_user(num_liked, time=list(range(num_liked))))
+    assert [len(items_of(out, split)) for split in ("train", "val", "test")] == sizes
+
+
+def test_users_with_one_or_two_liked_items_have_one_to_train_on():
+    pairs = [[0, 0], [1, 0], [1, 1], [2, 0], [2, 1], [2, 2]]
+    out = TemporalSplit((0.1, 0.0, 0.9))(make_data(pairs, 3, 3, time=[0] * 6))
+    assert get_block(out, "train")["index"].tolist() == [[0, 1, 2], [0, 0, 0]]
+    assert get_block(out, "test")["index"].tolist() == [[1, 2, 2], [1, 1, 2]]
+
+
+def test_without_time_the_split_is_random_and_seeded():
+    first, again, other = (TemporalSplit(seed=seed)(one_user(50)) for seed in (1, 1, 2))
+    assert items_of(first, "test") == items_of(again, "test")
+    assert items_of(first, "test") != items_of(other, "test")
+    blocks = [items_of(first, split) for split in ("train", "val", "test")]
+    assert sorted(itertools.chain(*blocks)) == list(range(50))
+
+
+def test_a_split_without_test_pairs_is_refused():
+    with pytest.raises(ValueError, match="leaves no test pairs"):
+        TemporalSplit()(one_user(1))
+    with pytest.raises(ValueError, match="leaves no test pairs"):
+        TemporalSplit()(one_user(3, is_noise=[True, True, True]))
+
+
+@pytest.mark.parametrize(
+    ("ratios", "message"),
+    [
+        ((0.5, 0.5), "three shares"),
+        ((0.9, -0.1, 0.2), "three shares"),
+        ((float("nan"), 0.5, 0.5), "three shares"),
+        ((0.7, 0.1, 0.1), "sum to 1"),
+        ((0.9, 0.1, 0.0), "a train and a test share"),
+    ],
+)
+def test_check_ratios_refuses(ratios, message):
+    with pytest.raises(ValueError, match=message):
+        check_ratios(ratios)
+
+
+def test_order_must_name_each_block():
+    with pytest.raises(ValueError, match="'order' must name"):
+        TemporalSplit(order=("train", "test", "test"))
+
+
+def test_hold_out_validation_takes_a_rounded_share_of_each_user():
+    # Shares of .1: 20 -> 2, 15 -> 1.5 -> 2, 4 -> 0.4 -> 0.
+    counts = [20, 15, 4]
+    pairs = [[u, i] for u, n in enumerate(counts) for i in range(n)]
+    data = make_data(pairs, 3, 20, rating=[float(i) for _, i in pairs])
+    out = HoldOutValidation(0.1, seed=0)(data)
+
+    val = get_block(out, "val")
+    assert torch.bincount(val["index"][0], minlength=3).tolist() == [2, 2, 0]
+    assert val["rating"].tolist() == val["index"][1].tolist()
+    together = torch.cat([out[EDGE].edge_index, val["index"]], dim=1).T.tolist()
+    assert sorted(together) == pairs
+    again = HoldOutValidation(0.1, seed=0)(data)
+    assert torch.equal(again[EDGE].edge_index, out[EDGE].edge_index)
+    with pytest.raises(ValueError, match="a validation split already"):
+        HoldOutValidation()(out)
+
+
+def test_hold_out_validation_refuses_a_share_outside_0_1():
+    with pytest.raises(ValueError, match=r"'share' must lie in \(0, 1\) \(got 1\)"):
+        HoldOutValidation(1)
+
+
+def test_repr_states_every_setting():
+    assert repr(TemporalSplit(seed=3)) == (
+        "TemporalSplit(ratios=(0.7, 0.1, 0.2), order=('train', 'val', 'test'), seed=3)"
+    )
+    assert repr(HoldOutValidation()) == "HoldOutValidation(share=0.1, seed=0)"
