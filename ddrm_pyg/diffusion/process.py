@@ -1,0 +1,88 @@
+"""The forward process and its posterior."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class GaussianDiffusion(nn.Module):
+    r"""Gaussian noising in closed form, and the posterior of one step back.
+
+    `"Denoising Diffusion Probabilistic Models" <https://arxiv.org/abs/2006.11239>`_
+    (NeurIPS 2020); Eqs. 1-2, 6-7 and 11-14 of DDRM. Steps are 0-based here: index
+    ``t`` is the papers' step t + 1.
+
+    All constants are computed in float64 and kept as float32 buffers, which follow the
+    module to its device and are not part of the state dict.
+
+    Args:
+        betas: ``[T]`` variance added in every step, each in (0, 1).
+    """
+
+    alphas_cumprod: Tensor
+    sqrt_alphas_cumprod: Tensor
+    sqrt_one_minus_alphas_cumprod: Tensor
+    posterior_x_start: Tensor
+    posterior_x_t: Tensor
+    posterior_variance: Tensor
+
+    def __init__(self, betas: Tensor) -> None:
+        super().__init__()
+        betas = betas.double()
+        alphas_cumprod = torch.cumprod(1 - betas, dim=0)
+        before = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
+        noise = 1 - alphas_cumprod
+        constants = {
+            "alphas_cumprod": alphas_cumprod,
+            "sqrt_alphas_cumprod": alphas_cumprod.sqrt(),
+            "sqrt_one_minus_alphas_cumprod": noise.sqrt(),
+            # Eq. 12: the two weights of the posterior mean, and its variance
+            "posterior_x_start": before.sqrt() * betas / noise,
+            "posterior_x_t": (1 - betas).sqrt() * (1 - before) / noise,
+            "posterior_variance": betas * (1 - before) / noise,
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value.float(), persistent=False)
+
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return self.alphas_cumprod.numel()
+
+    def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        r"""Noise clean rows to step ``t`` in one jump (Eq. 2).
+
+        .. math:: x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon
+
+        Args:
+            x_start: ``[B, D]``.
+            t: ``[B]`` int64 in 0 ... T - 1 (the papers' step minus one).
+            noise: ``[B, D]`` standard normal.
+
+        Returns:
+            ``[B, D]``.
+        """
+        return (
+            self.sqrt_alphas_cumprod[t].unsqueeze(-1) * x_start
+            + self.sqrt_one_minus_alphas_cumprod[t].unsqueeze(-1) * noise
+        )
+
+    def q_posterior(
+        self, x_start: Tensor, x_t: Tensor, t: int
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance of one step back, given both ends (Eqs. 11-12).
+
+        Args:
+            x_start: ``[B, D]``, true or predicted.
+            x_t: ``[B, D]``.
+            t: Step in 0 ... T - 1, of all rows.
+
+        Returns:
+            Mean ``[B, D]`` and variance ``[]``.
+        """
+        mean = self.posterior_x_start[t] * x_start + self.posterior_x_t[t] * x_t
+        return mean, self.posterior_variance[t]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_steps={self.num_steps})"

@@ -1,0 +1,39 @@
+"""The reverse process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ddrm_pyg.diffusion.process import GaussianDiffusion
+
+
+def posterior_sample(
+    diffusion: GaussianDiffusion,
+    predict_x_start: Callable[[Tensor, int], Tensor],
+    x_t: Tensor,
+    num_steps: int,
+) -> Tensor:
+    """Walk from step ``num_steps`` to clean rows along posterior means (Eqs. 13-14).
+
+    The means are followed without sampling noise, as in DDRM (Algorithm 2, line 8) and
+    DiffRec. A walk longer than the schedule repeats the coefficients of its last step,
+    while the step that the predictor is told keeps counting: that is how the authors'
+    code runs more reverse than forward steps.
+
+    Args:
+        diffusion: The schedule.
+        predict_x_start: Maps ``[B, D]`` noisy rows and a 0-based step to predicted
+            clean rows.
+        x_t: ``[B, D]`` rows at the last step.
+        num_steps: T', at least 1.
+
+    Returns:
+        ``[B, D]``. At step 0 the posterior mean is the prediction itself.
+    """
+    for step in reversed(range(num_steps)):
+        x_start = predict_x_start(x_t, step)
+        known = min(step, diffusion.num_steps - 1)
+        x_t, _ = diffusion.q_posterior(x_start, x_t, known)
+    return x_t

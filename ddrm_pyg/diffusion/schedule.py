@@ -1,0 +1,60 @@
+"""Noise schedules."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FIRST_BETA = 1e-5
+"""What the authors' code puts in place of the first beta."""
+
+
+def linear_variance_betas(
+    num_steps: int,
+    *,
+    noise_scale: float,
+    noise_min: float,
+    noise_max: float,
+    fix_first_beta: bool = True,
+) -> Tensor:
+    r"""Betas whose accumulated noise variance grows linearly (Eq. 8 of DDRM).
+
+    .. math:: 1 - \bar\alpha_t = s \left[ \alpha_{\min} + \tfrac{t - 1}{T - 1}
+              (\alpha_{\max} - \alpha_{\min}) \right], \quad t = 1 \dots T
+
+    Departure of the authors' code, on by default: the first beta is overwritten with
+    1e-5, so that Eq. 8 holds for no step exactly; for small :math:`s` that value
+    dominates the whole schedule.
+
+    Args:
+        num_steps: T.
+        noise_scale: s.
+        noise_min: :math:`\alpha_{\min}`, variance of the first step before scaling.
+        noise_max: :math:`\alpha_{\max}`, variance of the last step before scaling.
+        fix_first_beta: Overwrite the first beta as published.
+
+    Returns:
+        ``[num_steps]`` float64, each in (0, 1).
+
+    Raises:
+        ValueError: ``num_steps`` < 1, or the variances do not rise within (0, 1).
+    """
+    if num_steps < 1:
+        raise ValueError(f"'num_steps' must be >= 1 (got {num_steps})")
+    low, high = noise_scale * noise_min, noise_scale * noise_max
+    if not 0 < low <= high < 1:
+        raise ValueError(
+            "'noise_scale' times 'noise_min' and 'noise_max' must rise within (0, 1) "
+            f"(got {low:g} and {high:g})"
+        )
+    remaining = 1 - torch.linspace(low, high, num_steps, dtype=torch.float64)
+    before = torch.cat([remaining.new_ones(1), remaining[:-1]])
+    betas = 1 - remaining / before
+    if fix_first_beta:
+        betas[0] = FIRST_BETA
+    if bool((betas <= 0).any()):
+        raise ValueError(
+            "'noise_min' and 'noise_max' must differ when 'num_steps' > 1 "
+            f"(got {noise_min:g} twice)"
+        )
+    return betas

@@ -1,0 +1,216 @@
+"""User and item vectors: what every embedding model returns and DDRM maps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddrm_pyg.files import atomic_path
+
+
+class Embeddings(NamedTuple):
+    """Vectors of all users and items; their inner product is the score.
+
+    A named tuple, so ``user_emb, item_emb = embeddings`` works, and a Scorer, so it
+    can be given to :func:`ddrm_pyg.evaluate` and :func:`ddrm_pyg.recommend` directly.
+
+    Attributes:
+        user: ``[num_users, D]`` float.
+        item: ``[num_items, D]`` float.
+    """
+
+    user: Tensor
+    item: Tensor
+
+    @property
+    def num_users(self) -> int:
+        """Number of user rows."""
+        return self.user.size(0)
+
+    @property
+    def num_items(self) -> int:
+        """Number of item rows."""
+        return self.item.size(0)
+
+    def scores(self, user: Tensor) -> Tensor:
+        """Score every item for some users by inner product (Eq. 24 of DDRM).
+
+        Args:
+            user: ``[B]`` int64 user rows.
+
+        Returns:
+            ``[B, num_items]`` float; higher is better.
+        """
+        return self.user[user] @ self.item.T
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write both tables to ``.safetensors``, ``.npz`` or ``.pt``, atomically.
+
+        The file holds two arrays named ``user`` and ``item``.
+
+        Raises:
+            ValueError: The suffix is none of the three.
+        """
+        suffix = _known_suffix(path)
+        tensors = {
+            name: table.detach().cpu().contiguous()
+            for name, table in zip(self._fields, self, strict=True)
+        }
+        with atomic_path(path) as temporary:
+            if suffix == ".safetensors":
+                from safetensors.torch import save_file
+
+                save_file(tensors, temporary)
+            elif suffix == ".npz":
+                np.savez(
+                    temporary,
+                    user=tensors["user"].numpy(),
+                    item=tensors["item"].numpy(),
+                )
+            else:
+                torch.save(tensors, temporary)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read tables that :meth:`save` or any other program wrote.
+
+        ``.safetensors`` tables are memory-mapped: rows are read when they are used.
+
+        Args:
+            path: A ``.safetensors``, ``.npz`` or ``.pt`` file with arrays ``user`` and
+                ``item``. Nothing is unpickled (``.pt`` is read with
+                ``weights_only=True``).
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: Unknown suffix, unreadable file, missing or misshapen array,
+                NaN or infinite value.
+        """
+        suffix = _known_suffix(path)
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+        try:
+            tensors = _READERS[suffix](path)
+        except Exception as error:  # each format has exceptions of its own
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"{path}: not a readable {suffix} file ({reason})") from (
+                error
+            )
+        missing = [name for name in cls._fields if name not in tensors]
+        if missing:
+            raise ValueError(
+                f"{path}: needs arrays 'user' and 'item' (found {sorted(tensors)})"
+            )
+        embeddings = cls(tensors["user"], tensors["item"])
+        embeddings.check(str(path))
+        return embeddings
+
+    def check(self, where: str = "embeddings") -> None:
+        """Refuse tables that cannot be scored.
+
+        Args:
+            where: What the message names: a file or an argument.
+
+        Raises:
+            ValueError: Not two float matrices of one width, or a value that is not
+                finite.
+        """
+        for name, table in zip(self._fields, self, strict=True):
+            if table.dim() != 2 or not table.is_floating_point():
+                raise ValueError(
+                    f"{where}: '{name}' must be a 2-dimensional float array "
+                    f"(got {table.dtype} of shape {list(table.shape)})"
+                )
+            finite = torch.isfinite(table)
+            if not bool(finite.all()):
+                row, column = (~finite).nonzero()[0].tolist()
+                raise ValueError(
+                    f"{where}: '{name}' must be finite "
+                    f"(got {table[row, column].item()} at row {row}, column {column})"
+                )
+        if self.user.size(1) != self.item.size(1):
+            raise ValueError(
+                f"{where}: 'user' and 'item' must be equally wide "
+                f"(got {self.user.size(1)} and {self.item.size(1)})"
+            )
+
+    def check_matches(
+        self, num_users: int, num_items: int, where: str = "embeddings"
+    ) -> None:
+        """Refuse tables whose rows are not those of a graph.
+
+        Raises:
+            ValueError: The number of user or item rows differs.
+        """
+        for name, table, expected in (
+            ("user", self.user, num_users),
+            ("item", self.item, num_items),
+        ):
+            if table.size(0) != expected:
+                raise ValueError(
+                    f"{where}: '{name}' must have one row per {name} of the graph, "
+                    f"{expected} (got {table.size(0)})"
+                )
+
+
+def _known_suffix(path: str | os.PathLike[str]) -> str:
+    suffix = Path(path).suffix
+    if suffix not in _READERS:
+        raise ValueError(f"{path}: the suffix must be one of {', '.join(_READERS)}")
+    return suffix
+
+
+def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def _read_npz(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+def _read_pt(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+_READERS = {".safetensors": _read_safetensors, ".npz": _read_npz, ".pt": _read_pt}
+
+
+def as_embeddings(source: Any) -> Embeddings:
+    """Accept user and item vectors in any of the forms people have.
+
+    Args:
+        source: :class:`Embeddings`; a file that :meth:`Embeddings.load` reads; or a
+            pair ``(user, item)`` of tensors, NumPy arrays or ``torch.nn.Embedding``.
+
+    Returns:
+        Detached tables.
+
+    Raises:
+        ValueError: The tables cannot be scored (see :meth:`Embeddings.check`).
+        TypeError: None of those forms.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return Embeddings.load(source)
+    if not isinstance(source, Sequence) or len(source) != 2:
+        raise TypeError(
+            "'embeddings' must be Embeddings, a file or a pair (user, item) "
+            f"(got {type(source).__name__})"
+        )
+    embeddings = Embeddings(*(_as_table(table) for table in source))
+    embeddings.check()
+    return embeddings
+
+
+def _as_table(table: Any) -> Tensor:
+    if isinstance(table, torch.nn.Embedding):
+        table = table.weight
+    return torch.as_tensor(table).detach()

@@ -1,0 +1,334 @@
+"""The bipartite graph of train interactions: storage and lookup, nothing else."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.typing import SparseTensor
+
+EDGE = ("user", "interacts", "item")
+"""The edge type of every interaction graph."""
+
+_SPLIT_ATTRIBUTE = {
+    "train": "edge_index",
+    "val": "val_edge_label_index",
+    "test": "test_edge_label_index",
+}
+
+
+class InteractionGraph:
+    """Users, items and the pairs that interacted.
+
+    Rows are looked up by user, and the two normalised blocks of the adjacency matrix
+    are built once and cached. The order of the edges is kept, so that per-edge values
+    (times, weights) of the caller stay aligned. A pair that occurs twice counts twice,
+    as everywhere in PyG; the loaders remove repeats.
+
+    Args:
+        edge_index: ``[2, E]`` int64; row 0 holds users, row 1 items, both from 0.
+        num_users: Number of users, those without interactions included.
+        num_items: Number of items, likewise.
+
+    Raises:
+        ValueError: Wrong shape or type, or an index out of range.
+    """
+
+    def __init__(self, edge_index: Tensor, num_users: int, num_items: int) -> None:
+        if edge_index.dim() != 2 or edge_index.size(0) != 2:
+            raise ValueError(
+                f"'edge_index' must have shape [2, E] (got {list(edge_index.shape)})"
+            )
+        if edge_index.dtype != torch.int64:
+            raise ValueError(f"'edge_index' must be int64 (got {edge_index.dtype})")
+        for row, name, size in ((0, "user", num_users), (1, "item", num_items)):
+            if edge_index.size(1) == 0:
+                break
+            low, high = (int(v) for v in edge_index[row].aminmax())
+            if low < 0 or high >= size:
+                raise ValueError(
+                    f"'edge_index' must hold {name}s in [0, {size}) "
+                    f"(got {low if low < 0 else high})"
+                )
+        self.edge_index = edge_index
+        self.num_users = num_users
+        self.num_items = num_items
+
+    @classmethod
+    def from_data(
+        cls, data: HeteroData, splits: Sequence[str] = ("train",)
+    ) -> InteractionGraph:
+        """Take the pairs of some splits out of a loaded data set.
+
+        Args:
+            data: As :func:`ddrm_pyg.load_interactions` returns it.
+            splits: Any of ``"train"``, ``"val"``, ``"test"``; splits that the data
+                does not have count as empty.
+
+        Raises:
+            ValueError: An unknown split.
+        """
+        store = data[EDGE]
+        pairs = []
+        for split in splits:
+            if split not in _SPLIT_ATTRIBUTE:
+                raise ValueError(
+                    f"'splits' must be among {list(_SPLIT_ATTRIBUTE)} (got '{split}')"
+                )
+            if _SPLIT_ATTRIBUTE[split] in store:
+                pairs.append(store[_SPLIT_ATTRIBUTE[split]])
+        edge_index = torch.cat(pairs, dim=1) if len(pairs) != 1 else pairs[0]
+        return cls(edge_index, data["user"].num_nodes, data["item"].num_nodes)
+
+    @property
+    def num_edges(self) -> int:
+        """Number of interactions."""
+        return self.edge_index.size(1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.edge_index.device
+
+    def degree(self, node_type: Literal["user", "item"]) -> Tensor:
+        """Count the interactions of every user, or of every item.
+
+        Returns:
+            ``[num_users]`` or ``[num_items]`` int64.
+        """
+        return self._user_degree if node_type == "user" else self._item_degree
+
+    @cached_property
+    def _user_degree(self) -> Tensor:
+        return torch.bincount(self.edge_index[0], minlength=self.num_users)
+
+    @cached_property
+    def _item_degree(self) -> Tensor:
+        return torch.bincount(self.edge_index[1], minlength=self.num_items)
+
+    @cached_property
+    def _by_user(self) -> tuple[Tensor, Tensor]:
+        """Sorted keys ``user * num_items + item`` and the edge each came from."""
+        user, item = self.edge_index
+        key, order = (user * self.num_items + item).sort(stable=True)
+        return key, order
+
+    @cached_property
+    def _user_rows(self) -> tuple[Tensor, Tensor]:
+        """CSR pointers over users, and the items they point into."""
+        return row_pointer(self._user_degree), self._by_user[0] % self.num_items
+
+    def rows(self, user: Tensor) -> tuple[Tensor, Tensor]:
+        """List the items of some users.
+
+        Args:
+            user: ``[B]`` int64.
+
+        Returns:
+            ``row`` ``[M]``, positions in ``user`` (0 to B - 1, ascending), and
+            ``item`` ``[M]``, sorted within each row.
+        """
+        pointer, items = self._user_rows
+        start = pointer[user]
+        count = pointer[user + 1] - start
+        row = torch.repeat_interleave(count)
+        within = torch.arange(row.numel(), device=row.device) - row_pointer(count)[row]
+        return row, items[start[row] + within]
+
+    def contains(self, user: Tensor, item: Tensor) -> Tensor:
+        """Tell which pairs interacted.
+
+        Args:
+            user: ``[B]`` int64.
+            item: ``[B]`` int64.
+
+        Returns:
+            ``[B]`` bool.
+        """
+        keys = self._by_user[0]
+        if keys.numel() == 0:
+            return torch.zeros_like(user, dtype=torch.bool)
+        wanted = user * self.num_items + item
+        position = torch.searchsorted(keys, wanted).clamp_(max=keys.numel() - 1)
+        return keys[position] == wanted
+
+    def history_mean(
+        self,
+        item_emb: Tensor,
+        *,
+        weight: Tensor | None = None,
+        history: InteractionGraph | None = None,
+    ) -> Tensor:
+        r"""Average the item vectors of every user's history (Eq. 23 of DDRM).
+
+        .. math:: \bar e_u = \sum_{i \in I_u} w_{ui} e_i \,/ \sum_{i \in I_u} w_{ui}
+
+        A user without train items gets the mean item over all train interactions.
+
+        Args:
+            item_emb: ``[num_items, D]``.
+            weight: ``[E]`` non-negative weight of every interaction, in the order of
+                ``edge_index``; ``None`` weighs them equally, as published.
+            history: The histories to average instead of this graph's own: users that
+                were never trained on, over the same items. ``weight`` then belongs to
+                its edges; the mean item stays this graph's.
+
+        Returns:
+            ``[num_users, D]``, or one row per user of ``history``.
+
+        Raises:
+            ValueError: ``item_emb`` or ``weight`` does not match the graph.
+        """
+        if item_emb.size(0) != self.num_items:
+            raise ValueError(
+                f"'item_emb' must have one row per item, {self.num_items} "
+                f"(got {item_emb.size(0)})"
+            )
+        rows = history or self
+        values = rows._ones(item_emb) if weight is None else rows._checked(weight)
+        values = values.to(item_emb)
+        total = item_emb.new_zeros(rows.num_users)
+        total = total.index_add(0, rows.edge_index[0], values)
+        block = rows._csr_by_user(values / total.clamp(min=1e-38)[rows.edge_index[0]])
+        # mean item, weighted by interactions: the start of a user about whom
+        # nothing is known
+        share = self._item_degree.to(item_emb) / max(self.num_edges, 1)
+        return torch.where((total > 0).unsqueeze(1), block @ item_emb, share @ item_emb)
+
+    def _ones(self, like: Tensor) -> Tensor:
+        return like.new_ones(self.num_edges)
+
+    def _checked(self, weight: Tensor) -> Tensor:
+        if weight.shape != (self.num_edges,):
+            raise ValueError(
+                f"'weight' must have one value per interaction, {self.num_edges} "
+                f"(got shape {list(weight.shape)})"
+            )
+        if not bool((torch.isfinite(weight) & (weight >= 0)).all()):
+            raise ValueError("'weight' must be finite and >= 0")
+        return weight
+
+    def adj(self) -> Tensor:
+        r"""Normalised adjacency :math:`D_u^{-1/2} A D_i^{-1/2}`, users by items.
+
+        Returns:
+            ``[num_users, num_items]`` sparse CSR float32. Built once.
+        """
+        return self._blocks[0]
+
+    def adj_t(self) -> Tensor:
+        """The transpose of :meth:`adj`, items by users, as a CSR block of its own.
+
+        Each block is the other's backward, which saves torch's slow one.
+
+        Returns:
+            ``[num_items, num_users]`` sparse CSR float32. Built once.
+        """
+        return self._blocks[1]
+
+    @cached_property
+    def _blocks(self) -> tuple[Tensor, Tensor]:
+        user, item = self.edge_index
+        value = self.edge_weight()
+        by_item = (item * self.num_users + user).argsort(stable=True)
+        adj_t = csr_tensor(
+            row_pointer(self._item_degree),
+            user[by_item],
+            value[by_item],
+            (self.num_items, self.num_users),
+        )
+        return self._csr_by_user(value), adj_t
+
+    def edge_weight(self) -> Tensor:
+        """Symmetric normalisation :math:`(d_u d_i)^{-1/2}` of every interaction.
+
+        Returns:
+            ``[E]`` float32, in the order of ``edge_index``.
+        """
+        user, item = self.edge_index
+        product = self._user_degree[user] * self._item_degree[item]
+        return product.to(torch.float32).rsqrt()
+
+    def _csr_by_user(self, value: Tensor) -> Tensor:
+        pointer, items = self._user_rows
+        shape = (self.num_users, self.num_items)
+        return csr_tensor(pointer, items, value[self._by_user[1]], shape)
+
+    def subgraph(self, edge_mask: Tensor) -> InteractionGraph:
+        """Keep some interactions and every node; degrees are counted anew.
+
+        Args:
+            edge_mask: ``[E]`` bool, True to keep.
+        """
+        return InteractionGraph(
+            self.edge_index[:, edge_mask], self.num_users, self.num_items
+        )
+
+    def to(self, device: torch.device | str) -> InteractionGraph:
+        """Move to a device."""
+        if self.device == torch.device(device):
+            return self
+        return InteractionGraph(
+            self.edge_index.to(device), self.num_users, self.num_items
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"InteractionGraph(num_users={self.num_users}, "
+            f"num_items={self.num_items}, num_edges={self.num_edges})"
+        )
+
+
+def as_graph(
+    edges: InteractionGraph | Tensor | Any, num_users: int, num_items: int
+) -> InteractionGraph:
+    """Accept a graph in any of the forms that PyG users have.
+
+    Args:
+        edges: An :class:`InteractionGraph`, an ``edge_index`` ``[2, E]`` (users,
+            items), or the ``adj_t`` ``SparseTensor`` ``[num_items, num_users]`` that
+            PyG's ``ToSparseTensor`` makes; its values are not used.
+        num_users: Number of user rows the graph must have.
+        num_items: Number of item rows the graph must have.
+
+    Raises:
+        ValueError: The sizes differ.
+        TypeError: None of the three forms.
+    """
+    if isinstance(edges, InteractionGraph):
+        shape = (edges.num_users, edges.num_items)
+    elif isinstance(edges, SparseTensor):
+        shape = (edges.size(1), edges.size(0))
+    elif isinstance(edges, Tensor) and edges.layout == torch.strided:
+        return InteractionGraph(edges, num_users, num_items)
+    else:
+        raise TypeError(
+            "'graph' must be an InteractionGraph, an edge_index or a SparseTensor "
+            f"(got {type(edges).__name__})"
+        )
+    if shape != (num_users, num_items):
+        raise ValueError(
+            f"'graph' must have {num_users} users and {num_items} items "
+            f"(got {shape[0]} and {shape[1]})"
+        )
+    if isinstance(edges, InteractionGraph):
+        return edges
+    item, user, _ = edges.coo()
+    return InteractionGraph(torch.stack([user, item]), num_users, num_items)
+
+
+def row_pointer(count: Tensor) -> Tensor:
+    """Turn counts ``[N]`` into CSR pointers ``[N + 1]``."""
+    return torch.nn.functional.pad(count.cumsum(0), (1, 0))
+
+
+def csr_tensor(pointer: Tensor, column: Tensor, value: Tensor, shape: tuple) -> Tensor:
+    with warnings.catch_warnings():
+        # torch announces at every first use that CSR is in beta; we only multiply
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+        return torch.sparse_csr_tensor(pointer, column, value, shape)

@@ -1,0 +1,5 @@
+"""Losses per interaction, never reduced: the caller takes the mean last."""
+
+from ddrm_pyg.losses.pairwise import bpr_loss
+
+__all__ = ["bpr_loss"]

@@ -1,0 +1,1 @@
+"""Modules: one paper, one file, one class of the paper's name."""

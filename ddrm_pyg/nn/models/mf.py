@@ -1,0 +1,55 @@
+"""Matrix factorisation."""
+
+from __future__ import annotations
+
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.loader import UserDraw
+from ddrm_pyg.losses.pairwise import bpr_loss
+from ddrm_pyg.nn.models._pairwise import PairwiseBackend
+from ddrm_pyg.typing import PairLoss
+
+
+class MF(PairwiseBackend):
+    r"""Matrix factorisation with BPR (MFBPR): a vector per user and per item.
+
+    `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
+    <https://arxiv.org/abs/1205.2618>`_ (UAI 2009).
+
+    Args:
+        num_users: Number of user rows.
+        num_items: Number of item rows.
+        embedding_dim: Width of the vectors.
+        pair_loss: Loss of a positive against a negative score, ``[B]``.
+        l2: Weight of half the squared norm of a triplet's rows.
+        init_std: Standard deviation of the initial tables.
+        users: How triplets are drawn, see :func:`ddrm_pyg.loader.triplet_batches`.
+
+    Raises:
+        ValueError: A size < 1 or ``l2`` < 0.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        embedding_dim: int = 64,
+        *,
+        pair_loss: PairLoss = bpr_loss,
+        l2: float = 1e-4,
+        init_std: float = 0.1,
+        users: UserDraw = "interactions",
+    ) -> None:
+        super().__init__(
+            num_users,
+            num_items,
+            embedding_dim,
+            pair_loss=pair_loss,
+            l2=l2,
+            init_std=init_std,
+            users=users,
+        )
+
+    def forward(self, graph: InteractionGraph | None = None) -> Embeddings:
+        """Return the tables; the graph is not used."""
+        return Embeddings(self.user_table, self.item_table)

@@ -1,0 +1,310 @@
+"""Rank all items for users: metrics, recommendations, paired tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+from torch.nn import functional as F
+from torch_geometric.data import HeteroData
+from torch_geometric.metrics import (
+    LinkPredCoverage,
+    LinkPredMetricCollection,
+    LinkPredNDCG,
+    LinkPredRecall,
+)
+from tqdm import tqdm
+
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.typing import Scorer
+
+_SCORE_BYTES = 64 << 20
+"""Memory for one chunk of scores."""
+
+_SMALLEST_PRODUCT = 16
+"""Rows below which a BLAS picks other kernels, and other last bits, for a product."""
+
+
+class Metrics(Mapping[str, float]):
+    """Means over users by name, with every user's value beside them.
+
+    Attributes:
+        user: ``[N]`` the users who have held-out items.
+        per_user: Name to ``[N]`` float values, in the order of ``user``.
+    """
+
+    def __init__(
+        self,
+        user: Tensor,
+        per_user: dict[str, Tensor],
+        overall: dict[str, float] | None = None,
+    ) -> None:
+        self.user = user
+        self.per_user = per_user
+        means = {name: value.double().mean().item() for name, value in per_user.items()}
+        self._values = means | (overall or {})
+
+    def __getitem__(self, name: str) -> float:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}: {value:.4f}" for name, value in self.items())
+        return f"Metrics({values})"
+
+
+class _KeepUsers:
+    """Makes a PyG metric keep one value per user instead of a running sum."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__(k)  # type: ignore[call-arg]
+        self.values: list[Tensor] = []
+
+    def _update(self, data: Any) -> None:
+        self.values.append(self._compute(data))  # type: ignore[attr-defined]
+
+
+class _Recall(_KeepUsers, LinkPredRecall):
+    pass
+
+
+class _NDCG(_KeepUsers, LinkPredNDCG):
+    pass
+
+
+def evaluate(
+    scorer: Scorer,
+    data: HeteroData,
+    *,
+    split: str = "test",
+    k: Sequence[int] = (10, 20),
+    exclude: InteractionGraph | None = None,
+    chunk_size: int | None = None,
+    progress: bool = False,
+) -> Metrics:
+    r"""Rank all items for every user with held-out items, and measure.
+
+    ``recall@k`` is hits / number of the user's held-out items; ``ndcg@k`` has gain 1,
+    discount :math:`1 / \log_2(rank + 1)` and an ideal list cut at
+    min(k, number of held-out items); both by ``torch_geometric.metrics``, averaged over
+    users who have held-out items. Beside them ``coverage@k``, the share of all items
+    that any of these users is shown, and ``popularity@k``, the mean number of train
+    interactions of what they are shown.
+
+    Args:
+        scorer: Embeddings, or ``model.scorer(graph)``.
+        data: The loaded data set.
+        split: ``"test"`` hides train and validation items from the ranking, ``"val"``
+            hides train items.
+        k: List lengths.
+        exclude: Pairs to hide instead of those that ``split`` implies.
+        chunk_size: Users scored at a time; chosen for 64 MiB of scores if None. The
+            result does not depend on it.
+        progress: Show a bar.
+
+    Returns:
+        Means by name, with per-user values in ``.per_user``.
+
+    Raises:
+        ValueError: The split is empty or unknown, ``k`` < 1, or a score is NaN.
+        TypeError: ``scorer`` has no ``scores``.
+    """
+    hidden = {"val": ("train",), "test": ("train", "val")}
+    if split not in hidden:
+        raise ValueError(f"'split' must be 'val' or 'test' (got '{split}')")
+    if len(k) == 0 or min(k) < 1:
+        raise ValueError(f"'k' must hold list lengths >= 1 (got {tuple(k)})")
+    held_out = InteractionGraph.from_data(data, splits=(split,))
+    user = held_out.degree("user").nonzero().flatten()
+    if user.numel() == 0:
+        raise ValueError(f"'split' must not be empty ('{split}' has no pairs)")
+    popularity = InteractionGraph.from_data(data).degree("item").float()
+    measures = {
+        **{f"recall@{n}": _Recall(n) for n in k},
+        **{f"ndcg@{n}": _NDCG(n) for n in k},
+    }
+    # one index beyond the items stands for "no candidate left"
+    coverage = {n: LinkPredCoverage(n, held_out.num_items + 1) for n in k}
+    collection = LinkPredMetricCollection(
+        measures | {f"coverage@{n}": metric for n, metric in coverage.items()}
+    )
+    shown: dict[str, list[Tensor]] = {f"popularity@{n}": [] for n in k}
+    chunks = recommend_chunks(
+        scorer,
+        user,
+        k=max(k),
+        exclude=exclude or InteractionGraph.from_data(data, splits=hidden[split]),
+        chunk_size=chunk_size,
+        progress=progress,
+    )
+    for chunk, _, item in chunks:
+        row, relevant = held_out.rows(chunk)
+        collection.update(item.cpu(), torch.stack([row, relevant]))
+        for n in k:
+            shown[f"popularity@{n}"].append(_mean_shown(popularity, item.cpu()[:, :n]))
+    per_user = {name: torch.cat(metric.values) for name, metric in measures.items()}
+    per_user |= {name: torch.cat(values) for name, values in shown.items()}
+    overall = {
+        f"coverage@{n}": metric.mask[:-1].double().mean().item()
+        for n, metric in coverage.items()
+    }
+    return Metrics(user, per_user, overall)
+
+
+def _mean_shown(popularity: Tensor, item: Tensor) -> Tensor:
+    """Mean popularity of each list; padding does not count."""
+    value = F.pad(popularity, (0, 1))[item]
+    return value.sum(-1) / (item < popularity.numel()).sum(-1).clamp(min=1)
+
+
+def recommend(
+    scorer: Scorer,
+    user: Tensor,
+    *,
+    k: int = 10,
+    exclude: InteractionGraph | None = None,
+    chunk_size: int | None = None,
+    progress: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """List the best items of some users.
+
+    Args:
+        scorer: Embeddings, or ``model.scorer(graph)``.
+        user: ``[B]`` int64 user rows.
+        k: List length.
+        exclude: Pairs that must not come back: what a user already knows.
+        chunk_size: Users scored at a time; chosen for 64 MiB of scores if None. The
+            result does not depend on it.
+        progress: Show a bar.
+
+    Returns:
+        ``score`` ``[B, k]``, descending, and ``item`` ``[B, k]``. Where a user has
+        fewer than k candidates the list ends in ``num_items`` with score -inf.
+
+    Raises:
+        ValueError: ``k`` < 1 or a score is NaN.
+        TypeError: ``scorer`` has no ``scores``.
+    """
+    chunks = list(
+        recommend_chunks(
+            scorer,
+            user,
+            k=k,
+            exclude=exclude,
+            chunk_size=chunk_size,
+            progress=progress,
+        )
+    )
+    if not chunks:
+        return torch.empty(0, k), torch.empty(0, k, dtype=torch.int64)
+    _, score, item = zip(*chunks, strict=True)
+    return torch.cat(score), torch.cat(item)
+
+
+@torch.no_grad()
+def recommend_chunks(
+    scorer: Scorer,
+    user: Tensor,
+    *,
+    k: int,
+    exclude: InteractionGraph | None = None,
+    chunk_size: int | None = None,
+    progress: bool = False,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield :func:`recommend` for a chunk of users at a time, in bounded memory.
+
+    Yields:
+        ``user`` ``[C]``, ``score`` ``[C, k]`` and ``item`` ``[C, k]``.
+    """
+    if not isinstance(scorer, Scorer):
+        hint = "; pass model.scorer(graph)" if hasattr(scorer, "scorer") else ""
+        raise TypeError(
+            f"'scorer' must have a method 'scores' (got {type(scorer).__name__}{hint})"
+        )
+    if k < 1:
+        raise ValueError(f"'k' must be >= 1 (got {k})")
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"'chunk_size' must be >= 1 (got {chunk_size})")
+    with tqdm(
+        total=user.numel(), desc="rank", unit="user", disable=not progress, leave=False
+    ) as bar:
+        for chunk in user.split(chunk_size or _chunk_size(scorer, user)):
+            yield chunk, *_best(scorer, chunk, k, exclude)
+            bar.update(chunk.numel())
+
+
+def _chunk_size(scorer: Scorer, user: Tensor) -> int:
+    # the width of a row is known only once one has been scored
+    width = scorer.scores(user[:1]).size(-1) if user.numel() > 0 else 1
+    return max(_SCORE_BYTES // (4 * max(width, 1)), _SMALLEST_PRODUCT)
+
+
+def _best(
+    scorer: Scorer, user: Tensor, k: int, exclude: InteractionGraph | None
+) -> tuple[Tensor, Tensor]:
+    padding = max(_SMALLEST_PRODUCT - user.numel(), 0)
+    padded = torch.cat([user, user[-1:].expand(padding)])
+    scores = scorer.scores(padded)[: user.numel()]
+    num_items = scores.size(1)
+    if exclude is not None:
+        row, seen = exclude.rows(user.to(exclude.device))
+        flat = (row * num_items + seen).to(scores.device)
+        scores = scores.contiguous()
+        scores.view(-1)[flat] = float("-inf")
+    score, item = scores.topk(min(k, num_items), dim=1)
+    if bool(score.isnan().any()):
+        at = user[score.isnan().any(dim=1).nonzero()[0, 0]]
+        raise ValueError(f"'scorer' must not return NaN (user {int(at)})")
+    item = item.masked_fill(score == float("-inf"), num_items)
+    missing = (0, k - item.size(1))
+    return (
+        F.pad(score, missing, value=float("-inf")),
+        F.pad(item, missing, value=num_items),
+    )
+
+
+class PairedTest(NamedTuple):
+    """Whether one ranking beats another on the same users.
+
+    Attributes:
+        difference: Mean over users of the difference.
+        relative: The difference over the other's mean; NaN where that is 0.
+        p_value: Two-sided paired t-test over users; 1 where no user differs.
+        num_users: Users compared.
+    """
+
+    difference: float
+    relative: float
+    p_value: float
+    num_users: int
+
+
+def paired_test(ours: Metrics, theirs: Metrics, metric: str = "ndcg@20") -> PairedTest:
+    """Compare two rankings user by user.
+
+    Args:
+        ours: One ranking's metrics.
+        theirs: The other's, on the same split.
+        metric: Which value to compare.
+
+    Raises:
+        ValueError: The users differ.
+    """
+    if not torch.equal(ours.user, theirs.user):
+        raise ValueError("'ours' and 'theirs' must be measured on the same users")
+    a = ours.per_user[metric].double().numpy()
+    b = theirs.per_user[metric].double().numpy()
+    difference = float(np.mean(a - b))
+    relative = difference / float(b.mean()) if b.mean() != 0 else float("nan")
+    same = bool(np.array_equal(a, b)) or len(a) < 2
+    p_value = 1.0 if same else float(stats.ttest_rel(a, b).pvalue)
+    return PairedTest(difference, relative, p_value, len(a))

@@ -1,0 +1,350 @@
+"""Train a recommender: early stopping on validation, checkpoints, exact resume."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+from tqdm import tqdm
+
+from ddrm_pyg.files import atomic_path
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.ranking import evaluate
+from ddrm_pyg.typing import Recommender
+
+logger = logging.getLogger("ddrm_pyg")
+
+
+@dataclass
+class FitResult:
+    """What training did.
+
+    Attributes:
+        metric: Name of the validation metric that selected the weights.
+        history: One record per epoch: ``epoch`` (from 1), ``loss`` (mean over the
+            epoch), ``seconds``, and the validation metrics where they were measured.
+        best_epoch: Epoch whose weights the model now has.
+        best_value: Its validation metric; None without a validation split.
+        stopped_early: Patience ran out before the epochs did.
+    """
+
+    metric: str
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_value: float | None = None
+    stopped_early: bool = False
+
+
+def fit(
+    model: Recommender,
+    data: HeteroData,
+    *,
+    epochs: int = 200,
+    batch_size: int = 2048,
+    lr: float = 1e-3,
+    weight_decay: float = 0.0,
+    seed: int = 0,
+    metric: str = "recall@20",
+    eval_every: int = 5,
+    patience: int = 10,
+    checkpoint: str | os.PathLike[str] | None = None,
+    log: str | os.PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> FitResult:
+    """Train a recommender with Adam and keep its best weights by validation.
+
+    Only train interactions are trained on and only validation pairs select; test pairs
+    are never read. The same seed gives the same bits on CPU, and a run that is killed
+    and started again with the same ``checkpoint`` ends with the bits of a straight one.
+
+    Args:
+        model: A Recommender, for instance :class:`ddrm_pyg.LightGCN` or
+            :class:`ddrm_pyg.DDRMRecommender`; changed in place.
+        data: The loaded data set.
+        epochs: Epochs at most.
+        batch_size: Rows per batch.
+        lr: Adam's learning rate.
+        weight_decay: Adam's weight decay.
+        seed: Seed of batches, negatives and noise. (Initial weights belong to the
+            constructor and torch's global generator.)
+        metric: Validation metric to select by: ``recall@K`` or ``ndcg@K``.
+        eval_every: Epochs between validations; the last epoch is always validated.
+        patience: Validations without a new best before training stops.
+        checkpoint: File to continue from if it exists, written at every validation.
+        log: JSON-lines file with one record per epoch.
+        device: Where to train; where the model is if None.
+        progress: Show a bar on a terminal.
+
+    Returns:
+        The history and what was selected; the model holds the selected weights, in
+        evaluation mode.
+
+    Raises:
+        TypeError: The model is solved in closed form, or is no Recommender.
+        ValueError: A number out of its range, an unknown metric, or a checkpoint of
+            another run.
+        FloatingPointError: The loss is no longer finite.
+    """
+    _check_model(model)
+    for name, value in (
+        ("epochs", epochs),
+        ("batch_size", batch_size),
+        ("eval_every", eval_every),
+        ("patience", patience),
+    ):
+        if value < 1:
+            raise ValueError(f"'{name}' must be >= 1 (got {value})")
+    if not lr > 0:
+        raise ValueError(f"'lr' must be > 0 (got {lr})")
+    list_length = _list_length(metric)
+    if device is not None:
+        model.to(device)  # type: ignore[attr-defined]
+    graph = InteractionGraph.from_data(data).to(_device(model))
+    if graph.num_edges == 0:
+        raise ValueError("'data' must have train interactions (got 0)")
+    has_validation = _has_validation(data)
+    if not has_validation:
+        logger.warning(
+            "no validation split: all %d epochs are trained and the last one is kept",
+            epochs,
+        )
+    with _own_randomness(seed):
+        run = _Run(model, lr, weight_decay, seed, metric)
+        settings = _settings(
+            model,
+            graph,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            seed=seed,
+            metric=metric,
+            eval_every=eval_every,
+            patience=patience,
+        )
+        if checkpoint is not None and Path(checkpoint).exists():
+            run.load(checkpoint, settings)
+        bar = tqdm(
+            total=epochs,
+            initial=run.epoch,
+            desc=type(model).__name__,
+            unit="epoch",
+            disable=None if progress else True,
+            leave=False,
+        )
+        with bar:
+            while run.epoch < epochs and not run.result.stopped_early:
+                record = run.train_epoch(graph, batch_size)
+                validate = run.epoch % eval_every == 0 or run.epoch == epochs
+                if validate and has_validation:
+                    metrics = run.validate(data, graph, list_length)
+                    record |= metrics
+                    run.select(metrics[metric], patience)
+                if log is not None:
+                    _write_log(log, run.result.history)
+                if validate and checkpoint is not None:
+                    run.save(checkpoint, settings)
+                bar.set_postfix({"loss": f"{record['loss']:.4f}"} | run.shown())
+                bar.update()
+        return run.finish()
+
+
+class _Run:
+    """All state of a training run, so that it can be saved and resumed."""
+
+    def __init__(
+        self,
+        model: Any,
+        lr: float,
+        weight_decay: float,
+        seed: int,
+        metric: str,
+    ) -> None:
+        self.model = model
+        groups = getattr(model, "parameter_groups", None)
+        self.optimizer = torch.optim.Adam(
+            groups() if groups else model.parameters(),
+            lr=lr,
+            weight_decay=weight_decay,
+            fused=True,
+        )
+        self.generator = torch.Generator().manual_seed(seed)
+        self.result = FitResult(metric)
+        self.best: dict[str, Tensor] | None = None
+        self.epoch = 0
+        self.failures = 0
+
+    def train_epoch(self, graph: InteractionGraph, batch_size: int) -> dict[str, float]:
+        self.model.train()
+        begin = time.perf_counter()
+        total, count = torch.zeros((), dtype=torch.float64), 0
+        for batch in self.model.batches(
+            graph, batch_size=batch_size, generator=self.generator
+        ):
+            for loss in self.model.losses(batch, graph, generator=self.generator):
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.mean().backward()
+                self.optimizer.step()
+                total += loss.detach().sum().cpu()
+                count += loss.numel()
+        self.epoch += 1
+        mean = total.item() / max(count, 1)
+        if not torch.isfinite(total):
+            raise FloatingPointError(
+                f"the loss is {mean} in epoch {self.epoch}: lower 'lr' "
+                f"(got {self.optimizer.param_groups[0]['lr']})"
+            )
+        record = {
+            "epoch": self.epoch,
+            "loss": mean,
+            "seconds": round(time.perf_counter() - begin, 3),
+        }
+        self.result.history.append(record)
+        return record
+
+    def validate(
+        self, data: HeteroData, graph: InteractionGraph, list_length: int
+    ) -> dict[str, float]:
+        self.model.eval()
+        metrics = evaluate(
+            self.model.scorer(graph),
+            data,
+            split="val",
+            k=sorted({10, 20, list_length}),
+        )
+        return {
+            name: value
+            for name, value in metrics.items()
+            if name.startswith(("recall", "ndcg"))
+        }
+
+    def select(self, value: float, patience: int) -> None:
+        result = self.result
+        if result.best_value is None or value > result.best_value:
+            result.best_value, result.best_epoch = value, self.epoch
+            self.best = copy.deepcopy(self.model.state_dict())
+            self.failures = 0
+            return
+        self.failures += 1
+        result.stopped_early = self.failures >= patience
+
+    def shown(self) -> dict[str, str]:
+        best = self.result.best_value
+        return {} if best is None else {f"best {self.result.metric}": f"{best:.4f}"}
+
+    def finish(self) -> FitResult:
+        if self.best is None:
+            self.result.best_epoch = self.epoch
+        else:
+            self.model.load_state_dict(self.best)
+        self.model.eval()
+        return self.result
+
+    def save(
+        self, path: str | os.PathLike[str], settings: dict[str, str | float]
+    ) -> None:
+        state = {
+            "settings": settings,
+            "epoch": self.epoch,
+            "failures": self.failures,
+            "result": vars(self.result),
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "global_generator": torch.get_rng_state(),
+        }
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+
+    def load(
+        self, path: str | os.PathLike[str], settings: dict[str, str | float]
+    ) -> None:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            saved = state["settings"]
+        except Exception as error:  # torch raises many kinds on a broken file
+            raise ValueError(f"{path}: not a readable checkpoint") from error
+        for name, value in settings.items():
+            if saved.get(name) != value:
+                raise ValueError(
+                    f"{path}: the checkpoint is of another run: '{name}' was "
+                    f"{saved.get(name)} and is {value}; give another file"
+                )
+        self.epoch, self.failures = state["epoch"], state["failures"]
+        self.result = FitResult(**state["result"])
+        self.best = state["best"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["global_generator"])
+
+
+def _check_model(model: Any) -> None:
+    if isinstance(model, nn.Module) and isinstance(model, Recommender):
+        return
+    name = type(model).__name__
+    if hasattr(model, "scorer") and not isinstance(model, nn.Module):
+        raise TypeError(
+            f"'model' must be trainable: {name} is solved in closed form, "
+            "use model.scorer(graph)"
+        )
+    raise TypeError(
+        "'model' must be a torch.nn.Module with 'batches', 'losses' and 'scorer' "
+        f"(got {name})"
+    )
+
+
+def _list_length(metric: str) -> int:
+    name, _, k = metric.partition("@")
+    if name not in ("recall", "ndcg") or not k.isdigit() or int(k) < 1:
+        raise ValueError(f"'metric' must be recall@K or ndcg@K (got '{metric}')")
+    return int(k)
+
+
+def _device(model: Any) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _has_validation(data: HeteroData) -> bool:
+    pairs = data[EDGE].get("val_edge_label_index")
+    return pairs is not None and pairs.size(1) > 0
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Seed torch's global generator for models that use it, and give it back."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _settings(
+    model: Any, graph: InteractionGraph, **settings: str | float
+) -> dict[str, str | float]:
+    """What must be equal for a checkpoint to belong to this run."""
+    shapes = {name: list(p.shape) for name, p in model.named_parameters()}
+    pairs = graph.edge_index.cpu().contiguous().numpy().tobytes()
+    return {
+        "model": type(model).__name__,
+        "parameters": json.dumps(shapes),
+        "train interactions": hashlib.sha256(pairs).hexdigest(),
+        **settings,
+    }
+
+
+def _write_log(path: str | os.PathLike[str], history: list[dict[str, float]]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in history))
