@@ -99,17 +99,14 @@ def fit(
         FloatingPointError: The loss is no longer finite.
     """
     _check_model(model)
-    for name, value in (
-        ("epochs", epochs),
-        ("batch_size", batch_size),
-        ("eval_every", eval_every),
-        ("patience", patience),
-    ):
-        if value < 1:
-            raise ValueError(f"'{name}' must be >= 1 (got {value})")
-    if not lr > 0:
-        raise ValueError(f"'lr' must be > 0 (got {lr})")
-    list_length = _list_length(metric)
+    _check_positive(
+        epochs=epochs,
+        batch_size=batch_size,
+        eval_every=eval_every,
+        patience=patience,
+        lr=lr,
+    )
+    _list_length(metric)
     if device is not None:
         model.to(device)  # type: ignore[attr-defined]
     graph = InteractionGraph.from_data(data).to(_device(model))
@@ -121,43 +118,33 @@ def fit(
             "no validation split: all %d epochs are trained and the last one is kept",
             epochs,
         )
-    with _own_randomness(seed):
+    settings = _settings(
+        model,
+        graph,
+        batch_size=batch_size,
+        lr=lr,
+        weight_decay=weight_decay,
+        seed=seed,
+        metric=metric,
+        eval_every=eval_every,
+        patience=patience,
+    )
+    with _own_randomness(seed), _bar(type(model).__name__, epochs, progress) as bar:
         run = _Run(model, lr, weight_decay, seed, metric)
-        settings = _settings(
-            model,
-            graph,
-            batch_size=batch_size,
-            lr=lr,
-            weight_decay=weight_decay,
-            seed=seed,
-            metric=metric,
-            eval_every=eval_every,
-            patience=patience,
-        )
         if checkpoint is not None and Path(checkpoint).exists():
             run.load(checkpoint, settings)
-        bar = tqdm(
-            total=epochs,
-            initial=run.epoch,
-            desc=type(model).__name__,
-            unit="epoch",
-            disable=None if progress else True,
-            leave=False,
-        )
-        with bar:
-            while run.epoch < epochs and not run.result.stopped_early:
-                record = run.train_epoch(graph, batch_size)
-                validate = run.epoch % eval_every == 0 or run.epoch == epochs
-                if validate and has_validation:
-                    metrics = run.validate(data, graph, list_length)
-                    record |= metrics
-                    run.select(metrics[metric], patience)
-                if log is not None:
-                    _write_log(log, run.result.history)
-                if validate and checkpoint is not None:
-                    run.save(checkpoint, settings)
-                bar.set_postfix({"loss": f"{record['loss']:.4f}"} | run.shown())
-                bar.update()
+            bar.update(run.epoch)
+        while run.epoch < epochs and not run.result.stopped_early:
+            run.train_epoch(graph, batch_size)
+            due = run.epoch % eval_every == 0 or run.epoch == epochs
+            if due and has_validation:
+                run.validate(data, graph, patience)
+            if log is not None:
+                _write_log(log, run.result.history)
+            if due and checkpoint is not None:
+                run.save(checkpoint, settings)
+            bar.set_postfix(run.shown())
+            bar.update()
         return run.finish()
 
 
@@ -186,7 +173,7 @@ class _Run:
         self.epoch = 0
         self.failures = 0
 
-    def train_epoch(self, graph: InteractionGraph, batch_size: int) -> dict[str, float]:
+    def train_epoch(self, graph: InteractionGraph, batch_size: int) -> None:
         self.model.train()
         begin = time.perf_counter()
         total, count = torch.zeros((), dtype=torch.float64), 0
@@ -206,32 +193,31 @@ class _Run:
                 f"the loss is {mean} in epoch {self.epoch}: lower 'lr' "
                 f"(got {self.optimizer.param_groups[0]['lr']})"
             )
-        record = {
-            "epoch": self.epoch,
-            "loss": mean,
-            "seconds": round(time.perf_counter() - begin, 3),
-        }
-        self.result.history.append(record)
-        return record
+        self.result.history.append(
+            {
+                "epoch": self.epoch,
+                "loss": mean,
+                "seconds": round(time.perf_counter() - begin, 3),
+            }
+        )
 
     def validate(
-        self, data: HeteroData, graph: InteractionGraph, list_length: int
-    ) -> dict[str, float]:
+        self, data: HeteroData, graph: InteractionGraph, patience: int
+    ) -> None:
+        result = self.result
         self.model.eval()
         metrics = evaluate(
             self.model.scorer(graph),
             data,
             split="val",
-            k=sorted({10, 20, list_length}),
+            k=sorted({10, 20, _list_length(result.metric)}),
         )
-        return {
+        result.history[-1] |= {
             name: value
             for name, value in metrics.items()
             if name.startswith(("recall", "ndcg"))
         }
-
-    def select(self, value: float, patience: int) -> None:
-        result = self.result
+        value = metrics[result.metric]
         if result.best_value is None or value > result.best_value:
             result.best_value, result.best_epoch = value, self.epoch
             self.best = copy.deepcopy(self.model.state_dict())
@@ -241,8 +227,10 @@ class _Run:
         result.stopped_early = self.failures >= patience
 
     def shown(self) -> dict[str, str]:
-        best = self.result.best_value
-        return {} if best is None else {f"best {self.result.metric}": f"{best:.4f}"}
+        shown = {"loss": f"{self.result.history[-1]['loss']:.4f}"}
+        if self.result.best_value is not None:
+            shown[f"best {self.result.metric}"] = f"{self.result.best_value:.4f}"
+        return shown
 
     def finish(self) -> FitResult:
         if self.best is None:
@@ -304,6 +292,23 @@ def _check_model(model: Any) -> None:
     raise TypeError(
         "'model' must be a torch.nn.Module with 'batches', 'losses' and 'scorer' "
         f"(got {name})"
+    )
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"'{name}' must be positive (got {value})")
+
+
+def _bar(name: str, epochs: int, progress: bool) -> tqdm:
+    # None shows the bar on a terminal only
+    return tqdm(
+        total=epochs,
+        desc=name,
+        unit="epoch",
+        disable=None if progress else True,
+        leave=False,
     )
 
 

@@ -1,0 +1,1 @@
+"""The interaction graph, and draws from it."""

@@ -328,6 +328,7 @@ def row_pointer(count: Tensor) -> Tensor:
 
 
 def csr_tensor(pointer: Tensor, column: Tensor, value: Tensor, shape: tuple) -> Tensor:
+    """Make a sparse CSR matrix of its parts."""
     with warnings.catch_warnings():
         # torch announces at every first use that CSR is in beta; we only multiply
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
