@@ -17,7 +17,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-EDGE = ("user", "interacts", "item")
+from ddrm_pyg.graph.interaction_graph import EDGE
+
 SPLITS = ("train", "val", "test")
 ATTRIBUTES = ("index", "time", "rating", "is_noise")
 
@@ -53,7 +54,9 @@ def set_block(data: HeteroData, split: str, block: dict[str, Tensor]) -> None:
 
 def select(block: dict[str, Tensor], pick: Tensor) -> dict[str, Tensor]:
     """Return the pairs that ``pick``, a mask or an index, chooses."""
-    return {name: value[..., pick] for name, value in block.items()}
+    if pick.dtype == torch.bool:
+        pick = pick.nonzero().flatten()  # once, not once per attribute
+    return {name: value.index_select(-1, pick) for name, value in block.items()}
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -128,17 +128,19 @@ class TemporalSplit(BaseTransform):
     def _assign(self, user: Tensor, liked: Tensor, num_users: int) -> Tensor:
         """Return the position in :data:`SPLITS` of each pair of a timeline ``[E]``."""
         num_liked = torch.bincount(user[liked], minlength=num_users)
-        sizes = self._sizes(num_liked)
-        rank = liked_before(user, liked, num_liked)
+        order = torch.tensor([SPLITS.index(name) for name in self.order])
+        sizes = self._sizes(num_liked)[:, order]
+        split = torch.empty_like(user)
+        # The timeline runs user by user, and its liked pairs block by block.
+        split[liked] = order.repeat(num_users).repeat_interleave(sizes.flatten())
 
-        ends = sizes[:, [SPLITS.index(name) for name in self.order]].cumsum(1)
-        place = (rank.unsqueeze(1) >= ends[user]).sum(1).clamp(max=2)
-        split = torch.tensor([SPLITS.index(name) for name in self.order])[place]
-
-        train_end = ends[:, self.order.index("train")][user]
-        early = (rank < train_end) | (num_liked[user] == 0)
-        noise_split = torch.where(early, SPLITS.index("train"), SPLITS.index("val"))
-        return torch.where(liked, split, noise_split)
+        low_user = user[~liked]
+        of_users_before = num_liked.cumsum(0) - num_liked
+        rank = liked.cumsum(0)[~liked] - of_users_before[low_user]
+        train_end = sizes.cumsum(1)[:, self.order.index("train")]
+        early = (rank < train_end[low_user]) | (num_liked[low_user] == 0)
+        split[~liked] = torch.where(early, SPLITS.index("train"), SPLITS.index("val"))
+        return split
 
     def _sizes(self, num_liked: Tensor) -> Tensor:
         """Return the block sizes ``[U, 3]`` in the order of :data:`SPLITS`."""
@@ -196,10 +198,14 @@ class HoldOutValidation(BaseTransform):
 
         order = torch.randperm(user.numel(), generator=seeded(self.seed))
         order = order[user[order].argsort(stable=True)]
-        everything = torch.ones_like(user, dtype=torch.bool)
-        rank = liked_before(user[order], everything, count)
-        held_out = torch.empty_like(everything)
-        held_out[order] = rank < _round(count.double() * self.share)[user[order]]
+        num_out = _round(count.double() * self.share)
+        sizes = torch.stack([num_out, count - num_out], dim=1)
+        held_out = torch.empty_like(user, dtype=torch.bool)
+        held_out[order] = (
+            torch.tensor([True, False])
+            .repeat(len(count))
+            .repeat_interleave(sizes.flatten())
+        )
 
         set_block(data, "train", select(block, ~held_out))
         set_block(data, "val", select(block, held_out))
@@ -207,21 +213,6 @@ class HoldOutValidation(BaseTransform):
 
     def __repr__(self) -> str:
         return f"HoldOutValidation(share={self.share}, seed={self.seed})"
-
-
-def liked_before(user: Tensor, liked: Tensor, num_liked: Tensor) -> Tensor:
-    """Count the user's liked pairs before each pair of a timeline.
-
-    Args:
-        user: User of each pair ``[E]``, sorted.
-        liked: Which pairs count ``[E]``.
-        num_liked: Liked pairs of each user ``[U]``.
-
-    Returns:
-        The count for each pair ``[E]`` int64; for a liked pair its 0-based rank.
-    """
-    of_users_before = num_liked.cumsum(0) - num_liked
-    return liked.cumsum(0) - liked.long() - of_users_before[user]
 
 
 def _round(count: Tensor) -> Tensor:

@@ -1,0 +1,575 @@
+import gzip
+import logging
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ddrm_pyg.datasets.readers import load_interactions
+from ddrm_pyg.transforms.core import EDGE, SPLITS, get_block
+
+SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+needs_data = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="../shared/data is not here; it is not distributed"
+)
+
+# Two users, five items each; by time user 7 goes 10 11 12 13 14, user 8 backwards.
+ROWS = [(7, 10 + i, 5.0, 100 + i) for i in range(5)]
+ROWS += [(8, 10 + i, 4.0, 200 - i) for i in range(5)]
+
+
+def write_csv(path, rows=ROWS, header="user,item,rating,time", delimiter=","):
+    lines = [header, *(delimiter.join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def raw_pairs(data, split="train"):
+    user_raw, item_raw = data["user"].raw_id, data["item"].raw_id
+    pairs = get_block(data, split)["index"].T.tolist()
+    return [(_plain(user_raw[u]), _plain(item_raw[i])) for u, i in pairs]
+
+
+def _plain(value):
+    return value.item() if isinstance(value, torch.Tensor) else value
+
+
+def write_npy_folder(folder, *, valid=True, **labels):
+    np.save(folder / "train_list.npy", np.array([[0, 0], [0, 1], [1, 0], [1, 2]]))
+    if valid:
+        np.save(folder / "valid_list.npy", np.array([[0, 2]]))
+    np.save(folder / "test_list.npy", np.array([[0, 3], [1, 3]]))
+    if labels:
+        np.savez(folder / "labels.npz", **{k: np.array(v) for k, v in labels.items()})
+    return folder
+
+
+def write_lightgcn_folder(folder):
+    folder.joinpath("train.txt").write_text("0 0 1 2 3 4\n1 4\n")
+    folder.joinpath("test.txt").write_text("0 5\n1 \n")
+    return folder
+
+
+# Tables
+
+
+def test_csv_is_split_by_time_and_keeps_what_is_known(tmp_path, caplog):
+    data = load_interactions(write_csv(tmp_path / "clicks.csv"))
+
+    # By hand, n = 5: test = round(1.0) = 1, train = round(3.5) = 4, val = 0.
+    assert raw_pairs(data) == [
+        *((7, item) for item in (10, 11, 12, 13)),
+        *((8, item) for item in (14, 13, 12, 11)),
+    ]
+    assert raw_pairs(data, "test") == [(7, 14), (8, 10)]
+    assert raw_pairs(data, "val") == []
+    assert data["user"].raw_id.tolist() == [7, 8]
+    assert data["item"].raw_id.tolist() == [10, 11, 12, 13, 14]
+    assert data[EDGE].edge_time.tolist()[:5] == [100, 101, 102, 103, 196]
+    assert data[EDGE].test_edge_rating.tolist() == [5.0, 4.0]
+    assert data[EDGE].edge_index.dtype == torch.int64
+    assert data[EDGE].edge_rating.dtype == torch.float32
+    assert "edge_is_noise" not in data[EDGE]
+    assert caplog.messages == [
+        "clicks.csv: assumed columns user, item, rating, time; each user split "
+        "70/10/20 % by time; every interaction counts as liked"
+    ]
+
+
+def test_low_ratings_become_false_positives_and_never_enter_test(tmp_path):
+    rows = [(1, i, 5, i) for i in range(10)] + [(1, 20, 3.5, 2), (1, 21, 1, 99)]
+    path = write_csv(tmp_path / "r.csv", rows)
+    data = load_interactions(path, liked_from=4, ratios=(0.6, 0.2, 0.2))
+
+    assert raw_pairs(data) == [(1, i) for i in (0, 1, 2, 20, 3, 4, 5)]
+    assert data[EDGE].edge_is_noise.tolist() == [i == 3 for i in range(7)]
+    assert raw_pairs(data, "val") == [(1, 6), (1, 7), (1, 21)]
+    assert data[EDGE].val_edge_is_noise.tolist() == [False, False, True]
+    assert raw_pairs(data, "test") == [(1, 8), (1, 9)]
+
+
+def test_without_time_the_split_is_seeded(tmp_path, caplog):
+    rows = [(u, i) for u in range(5) for i in range(20)]
+    path = write_csv(tmp_path / "r.csv", rows, "user,item")
+    one, again, other = (load_interactions(path, seed=s) for s in (1, 1, 2))
+
+    assert raw_pairs(one, "test") == raw_pairs(again, "test")
+    assert raw_pairs(one, "test") != raw_pairs(other, "test")
+    assert [len(raw_pairs(one, split)) for split in SPLITS] == [70, 10, 20]
+    assert "at random (no time column)" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_the_header_tells_the_delimiter(tmp_path, delimiter, compressed):
+    header = delimiter.join(["userId", "movieId", "rating", "timestamp"])
+    path = write_csv(tmp_path / "r.csv", ROWS, header, delimiter)
+    if compressed:
+        packed = tmp_path / "r.tsv.gz"
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        path = packed
+    data = load_interactions(path, split=False)
+    assert raw_pairs(data) == [row[:2] for row in ROWS]
+    assert data[EDGE].edge_time.tolist() == [row[3] for row in ROWS]
+
+
+def test_named_columns_are_read_whatever_else_is_there(tmp_path, caplog):
+    path = tmp_path / "log.csv"
+    path.write_text(
+        '\ufeffts,"note",stars,sku,who\r\n'
+        '5,"said ""hi"", twice\nover two lines",4.5,a,Zoë\r\n'
+        "\r\n"
+        "7,,2, b ,Al\r\n",
+        newline="",
+    )
+    data = load_interactions(
+        path, user="who", item="sku", rating="stars", time="ts", split=False
+    )
+    assert raw_pairs(data) == [("Zoë", "a"), ("Al", "b")]
+    assert data["user"].raw_id == ["Al", "Zoë"]
+    assert data[EDGE].edge_rating.tolist() == [4.5, 2.0]
+    assert data[EDGE].edge_time.tolist() == [5, 7]
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("ids", "raw"),
+    [
+        (["10", "9", "-3"], [-3, 9, 10]),
+        (["007", "7"], ["007", "7"]),
+        (["1.0", "1"], ["1", "1.0"]),
+        (["NA", "nan", "null"], ["NA", "nan", "null"]),
+        (["True", "False"], ["False", "True"]),
+        (["9223372036854775807", "1"], [1, 9223372036854775807]),
+        (["9223372036854775808", "1"], ["1", "9223372036854775808"]),
+        (["1", "b"], ["1", "b"]),
+        (['"a,b"', "c"], ["a,b", "c"]),
+        (["1", " 1"], [1]),
+    ],
+)
+def test_ids_are_integers_only_where_written_as_such(tmp_path, ids, raw):
+    rows = [(text, i) for i, text in enumerate(ids)]
+    path = write_csv(tmp_path / "r.csv", rows, "user,item")
+    data = load_interactions(path, split=False)
+    got = data["user"].raw_id
+    assert (got.tolist() if isinstance(got, torch.Tensor) else got) == raw
+
+
+def test_duplicates_are_kept_once_the_first(tmp_path, caplog):
+    rows = [(1, 1, 5, 3), (1, 2, 5, 4), (1, 1, 2, 9), (1, 1, 1, 8)]
+    path = write_csv(tmp_path / "r.csv", rows)
+    data = load_interactions(path, split=False)
+    assert raw_pairs(data) == [(1, 1), (1, 2)]
+    assert data[EDGE].edge_rating.tolist() == [5.0, 5.0]
+    assert caplog.messages[0] == "r.csv: 2 duplicate pairs (each kept once, the first)"
+
+
+def test_items_that_training_never_sees_are_counted(tmp_path, caplog):
+    rows = [(1, i, 5, i) for i in range(10)]
+    load_interactions(write_csv(tmp_path / "r.csv", rows))
+    assert caplog.messages[-1] == "r.csv: 3 items are not in train"
+
+
+def test_whole_float_times_are_exact_and_fractions_are_said(tmp_path, caplog):
+    rows = [(1, 1, 5, "978300019.0"), (1, 2, 5, "1.5")]
+    path = write_csv(tmp_path / "r.csv", rows)
+    data = load_interactions(path, split=False)
+    assert data[EDGE].edge_time.tolist() == [978300019, 1]
+    assert "r.csv: fractions of a second are dropped" in caplog.messages
+
+
+def test_ratings_dat_is_read_as_file_or_inside_its_folder(tmp_path, caplog):
+    folder = tmp_path / "ml-1m"
+    folder.mkdir()
+    lines = ["::".join(map(str, (u, i, int(r), t))) for u, i, r, t in ROWS]
+    folder.joinpath("ratings.dat").write_bytes("\n".join(lines).encode("latin-1"))
+    for path in (folder, folder / "ratings.dat"):
+        data = load_interactions(path, liked_from=4.5)
+        assert raw_pairs(data, "test") == [(7, 14)]
+        assert int(data[EDGE].edge_is_noise.sum()) == 5
+    assert caplog.messages[0] == (
+        "ratings.dat: assumed each user split 70/10/20 % by time; ratings below 4.5 "
+        "count as false positives"
+    )
+
+
+# Each line: file content and what the message must say. The file is called r.csv.
+REFUSED = [
+    ("user,item,rating\n1,2,3\n4,5,abc\n", "r.csv:3: column 'rating' is 'abc', exp"),
+    ("user,item,rating\n1,2,3\n\n4,5,NaN\n", "r.csv:4: column 'rating' is 'NaN'"),
+    ("user,item,rating\n1,2,\n", "r.csv:2: column 'rating' is '', expected a number"),
+    ("user,item,rating\n1,2,inf\n", "r.csv:2: column 'rating' is 'inf'"),
+    ("user,item,rating\n1,2,1e300\n", "r.csv:2: column 'rating' is '1e"),
+    ("user,item,rating\n1,2,True\n", "r.csv:2: column 'rating' is 'True'"),
+    ('user,item,rating\n"1\n1",2,3\n4,5,x\n', "r.csv:4: column 'rating' is 'x'"),
+    ("user,item,time\n1,2,2001-01-01\n", "r.csv:2: column 'time' is '2001-01-01'"),
+    ("user,item,time\n1,2,99999999999999999999\n", "r.csv:2: column 'time'"),
+    ("user,item\n1,2\n1\n", "r.csv:3: 1 fields, expected 2"),
+    ("user,item\n1,2\n1,2,3\n", "r.csv:3: 3 fields, expected 2"),
+    ("user,item\n1,2\n,3\n", "r.csv:3: column 'user' is '', expected an id"),
+    ("user,item\n1,2\n1,  \n", "r.csv:3: column 'item' is '', expected an id"),
+    ("usr,item\n1,2\n", "r.csv:1: no column 'user' (there are 'usr', 'item'; did you"),
+    ("user;item,x\n1,2\n", "r.csv:1: no column 'user'"),
+    ("user,item,user\n1,2,3\n", "r.csv:1: column 'user' is there twice"),
+    ("user item\n1 2\n", "r.csv:1: no comma, tab, semicolon or bar in the header"),
+    ("user,item\n", "r.csv: no rows"),
+    ("", "r.csv: no rows"),
+    ("\n\n", "r.csv: no rows"),
+    (b"user,item\n1,\x00\n", "r.csv: not a text file"),
+    (b"user,item\n1,2\n1,\xff\n", "r.csv:3: not utf-8 text"),
+    ('user,item\n1,"2\n', "r.csv:"),
+    ("user,item\n1,2\n", "leaves no test pairs"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), REFUSED)
+def test_bad_tables_are_refused_with_file_line_rule_and_value(
+    tmp_path, content, message
+):
+    path = tmp_path / "r.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        load_interactions(path)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_gzip_is_refused(tmp_path):
+    whole = gzip.compress(b"user,item\n" + b"1,2\n" * 100)
+    for content in (whole[:-10], whole[:5] + b"xxxx" + whole[9:-4], b"user,item\n1,2"):
+        path = tmp_path / "r.csv.gz"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"r\.csv\.gz: cannot be read"):
+            load_interactions(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ratios": (0.5, 0.1, 0.1)}, "'ratios' must sum to 1"),
+        ({"ratios": (1.2, -0.4, 0.2)}, "'ratios' must be three shares >= 0"),
+        ({"liked_from": float("nan")}, "'liked_from' must be a number (got nan)"),
+        ({"liked_from": 6}, "leaves no test pairs"),
+        ({"rating": "ratng"}, "no column 'ratng'"),
+        ({"rating": "Ratng"}, "did you mean 'rating'?"),
+        ({"user": "who"}, "no column 'who'"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(tmp_path, arguments, message):
+    path = write_csv(tmp_path / "r.csv")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_interactions(path, **arguments)
+
+
+def test_liked_from_needs_ratings(tmp_path):
+    path = write_csv(tmp_path / "r.csv", [(1, 2)], "user,item")
+    with pytest.raises(ValueError, match="'liked_from' needs a rating column"):
+        load_interactions(path, liked_from=4)
+
+
+def test_paths_that_hold_nothing_known_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        load_interactions(tmp_path / "gone.csv")
+    tmp_path.joinpath("notes.md").write_text("x")
+    with pytest.raises(ValueError, match=r"looked for train_list.npy.*notes\.md"):
+        load_interactions(tmp_path)
+    with pytest.raises(ValueError, match=r"no reader for '\.md'"):
+        load_interactions(tmp_path / "notes.md")
+
+
+# Folders
+
+
+def test_npy_folder_with_labels(tmp_path, caplog):
+    folder = write_npy_folder(
+        tmp_path,
+        train_tp=[1, 0, 1, 1],
+        train_rating=[5, 0, 4, 4],
+        train_pos=[0, -1, 0, 1],
+        valid_tp=[0],
+        test_tp=[1, 1],
+        user_raw=[31, 32],
+        movie_raw=[9, 8, 0, 7],
+    )
+    data = load_interactions(folder)
+
+    assert data[EDGE].edge_index.T.tolist() == [[0, 0], [0, 1], [1, 0], [1, 2]]
+    assert data[EDGE].edge_is_noise.tolist() == [False, True, False, False]
+    assert data[EDGE].edge_rating.tolist() == [5.0, 0.0, 4.0, 4.0]
+    assert data[EDGE].edge_time.tolist() == [0, -1, 0, 1]
+    assert data[EDGE].val_edge_label_index.tolist() == [[0], [2]]
+    assert data[EDGE].val_edge_is_noise.tolist() == [True]
+    assert "val_edge_time" not in data[EDGE]
+    assert data["user"].raw_id.tolist() == [31, 32]
+    assert data["item"].raw_id.tolist() == [9, 8, -3, 7]
+    assert [m.split(": ")[1] for m in caplog.messages] == [
+        "1 raw ids are unknown and read as -1 - row",
+        "1 items are not in train",
+    ]
+
+
+def test_npy_folder_without_labels_or_validation(tmp_path, caplog):
+    data = load_interactions(write_npy_folder(tmp_path, valid=False))
+    assert data["item"].raw_id.tolist() == [0, 1, 2, 3]
+    assert data[EDGE].edge_index.size(1) == 4  # round(.1 * 2) = 0 held out
+    assert data[EDGE].val_edge_label_index.shape == (2, 0)
+    assert "no validation file" in caplog.messages[0]
+
+
+def test_a_pair_in_two_splits_stays_in_the_earlier(tmp_path, caplog):
+    write_npy_folder(tmp_path, test_tp=[1, 1, 0])
+    np.save(tmp_path / "test_list.npy", np.array([[0, 0], [0, 3], [1, 3]]))
+    data = load_interactions(tmp_path)
+    assert data[EDGE].test_edge_label_index.T.tolist() == [[0, 3], [1, 3]]
+    assert data[EDGE].test_edge_is_noise.tolist() == [False, True]
+    assert "1 duplicate pairs" in caplog.messages[0]
+
+
+def test_lightgcn_folder_holds_out_a_seeded_tenth(tmp_path, caplog):
+    folder = write_lightgcn_folder(tmp_path)
+    data = load_interactions(folder, seed=0)
+    again = load_interactions(folder, seed=0)
+
+    # By hand: user 0 gives round(.5) = 1 of 5, user 1 gives none of 1.
+    assert data[EDGE].edge_index[0].tolist() == [0, 0, 0, 0, 1]
+    assert data[EDGE].val_edge_label_index[0].tolist() == [0]
+    assert data[EDGE].test_edge_label_index.tolist() == [[0], [5]]
+    assert torch.equal(data[EDGE].edge_index, again[EDGE].edge_index)
+    assert data["user"].raw_id.tolist() == [0, 1]
+    assert "no validation file; a tenth" in caplog.messages[0]
+
+
+def save(name, array):
+    return lambda folder: np.save(folder / name, array)
+
+
+def put(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def labels(**arrays):
+    return lambda folder: np.savez(folder / "labels.npz", **arrays)
+
+
+PAIR = np.array([[0, 0]])
+BAD_NPY = [
+    (save("train_list.npy", -PAIR - 1), "train_list.npy: row 0: user id -1 is out of"),
+    (save("test_list.npy", PAIR + 10**9), "test_list.npy: row 0: user id 1000000000"),
+    (save("train_list.npy", PAIR * 1.5), "expected integers [n, 2] (got float64 [1,"),
+    (save("train_list.npy", PAIR[0]), "expected integers [n, 2] (got int64 [2])"),
+    (save("train_list.npy", PAIR[:0]), "no rows for train"),
+    (save("test_list.npy", np.array([[0, 0]])), "no rows for test"),  # is in train
+    (save("train_list.npy", np.array([[{}, 1]])), "not a plain .npy file (Array can't"),
+    (put("train_list.npy", b"\x93NUMPY"), "train_list.npy: not a plain .npy file"),
+    (put("train_list.npy", b"text"), "train_list.npy: not a plain .npy file"),
+    (put("labels.npz", b"text"), "labels.npz: not a plain .npz file"),
+    (labels(train_tp=np.ones(3, int)), "'train_tp' must have 4 values (got 3)"),
+    (labels(train_tp=np.full(4, 2)), "'train_tp' must be 0 or 1"),
+    (labels(train_tp=np.ones(4)), "'train_tp' must be one row of numbers"),
+    (labels(train_rating=np.full(4, np.nan)), "'train_rating' must be finite"),
+    (labels(user_raw=np.ones(1, int)), "1 raw ids, but ids up to 1 in the lists"),
+    (labels(user_raw=np.array([{}])), "labels.npz: not a plain .npz file"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD_NPY)
+def test_bad_npy_folders_are_refused(tmp_path, spoil, message):
+    spoil(write_npy_folder(tmp_path))
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        load_interactions(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_truncated_npy_is_refused(tmp_path):
+    file = write_npy_folder(tmp_path) / "train_list.npy"
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(ValueError, match=r"train_list\.npy: not a plain \.npy file"):
+        load_interactions(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("0 1\n1 -2\n", "train.txt:2: '-2' is no id"),
+        ("0 1\n\n1 x\n", "train.txt:3: 'x' is no id"),
+        ("0 1.5\n", "train.txt:1: '1.5' is no id"),
+        ("0 1_0\n", "train.txt:1: '1_0' is no id"),
+        ("0 1\n0 2 99999999\n", "train.txt:2: item id 99999999 is out of range"),
+        ("0 " + "9" * 30, "train.txt:1: '99999"),
+        ("0\n1\n", "no rows for train"),
+        ("", "train.txt: no rows"),
+    ],
+)
+def test_bad_lightgcn_files_are_refused(tmp_path, content, message):
+    write_lightgcn_folder(tmp_path).joinpath("train.txt").write_text(content)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_interactions(tmp_path)
+
+
+def test_missing_parts_of_a_folder_are_named(tmp_path):
+    write_npy_folder(tmp_path).joinpath("test_list.npy").unlink()
+    with pytest.raises(FileNotFoundError, match=r"test_list\.npy: no such file"):
+        load_interactions(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    write_lightgcn_folder(other).joinpath("test.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"test\.txt: no such file"):
+        load_interactions(other)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"split": False}, {"liked_from": 4}, {"time": "t"}, {"ratios": (0.8, 0.0, 0.2)}],
+)
+def test_a_folder_with_its_own_split_refuses_arguments_of_tables(tmp_path, arguments):
+    folder = write_lightgcn_folder(tmp_path)
+    name = next(iter(arguments))
+    with pytest.raises(ValueError, match=f"'{name}' does not apply to"):
+        load_interactions(folder, **arguments)
+
+
+def test_a_refused_input_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("user,item\n1\n")
+    with pytest.raises(ValueError, match="1 fields"):
+        load_interactions(path)
+    assert os.listdir(tmp_path) == ["r.csv"]
+
+
+# Fuzzing: whatever the bytes, the answer is a graph or one of two errors.
+
+TABLE = "user,item,rating,time\n" + "".join(
+    f'{u},"i{i}",{1 + i % 5},{10 * i + u}\n' for u in range(3) for i in range(5)
+)
+DAT = "".join(f"{u}::{i}::{1 + i % 5}::{10 * i}\n" for u in range(3) for i in range(5))
+FORMATS = [
+    ("r.csv", TABLE.encode()),
+    ("r.tsv.gz", gzip.compress(TABLE.replace(",", "\t").encode(), mtime=0)),
+    ("ratings.dat", DAT.encode()),
+    ("lightgcn/train.txt", None),
+    ("npy/train_list.npy", None),
+    ("npy/labels.npz", None),
+]
+MUTATION = st.tuples(
+    st.floats(0, 1),
+    st.sampled_from(["replace", "insert", "delete", "cut", "repeat"]),
+    st.one_of(
+        st.binary(min_size=1, max_size=4),
+        st.sampled_from(
+            [b'"', b"\n", b"\r", b",", b"\t", b"::", b"-", b"0", b"9", b"e", b"\0"]
+        ),
+    ),
+)
+
+
+def mutate(content, mutations):
+    for where, how, piece in mutations:
+        at = int(where * len(content))
+        if how == "replace":
+            content = content[:at] + piece + content[at + len(piece) :]
+        elif how == "insert":
+            content = content[:at] + piece + content[at:]
+        elif how == "delete":
+            content = content[:at] + content[at + len(piece) :]
+        elif how == "cut":
+            content = content[:at]
+        else:
+            content = content[:at] + content[at : at + 30] + content[at:]
+    return content
+
+
+def outcome(path, liked_from):
+    try:
+        return load_interactions(path, liked_from=liked_from), None
+    except Exception as error:
+        return None, error
+
+
+@pytest.fixture(scope="module")
+def fuzz_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    for name in ("lightgcn", "npy"):
+        folder.joinpath(name).mkdir()
+    write_lightgcn_folder(folder / "lightgcn")
+    write_npy_folder(folder / "npy", train_tp=[1, 0, 1, 1], user_raw=[5, 6])
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "content"), FORMATS)
+def test_mutated_files_give_a_graph_or_a_refusal(fuzz_folder, name, content):
+    path = fuzz_folder / name
+    valid = path.read_bytes() if content is None else content
+    target = path if content is not None else path.parent
+
+    @settings(
+        max_examples=120,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(
+        mutations=st.lists(MUTATION, min_size=1, max_size=4),
+        liked_from=st.sampled_from([None, 3.0]) if content else st.none(),
+    )
+    def check(mutations, liked_from):
+        path.write_bytes(mutate(valid, mutations))
+        data, error = outcome(target, liked_from)
+        if data is None:
+            assert type(error) in (ValueError, FileNotFoundError)
+            assert "\n" not in str(error)
+            return
+        index = data[EDGE].edge_index
+        assert index.size(1) > 0
+        assert int(index.min()) >= 0
+        assert int(index[0].max()) < data["user"].num_nodes
+        assert int(index[1].max()) < data["item"].num_nodes
+
+    logging.disable(logging.WARNING)
+    try:
+        check()
+    finally:
+        logging.disable(logging.NOTSET)
+        path.write_bytes(valid)
+
+
+# Real data
+
+
+@needs_data
+@pytest.mark.dataset
+def test_published_natural_noise_split():
+    data = load_interactions(SHARED / "ml-1m" / "natural")
+    blocks = [get_block(data, split) for split in SPLITS]
+    assert [b["index"].size(1) for b in blocks] == [429993, 130772, 57532]
+    assert (data["user"].num_nodes, data["item"].num_nodes) == (5949, 3494)
+    shares = [float(block["is_noise"].float().mean()) for block in blocks]
+    assert [round(share, 3) for share in shares] == [0.393, 0.584, 0.0]
+    assert len(data["item"].raw_id.unique()) == 3494
+
+
+@needs_data
+@pytest.mark.dataset
+def test_movielens_latest_small():
+    path = SHARED / "ml-latest-small" / "ratings.csv"
+    data = load_interactions(path, liked_from=4)
+    sizes = [get_block(data, split)["index"].size(1) for split in SPLITS]
+    assert sum(sizes) == 100_004
+    assert (data["user"].num_nodes, data["item"].num_nodes) == (671, 9066)
+    assert not data[EDGE].test_edge_is_noise.any()
+
+
+@needs_data
+@pytest.mark.dataset
+def test_gowalla():
+    data = load_interactions(SHARED / "gowalla")
+    sizes = {s: get_block(data, s)["index"].size(1) for s in SPLITS}
+    assert sizes["train"] + sizes["val"] == 810_128
+    assert sizes["test"] == 217_242
+    assert abs(sizes["val"] / 810_128 - 0.1) < 0.005
+    assert (data["user"].num_nodes, data["item"].num_nodes) == (29_858, 40_981)
