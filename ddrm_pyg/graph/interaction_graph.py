@@ -332,4 +332,6 @@ def csr_tensor(pointer: Tensor, column: Tensor, value: Tensor, shape: tuple) -> 
     with warnings.catch_warnings():
         # torch announces at every first use that CSR is in beta; we only multiply
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-        return torch.sparse_csr_tensor(pointer, column, value, shape)
+        return torch.sparse_csr_tensor(
+            pointer, column, value, shape, check_invariants=False
+        )

@@ -1,0 +1,63 @@
+"""The command line: ``ddrm-pyg COMMAND``, one thin file per command."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+
+import typer
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    Anything a user can cause (a wrong option, a bad file, a missing path) ends in one
+    line on stderr and status 2; an interrupt in status 130.
+
+    Args:
+        arguments: Words after ``ddrm-pyg``; those of the process if None.
+    """
+    # before torch is imported: idle OpenMP threads that spin make every step many
+    # times slower as soon as another process runs
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", force=True)
+    logging.getLogger("ddrm_pyg").setLevel(logging.INFO)
+    try:
+        result = _app()(args=arguments, standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        print("ddrm-pyg: interrupted", file=sys.stderr)
+        return 130
+    except typer.TyperException as error:
+        return _fail(error.format_message())
+    except (ValueError, FileNotFoundError, ArithmeticError, OSError) as error:
+        return _fail(str(error))
+    return result if isinstance(result, int) else 0
+
+
+def _app() -> typer.Typer:
+    from ddrm_pyg.cli import denoise, doctor, evaluate, recommend, run
+
+    app = typer.Typer(
+        name="ddrm-pyg",
+        help="Recommenders that survive noisy clicks.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    for command in (run, evaluate, denoise, recommend, doctor):
+        app.command(command.__name__.rpartition(".")[2])(command.command)
+    return app
+
+
+def _fail(message: str) -> int:
+    line = " ".join(message.split())
+    print(f"ddrm-pyg: error: {line}", file=sys.stderr)
+    return 2
+
+
+def print_json(record: object) -> None:
+    """Print one object on stdout."""
+    print(json.dumps(record))

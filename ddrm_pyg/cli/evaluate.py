@@ -1,0 +1,42 @@
+"""``ddrm-pyg evaluate``: full ranking of given embeddings."""
+
+from __future__ import annotations
+
+from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli import print_json
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.nn.conv import light_propagate
+from ddrm_pyg.ranking import evaluate
+
+
+def command(
+    embeddings: options.Embeddings,
+    data: options.Data,
+    num_layers: options.NumLayers = 0,
+    combine: options.Combine = "mean",
+    split: str = "test",
+    user: options.User = "user",
+    item: options.Item = "item",
+    rating: options.Rating = None,
+    time: options.Time = None,
+    liked_from: options.LikedFrom = None,
+    ratios: options.Ratios = "0.7,0.1,0.2",
+    as_json: options.Json = False,
+) -> None:
+    """Rank all items by given embeddings and print the metrics."""
+    tables = Embeddings.load(embeddings)
+    source = Source(
+        data, user, item, rating, time, liked_from, options.parse_ratios(ratios)
+    )
+    loaded = source.load()
+    graph = InteractionGraph.from_data(loaded)
+    tables.check_matches(graph.num_users, graph.num_items, str(embeddings))
+    scorer = light_propagate(tables, graph, num_layers, combine)  # type: ignore[arg-type]
+    metrics = evaluate(scorer, loaded, split=split, progress=not as_json)
+    if as_json:
+        print_json(dict(metrics))
+        return
+    for name, value in metrics.items():
+        print(f"{name:<15}{value:10.4f}")

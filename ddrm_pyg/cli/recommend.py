@@ -1,0 +1,141 @@
+"""``ddrm-pyg recommend``: lists for known users, or for new ones by their history."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli import print_json
+from ddrm_pyg.cli._plug_in import raw_ids, write_recommendations
+from ddrm_pyg.datasets.readers import load_interactions
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.runner import (
+    Runner,
+    cell_from_record,
+    fingerprint,
+    load_ddrm,
+)
+from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.ranking import recommend_chunks
+
+logger = logging.getLogger("ddrm_pyg")
+
+Chunks = Iterator[tuple[Tensor, Tensor, Tensor]]
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    user: Annotated[
+        list[str] | None, typer.Option(help="Ids of known users; all if none is given.")
+    ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="Table (user, item) of new users; no training is needed."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="List length.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="CSV to write; else stdout.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the best unseen items, in your own ids."""
+    if user and history:
+        raise ValueError("'--user' and '--history' exclude each other (got both)")
+    data, runner, config = _open(run)
+    item_ids = raw_ids(data, "item")
+    if history is None:
+        user_ids = raw_ids(data, "user")
+        chunks = _known(run, data, user_ids, user, k)
+    else:
+        chunks, user_ids = _new(runner, config, item_ids, history, k)
+    if as_json:
+        print_json({"recommendations": list(_records(chunks, user_ids, item_ids))})
+    else:
+        write_recommendations(out, chunks, user_ids, item_ids)
+
+
+def _open(run: Path) -> tuple[HeteroData, Runner, dict[str, Any]]:
+    path = run / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{run}: not the folder of a run (no config.json)")
+    config = json.loads(path.read_text())
+    if not (run / "metrics.json").exists():
+        raise ValueError(f"{run}: the run must be finished (no metrics.json)")
+    source = config["source"]
+    data = Source(**{**source, "ratios": tuple(source["ratios"])}).load()
+    if fingerprint(data) != config["fingerprint"]:
+        raise ValueError(
+            f"{run}: the data must be what the run was made of "
+            f"({source['data']} has changed)"
+        )
+    return data, Runner(data, run / "cells", progress=False), config
+
+
+def _known(
+    run: Path, data: HeteroData, user_ids: list[Any], wanted: list[str] | None, k: int
+) -> Chunks:
+    rows = torch.arange(len(user_ids))
+    if wanted:
+        row_of = {str(name): row for row, name in enumerate(user_ids)}
+        unknown = [name for name in wanted if name not in row_of]
+        if unknown:
+            raise ValueError(
+                f"'--user' must be in the data (got {unknown[0]}); new users need "
+                "--history"
+            )
+        rows = torch.tensor([row_of[name] for name in wanted])
+    emb = Embeddings.load(run / "embeddings.safetensors")
+    known = InteractionGraph.from_data(data, splits=("train", "val", "test"))
+    return recommend_chunks(emb, rows, k=k, exclude=known)
+
+
+def _new(
+    runner: Runner, config: dict[str, Any], item_ids: list[Any], file: Path, k: int
+) -> tuple[Chunks, list[Any]]:
+    read = load_interactions(file, split=False)
+    row_of = {str(name): row for row, name in enumerate(item_ids)}
+    found = torch.tensor([row_of.get(str(name), -1) for name in raw_ids(read, "item")])
+    pairs = InteractionGraph.from_data(read)
+    user, item = pairs.edge_index[0], found[pairs.edge_index[1]]
+    known = item >= 0
+    if not bool(known.all()):
+        logger.warning(
+            "%s: %d interactions are with items that the run does not know; left out",
+            file,
+            int((~known).sum()),
+        )
+    history = InteractionGraph(
+        torch.stack([user, item])[:, known], pairs.num_users, len(item_ids)
+    )
+    trained = runner.run(cell_from_record(config["ddrm"]))
+    items = trained.embeddings().item
+    start = runner.graph.history_mean(items, history=history)
+    generator = torch.Generator().manual_seed(0)
+    ideal = load_ddrm(trained).generate(start, generator=generator)
+    chunks = recommend_chunks(
+        Embeddings(ideal, items), torch.arange(len(ideal)), k=k, exclude=history
+    )
+    return chunks, raw_ids(read, "user")
+
+
+def _records(
+    chunks: Chunks, user_ids: list[Any], item_ids: list[Any]
+) -> Iterator[dict[str, Any]]:
+    for user, score, item in chunks:
+        for row, values, columns in zip(
+            user.tolist(), score.tolist(), item.tolist(), strict=True
+        ):
+            kept = [c for c in columns if c < len(item_ids)]
+            yield {
+                "user": user_ids[row],
+                "item": [item_ids[c] for c in kept],
+                "score": values[: len(kept)],
+            }

@@ -1,0 +1,1 @@
+"""Experiments: resumable cells, and the lists of cells that commands run."""

@@ -1,0 +1,123 @@
+"""The main job: a backend, DDRM on it, and everything it must be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ddrm_pyg.experiments.runner import Cell, Result, Runner
+from ddrm_pyg.ranking import PairedTest, paired_test
+
+METRIC = "ndcg@20"
+"""What the verdict is about."""
+
+SIGNIFICANCE = 0.01
+SMALLEST_GAIN = 0.01
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        name: What a reader sees.
+        result: What was measured.
+    """
+
+    name: str
+    result: Result
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether DDRM earns its place.
+
+    Attributes:
+        word: ``"helps"``, ``"no significant change"`` or ``"hurts"``.
+        rival: The strongest row it was compared with.
+        test: DDRM against that row, user by user.
+    """
+
+    word: str
+    rival: str
+    test: PairedTest
+
+    def __str__(self) -> str:
+        return (
+            f"verdict: DDRM {self.word} ({METRIC} {self.test.relative:+.1%} against "
+            f"'{self.rival}', the strongest of backend, best depth and history mean; "
+            f"paired t-test over {self.test.num_users} users, p {self._p})"
+        )
+
+    @property
+    def _p(self) -> str:
+        tiny = self.test.p_value < 1e-4
+        return "< 0.0001" if tiny else f"= {self.test.p_value:.4f}"
+
+
+def rows_for(backend: Cell, ddrm: Cell) -> dict[str, Cell]:
+    """List the cells of the main job.
+
+    Args:
+        backend: A backend or given embeddings.
+        ddrm: DDRM with ``backend`` as its base.
+
+    Returns:
+        Row name to cell, in the order of the table.
+    """
+    combine = {"combine": backend.model.get("combine", "mean")}
+    name = backend.method
+    return {
+        "popularity": Cell("popularity"),
+        "item_knn": Cell("item_knn"),
+        "ease": Cell("ease"),
+        name: backend,
+        f"{name}, best depth": Cell("best_depth", model=combine, base=backend),
+        "history mean": Cell("history_mean", base=backend),
+        "ddrm, one pass, no noise": Cell("one_pass", base=ddrm),
+        "ddrm": ddrm,
+    }
+
+
+def plug_in(runner: Runner, backend: Cell, ddrm: Cell) -> tuple[list[Row], Verdict]:
+    """Run the main job.
+
+    Args:
+        runner: The data set and where results are kept.
+        backend: A backend or given embeddings.
+        ddrm: DDRM with ``backend`` as its base.
+
+    Returns:
+        The rows, and the verdict on DDRM against the best of the backend, the backend
+        at its best depth, and the history mean. (The best *on test*: choosing the
+        rival there can only make the verdict stricter.)
+    """
+    cells = rows_for(backend, ddrm)
+    if not runner.has_validation:  # nothing can pick a depth
+        cells = {k: c for k, c in cells.items() if c.method != "best_depth"}
+    rows = [Row(name, runner.run(cell)) for name, cell in cells.items()]
+    rivals = {
+        row.name: row.result
+        for row in rows
+        if row.result.cell.method in (backend.method, "best_depth", "history_mean")
+    }
+    return rows, judge(rows[-1].result, rivals)
+
+
+def judge(ddrm: Result, rivals: Mapping[str, Result]) -> Verdict:
+    """Compare DDRM with the strongest of its rivals.
+
+    A change counts if it is significant (paired t-test over users, p < .01) *and* at
+    least 1 % of the rival's mean.
+    """
+    rival = max(rivals, key=lambda name: rivals[name].test[METRIC])
+    test = paired_test(ddrm.test, rivals[rival].test, METRIC)
+    counts = test.p_value < SIGNIFICANCE and abs(test.relative) >= SMALLEST_GAIN
+    gain = "helps" if test.difference > 0 else "hurts"
+    return Verdict(gain if counts else "no significant change", rival, test)
+
+
+def as_record(row: Row) -> dict[str, Any]:
+    """Flatten a row for JSON."""
+    return {"name": row.name, **row.result.test}

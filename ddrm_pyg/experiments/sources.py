@@ -1,0 +1,102 @@
+"""Data sets by name or path, as commands take them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch_geometric.data import HeteroData
+
+DOWNLOADS = Path("datasets")
+"""Where data sets that are known by name keep their files."""
+
+
+def _synthetic() -> HeteroData:
+    from ddrm_pyg.datasets.synthetic import SyntheticInteractions
+
+    return SyntheticInteractions()[0]
+
+
+def _movielens(noise: str) -> Callable[[], HeteroData]:
+    def load() -> HeteroData:
+        from ddrm_pyg.datasets.movielens_1m import MovieLens1M
+
+        return MovieLens1M(str(DOWNLOADS), noise=noise)[0]
+
+    return load
+
+
+NAMED: dict[str, Callable[[], HeteroData]] = {
+    "synthetic": _synthetic,
+    "ml-1m": _movielens("natural"),
+    "ml-1m-clean": _movielens("clean"),
+}
+"""Data sets that need no path."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where interactions come from; the defaults of a path are the loader's.
+
+    Attributes:
+        data: A key of :data:`NAMED`, or a path for
+            :func:`ddrm_pyg.load_interactions`.
+        user: Column of users.
+        item: Column of items.
+        rating: Column of ratings.
+        time: Column of times.
+        liked_from: Ratings below this are false positives.
+        ratios: Shares of train, validation and test.
+    """
+
+    data: str = "synthetic"
+    user: str = "user"
+    item: str = "item"
+    rating: str | None = None
+    time: str | None = None
+    liked_from: float | None = None
+    ratios: tuple[float, float, float] = (0.7, 0.1, 0.2)
+
+    @property
+    def name(self) -> str:
+        """A short name for folders and titles."""
+        return self.data if self.data in NAMED else Path(self.data).name.split(".")[0]
+
+    def load(self) -> HeteroData:
+        """Load the data set.
+
+        Raises:
+            FileNotFoundError: Neither a known name nor a path that exists.
+            ValueError: The files are refused, or options do not go with a name.
+        """
+        from ddrm_pyg.datasets.readers import load_interactions
+
+        if self.data in NAMED:
+            if self != Source(self.data):
+                raise ValueError(
+                    f"column options go with a file (got --data {self.data})"
+                )
+            return NAMED[self.data]()
+        if not Path(self.data).exists():
+            raise FileNotFoundError(
+                f"{self.data}: neither a file, a folder nor a known data set"
+                f"{nearest(self.data, NAMED)}"
+            )
+        return load_interactions(
+            self.data,
+            user=self.user,
+            item=self.item,
+            rating=self.rating,
+            time=self.time,
+            liked_from=self.liked_from,
+            ratios=self.ratios,
+        )
+
+
+def nearest(word: str, known: dict | list[str]) -> str:
+    """Suggest what was probably meant, as the end of a message."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    choices = ", ".join(sorted(known))
+    return f"; did you mean '{close[0]}'?" if close else f" (known: {choices})"
