@@ -6,7 +6,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.transforms import HoldOutValidation, TemporalSplit
 from ddrm_pyg.transforms.core import EDGE, get_block
-from ddrm_pyg.transforms.split import check_ratios
+from ddrm_pyg.transforms.split import check_ratios, order_by_user
 
 
 def make_data(pairs, num_users, num_items, **attributes):
@@ -110,6 +110,14 @@ def test_without_time_the_split_is_random_and_seeded():
     assert items_of(first, "test") != items_of(other, "test")
     blocks = [items_of(first, split) for split in ("train", "val", "test")]
     assert sorted(itertools.chain(*blocks)) == list(range(50))
+
+
+@pytest.mark.parametrize("far", [10, 2**62])
+def test_order_by_user_sorts_moments_within_users(far):
+    user = torch.tensor([1, 0, 1, 0, 1])
+    moment = torch.tensor([far, -5, -far, -5, 0])
+    assert order_by_user(user, moment).tolist() == [1, 3, 2, 4, 0]
+    assert order_by_user(user[:0], moment[:0]).tolist() == []
 
 
 def test_a_split_without_test_pairs_is_refused():
