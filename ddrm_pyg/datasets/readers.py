@@ -333,7 +333,6 @@ def _read_frame(
             names=[position[i] for i in order],
             dtype={"user": id_type, "item": id_type},
             na_filter=False,
-            skipinitialspace=True,
             low_memory=False,
             nrows=num_rows,
         )
@@ -396,7 +395,7 @@ def _records(
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number and fields of each row, slowly and exactly."""
     lines = io.StringIO(body.decode(), newline="\n")
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    reader = csv.reader(lines, delimiter=delimiter)
     line = first_line
     while True:
         try:

@@ -160,6 +160,15 @@ def test_ids_are_integers_only_where_written_as_such(tmp_path, ids, raw):
     assert (got.tolist() if isinstance(got, torch.Tensor) else got) == raw
 
 
+def test_spaces_around_fields_do_not_count(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("user, item ,rating , time\n 1 , a ,  3.5 , 7\n1,b , 4,8 \n")
+    data = load_interactions(path, split=False)
+    assert raw_pairs(data) == [(1, "a"), (1, "b")]
+    assert data[EDGE].edge_rating.tolist() == [3.5, 4.0]
+    assert data[EDGE].edge_time.tolist() == [7, 8]
+
+
 def test_duplicates_are_kept_once_the_first(tmp_path, caplog):
     rows = [(1, 1, 5, 3), (1, 2, 5, 4), (1, 1, 2, 9), (1, 1, 1, 8)]
     path = write_csv(tmp_path / "r.csv", rows)
@@ -212,7 +221,7 @@ REFUSED = [
     ("user,item\n1,2\n1\n", "r.csv:3: 1 fields, expected 2"),
     ("user,item\n1,2\n1,2,3\n", "r.csv:3: 3 fields, expected 2"),
     ("user,item\n1,2\n,3\n", "r.csv:3: column 'user' is '', expected an id"),
-    ("user,item\n1,2\n1,  \n", "r.csv:3: column 'item' is '', expected an id"),
+    ("user,item\n1,2\n1,  \n", "r.csv:3: column 'item' is '  ', expected an id"),
     ("usr,item\n1,2\n", "r.csv:1: no column 'user' (there are 'usr', 'item'; did you"),
     ("user;item,x\n1,2\n", "r.csv:1: no column 'user'"),
     ("user,item,user\n1,2,3\n", "r.csv:1: column 'user' is there twice"),
