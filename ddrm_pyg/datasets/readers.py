@@ -7,7 +7,6 @@ function from a path to a :class:`_Table` in ``_TABLE_READERS``.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import difflib
 import gzip
@@ -58,8 +57,7 @@ class _Table:
 
     Attributes:
         name: File name for messages.
-        frame: Columns ``user`` and ``item`` (int64 or str) and, where
-            known,
+        frame: Columns ``user`` and ``item`` (int64 or str) and, where known,
             ``rating`` and ``time`` (numbers, or whatever the file has instead).
         columns: What the file calls each of them.
         inferred: Columns found without being asked for by name.
@@ -281,6 +279,8 @@ def _find_columns(
             found[role] = name
         elif asked is not None:
             raise ValueError(_no_column(file, asked, names))
+    if len(set(found.values())) < len(found):
+        raise ValueError(f"{file}:1: one column has two uses (got {found})")
     inferred = any(name != columns[role] for role, name in found.items())
     return found, inferred
 
@@ -324,14 +324,14 @@ def _read_frame(
     position = {names.index(name): role for role, name in found.items()}
     order = sorted(position)
 
-    def read(id_type: str, num_rows: int | None = None) -> pd.DataFrame:
+    def read(id_type: str | None, num_rows: int | None = None) -> pd.DataFrame:
         return pd.read_csv(
             io.BytesIO(body),
             sep=delimiter,
             header=None,
             usecols=order,
             names=[position[i] for i in order],
-            dtype={"user": id_type, "item": id_type},
+            dtype=id_type and {"user": id_type, "item": id_type},
             na_filter=False,
             low_memory=False,
             nrows=num_rows,
@@ -341,8 +341,10 @@ def _read_frame(
         if not _has_padded_integer(body, delimiter):
             first = read("str", num_rows=1)[["user", "item"]].iloc[0]
             if all(_canonical_integer(text) is not None for text in first):
-                with contextlib.suppress(ValueError, OverflowError):
-                    return read("int64")
+                # Asked for int64, pandas would take 2.0 and 1e3 as well.
+                frame = read(None)
+                if all(frame[role].dtype.kind == "i" for role in ("user", "item")):
+                    return frame
         return read("str")
     except Exception as error:  # pandas fails in many ways on bad quoting
         raise ValueError(f"{file}: cannot be parsed ({_first_line(error)})") from error

@@ -148,6 +148,9 @@ def test_named_columns_are_read_whatever_else_is_there(tmp_path, caplog):
         (["9223372036854775807", "1"], [1, 9223372036854775807]),
         (["9223372036854775808", "1"], ["1", "9223372036854775808"]),
         (["1", "b"], ["1", "b"]),
+        (["1", "9223372036854775808"], ["1", "9223372036854775808"]),
+        (["1", "99999999999999999999"], ["1", "99999999999999999999"]),
+        (["1", "1e3", "2.0"], ["1", "1e3", "2.0"]),
         (['"a,b"', "c"], ["a,b", "c"]),
         (["1", " 1"], [1]),
     ],
@@ -266,6 +269,7 @@ def test_wrong_gzip_is_refused(tmp_path):
         ({"rating": "ratng"}, "no column 'ratng'"),
         ({"rating": "Ratng"}, "did you mean 'rating'?"),
         ({"user": "who"}, "no column 'who'"),
+        ({"user": "item"}, "one column has two uses (got {'user': 'item', 'item':"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(tmp_path, arguments, message):
