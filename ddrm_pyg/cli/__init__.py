@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -56,8 +55,3 @@ def _fail(message: str) -> int:
     line = " ".join(message.split())
     print(f"ddrm-pyg: error: {line}", file=sys.stderr)
     return 2
-
-
-def print_json(record: object) -> None:
-    """Print one object on stdout."""
-    print(json.dumps(record))

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import shutil
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.cli import print_json
+from ddrm_pyg.cli._output import (
+    print_json,
+    raw_ids,
+    write_ids,
+    write_recommendations,
+)
 from ddrm_pyg.experiments.plug_in import Row, Verdict, as_record, plug_in
 from ddrm_pyg.experiments.report import format_table, plot_curves
 from ddrm_pyg.experiments.runner import Cell, Runner, fingerprint, write_json
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import recommend_chunks
 
@@ -148,63 +149,9 @@ def _write(out: Path, data: HeteroData, rows: list[Row], verdict: Verdict) -> No
             ],
         },
     )
-    names = {kind: raw_ids(data, kind) for kind in ("user", "item")}
-    with (
-        atomic_path(out / "ids.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["kind", "row", "id"])
-        for kind, ids in names.items():
-            writer.writerows((kind, row, name) for row, name in enumerate(ids))
+    ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}
+    write_ids(out / "ids.csv", ids)
     known = InteractionGraph.from_data(data, splits=("train", "val", "test"))
     users = torch.arange(known.num_users)
     chunks = recommend_chunks(emb, users, k=LIST_LENGTH, exclude=known)
-    write_recommendations(
-        out / "recommendations.csv", chunks, names["user"], names["item"]
-    )
-
-
-def raw_ids(data: HeteroData, kind: str) -> list[Any]:
-    """The caller's own ids of users or items, by row."""
-    ids = data[kind].get("raw_id")
-    if ids is None:
-        return list(range(data[kind].num_nodes))
-    return ids.tolist() if isinstance(ids, Tensor) else list(ids)
-
-
-def write_recommendations(
-    path: Path | None, chunks: Any, user_ids: list[Any], item_ids: list[Any]
-) -> None:
-    """Write ``user,item,score`` lines, best first, in the caller's ids.
-
-    Args:
-        path: CSV file to write; stdout if None.
-        chunks: ``(user, score, item)`` as :func:`recommend_chunks` yields them.
-        user_ids: Id of every user row.
-        item_ids: Id of every item row; beyond them is padding, left out.
-    """
-    if path is None:
-        _write_lines(sys.stdout, chunks, user_ids, item_ids)
-        return
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        _write_lines(file, chunks, user_ids, item_ids)
-
-
-def _write_lines(
-    file: Any, chunks: Any, user_ids: list[Any], item_ids: list[Any]
-) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["user", "item", "score"])
-    for user, score, item in chunks:
-        for row, values, columns in zip(
-            user.tolist(), score.tolist(), item.tolist(), strict=True
-        ):
-            writer.writerows(
-                (user_ids[row], item_ids[column], f"{value:.6g}")
-                for value, column in zip(values, columns, strict=True)
-                if column < len(item_ids)
-            )
+    write_recommendations(out / "recommendations.csv", chunks, ids["user"], ids["item"])

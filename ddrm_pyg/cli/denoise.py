@@ -22,9 +22,7 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     num_layers: options.NumLayers = 0,
     combine: options.Combine = "mean",
-    settings: Annotated[
-        str, typer.Option(help="DDRM's settings: a stored name or a JSON file.")
-    ] = "ddrm_lightgcn",
+    settings: options.Settings = "ddrm",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of DDRM at most.")
     ] = None,

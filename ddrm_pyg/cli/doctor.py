@@ -10,11 +10,18 @@ from typing import Any
 import psutil
 import torch
 
-from ddrm_pyg import __version__
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli import print_json
+from ddrm_pyg.cli._output import print_json
 
-PACKAGES = ("torch", "torch-geometric", "numpy", "scipy", "pandas", "safetensors")
+PACKAGES = (
+    "ddrm_pyg",
+    "torch",
+    "torch-geometric",
+    "numpy",
+    "scipy",
+    "pandas",
+    "safetensors",
+)
 EXTRAS = {"sparse": "torch_sparse"}
 
 
@@ -31,7 +38,6 @@ def command(as_json: options.Json = False) -> None:
 def diagnose() -> dict[str, Any]:
     """Collect what a bug report or a slow run needs."""
     return {
-        "ddrm_pyg": __version__,
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in PACKAGES},
         "threads": torch.get_num_threads(),

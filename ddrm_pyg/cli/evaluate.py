@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli import print_json
+from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import InteractionGraph

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli import print_json
-from ddrm_pyg.cli._plug_in import raw_ids, write_recommendations
+from ddrm_pyg.cli._output import (
+    Chunks,
+    lists,
+    print_json,
+    raw_ids,
+    write_recommendations,
+)
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.runner import (
@@ -29,8 +32,6 @@ from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import recommend_chunks
 
 logger = logging.getLogger("ddrm_pyg")
-
-Chunks = Iterator[tuple[Tensor, Tensor, Tensor]]
 
 
 def command(
@@ -57,7 +58,11 @@ def command(
     else:
         chunks, user_ids = _new(runner, config, item_ids, history, k)
     if as_json:
-        print_json({"recommendations": list(_records(chunks, user_ids, item_ids))})
+        records = [
+            {"user": user_ids[row], "item": items, "score": scores}
+            for row, items, scores in lists(chunks, item_ids)
+        ]
+        print_json({"recommendations": records})
     else:
         write_recommendations(out, chunks, user_ids, item_ids)
 
@@ -124,18 +129,3 @@ def _new(
         Embeddings(ideal, items), torch.arange(len(ideal)), k=k, exclude=history
     )
     return chunks, raw_ids(read, "user")
-
-
-def _records(
-    chunks: Chunks, user_ids: list[Any], item_ids: list[Any]
-) -> Iterator[dict[str, Any]]:
-    for user, score, item in chunks:
-        for row, values, columns in zip(
-            user.tolist(), score.tolist(), item.tolist(), strict=True
-        ):
-            kept = [c for c in columns if c < len(item_ids)]
-            yield {
-                "user": user_ids[row],
-                "item": [item_ids[c] for c in kept],
-                "score": values[: len(kept)],
-            }

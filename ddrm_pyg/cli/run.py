@@ -24,6 +24,7 @@ def command(
     ddrm_epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of DDRM at most.")
     ] = None,
+    settings: options.Settings = "ddrm",
     seed: options.Seed = 0,
     device: options.Device = None,
     out: options.Out = None,
@@ -51,7 +52,7 @@ def command(
     execute(
         source,
         base := backend_cell(backend, seed, epochs),
-        ddrm_cell(f"ddrm_{backend}", base, seed, ddrm_epochs),
+        ddrm_cell(settings, base, seed, ddrm_epochs),
         out or Path("runs") / f"{source.name}-{backend}-seed{seed}",
         device=device,
         overwrite=overwrite,

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.embeddings import Embeddings
@@ -33,7 +33,7 @@ from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.nn.models import EASE, MF, ItemKNN, LightGCN, Popularity
 from ddrm_pyg.ranking import Metrics, evaluate
 from ddrm_pyg.training import FitResult, fit
-from ddrm_pyg.typing import Scorer
+from ddrm_pyg.typing import Recommender, Scorer
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -178,7 +178,7 @@ class Runner:
             (folder / "checkpoint.pt").unlink(missing_ok=True)
         return _read(cell, folder)
 
-    def train(self, cell: Cell, model: nn.Module) -> FitResult:
+    def train(self, cell: Cell, model: Recommender) -> FitResult:
         """Fit a cell's model, from its checkpoint if there is one."""
         folder = self.cell_folder(cell)
         return fit(
