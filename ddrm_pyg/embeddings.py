@@ -178,7 +178,13 @@ def _read_npz(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def _read_pt(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor)
+        for name, value in tensors.items()
+    ):
+        raise ValueError("it must hold a dict of tensors with keys 'user' and 'item'")
+    return tensors
 
 
 _READERS = {".safetensors": _read_safetensors, ".npz": _read_npz, ".pt": _read_pt}

@@ -54,10 +54,15 @@ def triplet_batches(
         world_size: Number of processes. All of them draw the same epoch.
 
     Raises:
-        ValueError: No interaction can form a triplet, or ``users`` is unknown.
+        ValueError: No interaction can form a triplet, ``users`` is unknown,
+            ``batch_size`` < 1 or ``rank`` not below ``world_size``.
     """
+    if batch_size < 1:
+        raise ValueError(f"'batch_size' must be >= 1 (got {batch_size})")
+    if not 0 <= rank < world_size:
+        raise ValueError(f"'rank' must lie in [0, {world_size}) (got {rank})")
     # a user who owns every item has no negative
-    eligible = graph.degree("user") < graph.num_items
+    eligible = graph.without_repeats().degree("user") < graph.num_items
     edges = eligible[graph.edge_index[0]].nonzero().flatten()
     if edges.numel() == 0:
         raise ValueError("'graph' must have a user who owns some items but not all")

@@ -82,6 +82,8 @@ class InteractionGraph:
                 )
             if _SPLIT_ATTRIBUTE[split] in store:
                 pairs.append(store[_SPLIT_ATTRIBUTE[split]])
+        if not pairs:
+            pairs.append(store.edge_index[:, :0])
         edge_index = torch.cat(pairs, dim=1) if len(pairs) != 1 else pairs[0]
         return cls(edge_index, data["user"].num_nodes, data["item"].num_nodes)
 
@@ -100,7 +102,14 @@ class InteractionGraph:
 
         Returns:
             ``[num_users]`` or ``[num_items]`` int64.
+
+        Raises:
+            ValueError: An unknown node type.
         """
+        if node_type not in ("user", "item"):
+            raise ValueError(
+                f"'node_type' must be 'user' or 'item' (got {node_type!r})"
+            )
         return self._user_degree if node_type == "user" else self._item_degree
 
     @cached_property
@@ -182,7 +191,8 @@ class InteractionGraph:
             ``[num_users, D]``, or one row per user of ``history``.
 
         Raises:
-            ValueError: ``item_emb`` or ``weight`` does not match the graph.
+            ValueError: ``item_emb``, ``weight`` or ``history`` does not match the
+                graph.
         """
         if item_emb.size(0) != self.num_items:
             raise ValueError(
@@ -190,6 +200,11 @@ class InteractionGraph:
                 f"(got {item_emb.size(0)})"
             )
         rows = history or self
+        if rows.num_items != self.num_items:
+            raise ValueError(
+                f"'history' must have the graph's {self.num_items} items "
+                f"(got {rows.num_items})"
+            )
         values = rows._ones(item_emb) if weight is None else rows._checked(weight)
         values = values.to(item_emb)
         total = item_emb.new_zeros(rows.num_users)
@@ -268,6 +283,16 @@ class InteractionGraph:
         return InteractionGraph(
             self.edge_index[:, edge_mask], self.num_users, self.num_items
         )
+
+    def without_repeats(self) -> InteractionGraph:
+        """Keep the first occurrence of every pair; the graph itself if none repeats."""
+        key, edge = self._by_user
+        repeated = key[1:] == key[:-1]
+        if not bool(repeated.any()):
+            return self
+        keep = torch.ones_like(key, dtype=torch.bool)
+        keep[edge[1:][repeated]] = False
+        return self.subgraph(keep)
 
     def to(self, device: torch.device | str) -> InteractionGraph:
         """Move to a device."""

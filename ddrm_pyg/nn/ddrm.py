@@ -224,6 +224,7 @@ class DDRM(nn.Module):
         """
         emb = Embeddings(user_emb.detach(), item_emb.detach())
         emb.check()
+        self._check_fits(emb)
         graph = as_graph(graph, emb.num_users, emb.num_items)
         history = graph.history_mean(emb.item, weight=history_weight)
         return Embeddings(
@@ -255,6 +256,7 @@ class DDRM(nn.Module):
         """
         emb = Embeddings(user_emb.detach(), item_emb.detach())
         emb.check()
+        self._check_fits(emb)
         graph = as_graph(graph, emb.num_users, emb.num_items)
         seen_from_items = InteractionGraph(
             graph.edge_index.flip(0), graph.num_items, graph.num_users
@@ -288,6 +290,20 @@ class DDRM(nn.Module):
         return self._reverse(
             self.item_denoiser, history_emb.detach(), cond.detach(), generator
         )
+
+    def _check_fits(self, emb: Embeddings) -> None:
+        if emb.user.size(1) != self.embedding_dim:
+            raise ValueError(
+                f"'embeddings' must be {self.embedding_dim} wide, as 'ddrm' is "
+                f"(got {emb.user.size(1)})"
+            )
+        dtype = self.item_denoiser.time.weight.dtype
+        for name, table in zip(emb._fields, emb, strict=True):
+            if table.dtype != dtype:
+                raise ValueError(
+                    f"'embeddings': '{name}' must be {dtype}, as 'ddrm' is "
+                    f"(got {table.dtype})"
+                )
 
     @torch.no_grad()
     def _reverse(
@@ -331,7 +347,7 @@ class DDRMRecommender(nn.Module):
         seed: Seed of the noise at inference, so that a model has one ranking.
 
     Raises:
-        ValueError: The vectors' width is not the plug-in's.
+        ValueError: The vectors' width or type is not the plug-in's.
     """
 
     user_emb: Tensor
@@ -348,11 +364,7 @@ class DDRMRecommender(nn.Module):
     ) -> None:
         super().__init__()
         emb = as_embeddings(embeddings)
-        if emb.user.size(1) != ddrm.embedding_dim:
-            raise ValueError(
-                f"'embeddings' must be {ddrm.embedding_dim} wide, as 'ddrm' is "
-                f"(got {emb.user.size(1)})"
-            )
+        ddrm._check_fits(emb)
         self.ddrm = ddrm
         self.users = users
         self.seed = seed

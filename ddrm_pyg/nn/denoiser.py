@@ -78,6 +78,6 @@ class MLPDenoiser(nn.Module):
         Returns:
             ``[B, D]``.
         """
-        time = self.time(timestep_embedding(t, self.time_dim))
+        time = self.time(timestep_embedding(t, self.time_dim).to(x_t.dtype))
         time = time.expand(x_t.size(0), -1)
         return self.layers(torch.cat([x_t, time, cond], dim=-1))

@@ -34,6 +34,7 @@ class EASE:
 
     def scorer(self, graph: InteractionGraph) -> SimilarityScorer:
         """Solve for the weights."""
+        graph = graph.without_repeats()  # rows are 0/1
         gram = cooccurrence(graph, 0, graph.num_items).double()
         gram.diagonal().add_(self.l2)
         precision = torch.cholesky_inverse(torch.linalg.cholesky(gram))

@@ -41,6 +41,7 @@ class ItemKNN:
 
     def scorer(self, graph: InteractionGraph) -> SimilarityScorer:
         """Compute the similarities, a block of columns at a time."""
+        graph = graph.without_repeats()  # rows are 0/1
         if self.k is None:
             matrix = torch.cat(list(_cosine_columns(graph)), dim=1)
         else:
@@ -72,4 +73,5 @@ def _nearest(graph: InteractionGraph, k: int) -> Tensor:
     column = torch.arange(graph.num_items, device=graph.device).expand_as(row)
     size = (graph.num_items, graph.num_items)
     index = torch.stack([row.flatten(), column.flatten()])
-    return torch.sparse_coo_tensor(index, value.flatten(), size).to_sparse_csr()
+    coo = torch.sparse_coo_tensor(index, value.flatten(), size, check_invariants=False)
+    return coo.to_sparse_csr()
