@@ -115,7 +115,8 @@ def evaluate(
         Means by name, with per-user values in ``.per_user``.
 
     Raises:
-        ValueError: The split is empty or unknown, ``k`` < 1, or a score is NaN.
+        ValueError: The split is empty or unknown, ``k`` < 1, a score is NaN, or the
+            scorer knows another number of items.
         TypeError: ``scorer`` has no ``scores``.
     """
     hidden = {"val": ("train",), "test": ("train", "val")}
@@ -123,6 +124,7 @@ def evaluate(
         raise ValueError(f"'split' must be 'val' or 'test' (got '{split}')")
     if len(k) == 0 or min(k) < 1:
         raise ValueError(f"'k' must hold list lengths >= 1 (got {tuple(k)})")
+    k = tuple(dict.fromkeys(k))
     held_out = InteractionGraph.from_data(data, splits=(split,))
     user = held_out.degree("user").nonzero().flatten()
     if user.numel() == 0:
@@ -191,7 +193,8 @@ def recommend(
         fewer than k candidates the list ends in ``num_items`` with score -inf.
 
     Raises:
-        ValueError: ``k`` < 1 or a score is NaN.
+        ValueError: ``k`` < 1, a score is NaN, or the scorer and ``exclude`` differ in
+            their number of items.
         TypeError: ``scorer`` has no ``scores``.
     """
     chunks = list(
@@ -234,6 +237,8 @@ def recommend_chunks(
         raise ValueError(f"'k' must be >= 1 (got {k})")
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"'chunk_size' must be >= 1 (got {chunk_size})")
+    if user.numel() == 0:
+        return
     with tqdm(
         total=user.numel(), desc="rank", unit="user", disable=not progress, leave=False
     ) as bar:
@@ -244,7 +249,7 @@ def recommend_chunks(
 
 def _chunk_size(scorer: Scorer, user: Tensor) -> int:
     # the width of a row is known only once one has been scored
-    width = scorer.scores(user[:1]).size(-1) if user.numel() > 0 else 1
+    width = scorer.scores(user[:1]).size(-1)
     return max(_SCORE_BYTES // (4 * max(width, 1)), _SMALLEST_PRODUCT)
 
 
@@ -256,6 +261,11 @@ def _best(
     scores = scorer.scores(padded)[: user.numel()]
     num_items = scores.size(1)
     if exclude is not None:
+        if exclude.num_items != num_items:
+            raise ValueError(
+                f"'scorer' must score the {exclude.num_items} items of the graph "
+                f"(got {num_items})"
+            )
         row, seen = exclude.rows(user.to(exclude.device))
         flat = (row * num_items + seen).to(scores.device)
         scores = scores.contiguous()
