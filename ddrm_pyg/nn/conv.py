@@ -64,7 +64,9 @@ class LightGraphConv(MessagePassing):
         self, edge_index: Tensor, x: tuple[Tensor, Tensor], edge_weight: Tensor
     ) -> Tensor:
         size = (x[0].size(0), x[1].size(0))
-        return self.propagate(edge_index, size, x=x, edge_weight=edge_weight, back=None)
+        return self.propagate(
+            edge_index, size=size, x=x, edge_weight=edge_weight, back=None
+        )
 
     def message(self, x_j: Tensor, edge_weight: Tensor) -> Tensor:
         """Weigh the neighbour's vector."""
