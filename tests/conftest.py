@@ -1,0 +1,79 @@
+"""Graphs that the tests share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.typing import Scorer
+
+settings.register_profile(
+    "ddrm_pyg", deadline=None, max_examples=40, derandomize=True, database=None
+)
+settings.load_profile("ddrm_pyg")
+
+
+@st.composite
+def interaction_graphs(draw: st.DrawFn) -> InteractionGraph:
+    """Small graphs in any edge order: lonely nodes, repeated pairs, no edge at all."""
+    num_users = draw(st.integers(1, 5))
+    num_items = draw(st.integers(1, 6))
+    pair = st.tuples(st.integers(0, num_users - 1), st.integers(0, num_items - 1))
+    pairs = draw(st.lists(pair, max_size=20))
+    edge_index = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).T
+    return InteractionGraph(edge_index, num_users, num_items)
+
+
+st.register_type_strategy(InteractionGraph, interaction_graphs())
+
+
+@pytest.fixture
+def data() -> HeteroData:
+    """Three users and four items: user 2 and item 3 only occur in held-out pairs."""
+    data = HeteroData()
+    data["user"].num_nodes = 3
+    data["item"].num_nodes = 4
+    data[EDGE].edge_index = torch.tensor([[1, 0, 0], [2, 1, 0]])
+    data[EDGE].val_edge_label_index = torch.tensor([[0], [3]])
+    data[EDGE].test_edge_label_index = torch.tensor([[1, 2], [0, 3]])
+    return data
+
+
+@pytest.fixture
+def path_graph() -> InteractionGraph:
+    """u0-i0, u0-i1, u1-i1: small enough to propagate by hand."""
+    return InteractionGraph(torch.tensor([[0, 0, 1], [0, 1, 1]]), 2, 2)
+
+
+@dataclass(frozen=True)
+class Checkerboard:
+    """Users and items of two colours: everyone owns the own colour but the diagonal.
+
+    The item withheld from a user is the only unseen one of the user's colour, so a
+    model that has understood the world puts it first.
+    """
+
+    graph: InteractionGraph
+    withheld: Tensor
+
+    def first_choice(self, scorer: Scorer) -> Tensor:
+        """Return the best unseen item of every user."""
+        scores = scorer.scores(torch.arange(self.graph.num_users)).detach().clone()
+        scores[tuple(self.graph.edge_index)] = -torch.inf
+        return scores.argmax(1)
+
+
+@pytest.fixture
+def checkerboard() -> Checkerboard:
+    """Twelve users and twelve items."""
+    node = torch.arange(12)
+    same_colour = node.unsqueeze(1) % 2 == node % 2
+    own = same_colour & ~torch.eye(12, dtype=torch.bool)
+    return Checkerboard(InteractionGraph(own.nonzero().T, 12, 12), node)

@@ -1,0 +1,114 @@
+import pytest
+import torch
+
+from ddrm_pyg.diffusion import GaussianDiffusion, linear_variance_betas
+
+BETAS = [0.1, 0.2, 0.5]
+KEPT = [0.9, 0.72, 0.36]  # cumulative products of 1 - beta
+
+
+@pytest.fixture
+def diffusion():
+    return GaussianDiffusion(torch.tensor(BETAS))
+
+
+@pytest.fixture(
+    params=[
+        (50, 1e-2, 1e-4, 1e-3, True),
+        (50, 1e-2, 1e-4, 1e-3, False),
+        (20, 1e-4, 1e-4, 1e-3, True),
+        (30, 1e-4, 1e-4, 1e-2, False),
+        (4, 0.5, 0.1, 0.7, True),
+        (1, 0.01, 0.001, 0.01, True),
+    ],
+    ids=str,
+)
+def scheduled(request):
+    steps, scale, low, high, fix = request.param
+    return GaussianDiffusion(
+        linear_variance_betas(
+            steps, noise_scale=scale, noise_min=low, noise_max=high, fix_first_beta=fix
+        )
+    )
+
+
+def test_constants_by_hand(diffusion):
+    assert diffusion.num_steps == 3
+    assert diffusion.alphas_cumprod.tolist() == pytest.approx(KEPT)
+    # c1 = sqrt(abar') beta / (1 - abar), c2 = sqrt(1 - beta) (1 - abar') / (1 - abar)
+    c1 = [1, 0.9**0.5 * 0.2 / 0.28, 0.72**0.5 * 0.5 / 0.64]
+    c2 = [0, 0.8**0.5 * 0.1 / 0.28, 0.5**0.5 * 0.28 / 0.64]
+    assert diffusion.posterior_x_start.tolist() == pytest.approx(c1)
+    assert diffusion.posterior_x_t.tolist() == pytest.approx(c2)
+    variance = [0, 0.2 * 0.1 / 0.28, 0.5 * 0.28 / 0.64]
+    assert diffusion.posterior_variance.tolist() == pytest.approx(variance)
+
+
+def test_q_sample_weighs_each_row_by_its_step(diffusion):
+    x = torch.tensor([[1.0, -2.0], [3.0, 0.0]])
+    noise = torch.tensor([[5.0, 1.0], [-1.0, 2.0]])
+    x_t = diffusion.q_sample(x, torch.tensor([2, 0]), noise)
+    expected = torch.tensor(
+        [[0.6 + 0.8 * 5, -1.2 + 0.8], [0.9**0.5 * 3 - 0.1**0.5, 0.1**0.5 * 2]]
+    )
+    torch.testing.assert_close(x_t, expected)
+
+
+@pytest.mark.parametrize("t", [0, 1, 2])
+def test_q_sample_has_the_moments_of_equation_2(diffusion, t):
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(100_000, 1, generator=generator)
+    x = diffusion.q_sample(torch.full_like(noise, 2.0), torch.tensor([t]), noise)
+    # five standard errors of a mean and of a variance
+    deviation = (1 - KEPT[t]) ** 0.5
+    assert float(x.mean()) == pytest.approx(2 * KEPT[t] ** 0.5, abs=0.016 * deviation)
+    assert float(x.var()) == pytest.approx(1 - KEPT[t], rel=0.023)
+
+
+def test_one_step_of_equation_6_after_another_is_the_jump(diffusion):
+    # variances accumulate: v_t = (1 - beta_t) v_(t-1) + beta_t
+    variance, scale = 0.0, 1.0
+    for t, beta in enumerate(BETAS):
+        variance, scale = (1 - beta) * variance + beta, (1 - beta) ** 0.5 * scale
+        assert float(diffusion.sqrt_alphas_cumprod[t]) == pytest.approx(scale)
+        jump = float(diffusion.sqrt_one_minus_alphas_cumprod[t])
+        assert jump**2 == pytest.approx(variance)
+
+
+def test_posterior_of_a_noiseless_pair_lies_on_the_path(scheduled):
+    # c1 + c2 sqrt(abar_t) = sqrt(abar_(t-1))
+    after = scheduled.alphas_cumprod.double().sqrt()
+    before = torch.cat([after.new_ones(1), after[:-1]])
+    path = scheduled.posterior_x_start + scheduled.posterior_x_t * after
+    torch.testing.assert_close(path, before, rtol=0, atol=3e-7)
+
+
+def test_posterior_at_step_zero_is_the_prediction_to_the_bit(scheduled):
+    assert scheduled.posterior_x_start[0] == 1
+    assert scheduled.posterior_x_t[0] == 0
+    x_start, x_t = torch.randn(2, 4, 3)
+    mean, variance = scheduled.q_posterior(x_start, x_t, 0)
+    assert torch.equal(mean, x_start)
+    assert variance == 0
+
+
+def test_posterior_is_what_bayes_says_of_two_gaussians(diffusion):
+    # q(x_(t-1) | x_0) times q(x_t | x_(t-1)), precisions added up
+    x_0, x_t = 1.5, -0.3
+    for t in (1, 2):
+        prior_mean, prior_variance = KEPT[t - 1] ** 0.5 * x_0, 1 - KEPT[t - 1]
+        alpha, beta = 1 - BETAS[t], BETAS[t]
+        precision = 1 / prior_variance + alpha / beta
+        mean = (prior_mean / prior_variance + alpha**0.5 * x_t / beta) / precision
+        got, variance = diffusion.q_posterior(
+            torch.tensor([[x_0]]), torch.tensor([[x_t]]), t
+        )
+        assert float(got) == pytest.approx(mean, rel=1e-5)
+        assert float(variance) == pytest.approx(1 / precision, rel=1e-5)
+
+
+def test_constants_follow_the_module_but_are_not_saved(diffusion):
+    assert diffusion.state_dict() == {}
+    assert len(list(diffusion.buffers())) == 6
+    assert diffusion.to("meta").posterior_x_t.device.type == "meta"
+    assert repr(diffusion) == "GaussianDiffusion(num_steps=3)"

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from ddrm_pyg.diffusion import GaussianDiffusion, posterior_sample
+
+
+@pytest.fixture
+def diffusion():
+    return GaussianDiffusion(torch.tensor([0.1, 0.2, 0.5]))
+
+
+class Recorder:
+    """A predictor that keeps what it was asked."""
+
+    def __init__(self, predict):
+        self.predict = predict
+        self.steps = []
+        self.rows = []
+
+    def __call__(self, x_t, step):
+        self.steps.append(step)
+        self.rows.append(x_t)
+        return self.predict(x_t, step)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 7])
+def test_a_perfect_predictor_returns_the_clean_rows_to_the_bit(diffusion, num_steps):
+    clean, noisy = torch.randn(2, 5, 4)
+    done = posterior_sample(diffusion, lambda x, step: clean, noisy, num_steps)
+    assert torch.equal(done, clean)
+
+
+def test_the_walk_by_hand(diffusion):
+    # predict x0 = 2 x_t + step; start at x_2 = 1
+    predict = Recorder(lambda x, step: 2 * x + step)
+    done = posterior_sample(diffusion, predict, torch.ones(1, 1), 3)
+    x_1 = 0.72**0.5 * 0.5 / 0.64 * 4 + 0.5**0.5 * 0.28 / 0.64 * 1
+    x_0 = 0.9**0.5 * 0.2 / 0.28 * (2 * x_1 + 1) + 0.8**0.5 * 0.1 / 0.28 * x_1
+    assert predict.steps == [2, 1, 0]
+    assert [float(x) for x in predict.rows] == pytest.approx([1, x_1, x_0])
+    assert float(done) == pytest.approx(2 * x_0)
+
+
+def test_a_longer_walk_repeats_the_last_coefficients_and_counts_on(diffusion):
+    predict = Recorder(lambda x, step: torch.full_like(x, float(step)))
+    posterior_sample(diffusion, predict, torch.ones(1, 1), 5)
+    assert predict.steps == [4, 3, 2, 1, 0]
+    c1, c2 = 0.72**0.5 * 0.5 / 0.64, 0.5**0.5 * 0.28 / 0.64  # of step 2
+    x = 1.0
+    for seen, step in zip(predict.rows[:3], (4, 3, 2), strict=True):
+        assert float(seen) == pytest.approx(x)
+        x = c1 * step + c2 * x
+
+
+def test_a_shorter_walk_starts_lower(diffusion):
+    predict = Recorder(lambda x, step: x)
+    posterior_sample(diffusion, predict, torch.ones(1, 1), 2)
+    assert predict.steps == [1, 0]
+
+
+def test_no_noise_is_drawn(diffusion):
+    before = torch.get_rng_state()
+    posterior_sample(diffusion, lambda x, step: 0.5 * x, torch.ones(3, 2), 3)
+    assert torch.equal(torch.get_rng_state(), before)

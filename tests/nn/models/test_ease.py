@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.nn.models import EASE
+from ddrm_pyg.typing import HasScorer
+
+GRAPHS = st.from_type(InteractionGraph)
+
+
+def rows_of(graph):
+    rows = np.zeros((graph.num_users, graph.num_items))
+    rows[tuple(graph.edge_index.numpy())] = 1
+    return rows
+
+
+def naive_weights(graph, l2):
+    rows = rows_of(graph)
+    inverse = np.linalg.inv(rows.T @ rows + l2 * np.eye(graph.num_items))
+    weights = np.zeros_like(inverse)
+    for i in range(graph.num_items):
+        for j in range(graph.num_items):
+            if i != j:
+                weights[i, j] = -inverse[i, j] / inverse[j, j]
+    return weights
+
+
+@given(graph=GRAPHS, l2=st.sampled_from([0.1, 1.0, 50.0]))
+def test_weights_and_scores_are_the_closed_form(graph, l2):
+    scorer = EASE(l2).scorer(graph)
+    weights = naive_weights(graph, l2)
+    np.testing.assert_allclose(scorer.matrix, weights, rtol=1e-5, atol=1e-6)
+    scores = scorer.scores(torch.arange(graph.num_users))
+    np.testing.assert_allclose(scores, rows_of(graph) @ weights, rtol=1e-4, atol=1e-5)
+
+
+@given(graph=GRAPHS, l2=st.sampled_from([0.1, 10.0]))
+def test_each_column_is_the_ridge_regression_on_the_other_items(graph, l2):
+    # the constraint B_jj = 0 is the regression of item j without itself
+    rows, matrix = rows_of(graph), EASE(l2).scorer(graph).matrix
+    for j in range(graph.num_items):
+        others = np.delete(rows, j, axis=1)
+        gram = others.T @ others + l2 * np.eye(others.shape[1])
+        expected = np.insert(np.linalg.solve(gram, others.T @ rows[:, j]), j, 0)
+        np.testing.assert_allclose(matrix[:, j], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_by_hand(path_graph):
+    # gram [[1, 1], [1, 2]] + 1 = [[2, 1], [1, 3]], inverse [[3, -1], [-1, 2]] / 5
+    matrix = EASE(1.0).scorer(path_graph).matrix
+    torch.testing.assert_close(matrix, torch.tensor([[0, 1 / 2], [1 / 3, 0]]))
+
+
+def test_withheld_item_of_the_own_colour_comes_first(checkerboard):
+    for l2 in (0.5, 1000.0):
+        scorer = EASE(l2).scorer(checkerboard.graph)
+        assert torch.equal(checkerboard.first_choice(scorer), checkerboard.withheld)
+
+
+@pytest.mark.parametrize("l2", [0, -1.0, float("nan")])
+def test_l2_must_be_positive(l2):
+    with pytest.raises(ValueError, match=rf"'l2' must be > 0 \(got {l2}\)"):
+        EASE(l2)
+
+
+def test_is_what_the_protocols_ask():
+    assert isinstance(EASE(), HasScorer)
+    assert repr(EASE(20.0)) == "EASE(l2=20.0)"

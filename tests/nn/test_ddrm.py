@@ -1,0 +1,622 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.nn import ddrm as module
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.typing import Recommender, Scorer
+
+SCHEDULE = {"noise_scale": 0.5, "noise_min": 0.1, "noise_max": 0.7}
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def make(seed=0, **options):
+    """A small DDRM with visible noise."""
+    torch.manual_seed(seed)
+    options = {"num_train_timesteps": 4, **SCHEDULE, **options}
+    return DDRM(
+        options.pop("embedding_dim", 3), options.pop("hidden_dims", (6,)), **options
+    )
+
+
+def vectors(num_users, num_items, dim=3, seed=1):
+    generator = seeded(seed)
+    return Embeddings(
+        torch.randn(num_users, dim, generator=generator),
+        torch.randn(num_items, dim, generator=generator),
+    )
+
+
+def triplet(size=5, seed=2):
+    return tuple(torch.randn(size, 3, generator=seeded(seed + k)) for k in range(3))
+
+
+def gradient(loss, model):
+    model.zero_grad()
+    loss.backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters()]).clone()
+
+
+@pytest.fixture
+def graph():
+    """User 2 owns nothing; item 3 belongs to nobody."""
+    return InteractionGraph(torch.tensor([[1, 0, 0, 3], [2, 1, 0, 0]]), 4, 4)
+
+
+# the loss, equation by equation, in float64 and plain Python
+
+
+def naive_denoiser(denoiser, x_t, cond, t):
+    """Eq. 15: one row through the layers, from the weights alone."""
+    weights = {k: v.double().numpy() for k, v in denoiser.state_dict().items()}
+    half = denoiser.time_dim // 2
+    angles = [t * 10_000 ** (-k / half) for k in range(half)]
+    encoded = [math.cos(a) for a in angles] + [math.sin(a) for a in angles]
+    time = weights["time.weight"] @ encoded + weights["time.bias"]
+    row = np.concatenate([x_t, time, cond])
+    hidden = np.maximum(weights["layers.0.weight"] @ row + weights["layers.0.bias"], 0)
+    return weights["layers.2.weight"] @ hidden + weights["layers.2.bias"]
+
+
+def naive_kept(t, fix_first_beta):
+    """Eq. 8: the share of the signal's variance left after steps 0 ... t of 4."""
+    noise = [0.05, 0.15, 0.25, 0.35]
+    if not fix_first_beta:
+        return 1 - noise[t]
+    return (1 - 1e-5) * (1 - noise[t]) / (1 - noise[0])
+
+
+def naive_loss(model, user, item, negative, draws, fix_first_beta):
+    t, user_noise, item_noise = (draw.numpy() for draw in draws)
+    user, item, negative = (x.double().numpy() for x in (user, item, negative))
+    losses = []
+    for b in range(len(user)):
+        kept = naive_kept(t[b], fix_first_beta)
+        # Eqs. 6-7: both sides noised to the same step
+        user_t = kept**0.5 * user[b] + (1 - kept) ** 0.5 * user_noise[b]
+        item_t = kept**0.5 * item[b] + (1 - kept) ** 0.5 * item_noise[b]
+        # Eqs. 15-17: each reconstructed under the other side's clean vector
+        user_hat = naive_denoiser(model.user_denoiser, user_t, item[b], t[b])
+        item_hat = naive_denoiser(model.item_denoiser, item_t, user[b], t[b])
+        # Eq. 18: squared errors, averaged over the dimensions and both sides
+        reconstruction = np.mean((user_hat - user[b]) ** 2) / 2
+        reconstruction += np.mean((item_hat - item[b]) ** 2) / 2
+        # Eq. 19: BPR against the clean negative
+        margin = user_hat @ item_hat - user_hat @ negative[b]
+        recommendation = math.log1p(math.exp(-margin))
+        # Eq. 20: the balance; Eqs. 21-22: the weight of a doubtful pair
+        share = model.reconstruction_weight
+        balanced = (1 - share) * recommendation + share * reconstruction
+        weight = (1 / (1 + math.exp(-(user_hat @ item_hat)))) ** model.gamma
+        losses.append(weight * balanced)
+    return torch.tensor(losses)
+
+
+def replayed_draws(seed, size, num_steps):
+    """What the loss draws, in its order: steps, user noise, item noise."""
+    generator = seeded(seed)
+    return (
+        torch.randint(num_steps, (size,), generator=generator),
+        torch.randn(size, 3, generator=generator),
+        torch.randn(size, 3, generator=generator),
+    )
+
+
+@pytest.mark.parametrize("reconstruction_weight", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("gamma", [0.0, 0.8])
+@pytest.mark.parametrize("fix_first_beta", [True, False])
+def test_loss_is_equations_18_to_22(reconstruction_weight, gamma, fix_first_beta):
+    model = make(
+        dropout=0.0,
+        reconstruction_weight=reconstruction_weight,
+        gamma=gamma,
+        fix_first_beta=fix_first_beta,
+    )
+    draws = replayed_draws(11, 20, 4)
+    assert set(draws[0].tolist()) == {0, 1, 2, 3}
+    user, item, negative = triplet(20)
+    loss = model.loss(user, item, negative, generator=seeded(11))
+    expected = naive_loss(model, user, item, negative, draws, fix_first_beta)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_extreme_balances_leave_out_the_other_loss():
+    user, item, negative = triplet()
+    other = torch.flip(negative, [0])
+    for share, reacts in ((1.0, False), (0.0, True)):
+        model = make(dropout=0.0, reconstruction_weight=share)
+        one, two = (
+            model.loss(user, item, n, generator=seeded()) for n in (negative, other)
+        )
+        assert torch.allclose(one, two) is not reacts
+
+
+def test_balance_interpolates_between_the_two_losses():
+    user, item, negative = triplet()
+    recommendation, reconstruction, mixed = (
+        make(dropout=0.0, reconstruction_weight=share).loss(
+            user, item, negative, generator=seeded()
+        )
+        for share in (0.0, 1.0, 0.25)
+    )
+    torch.testing.assert_close(mixed, 0.75 * recommendation + 0.25 * reconstruction)
+
+
+def test_weights_of_equation_21_carry_no_gradient():
+    user, item, negative = triplet()
+    plain, weighted = make(dropout=0.0), make(dropout=0.0, gamma=0.7)
+    for b in range(len(user)):
+        base = plain.loss(user, item, negative, generator=seeded())[b]
+        loss = weighted.loss(user, item, negative, generator=seeded())[b]
+        weight = float(loss.detach() / base.detach())
+        assert 0.01 < weight < 0.99
+        slope = gradient(base, plain)
+        assert slope.norm() > 0.01
+        expected = weight * slope
+        torch.testing.assert_close(
+            gradient(loss, weighted), expected, rtol=1e-4, atol=1e-6
+        )
+
+
+def test_loss_reaches_both_denoisers():
+    for share in (0.0, 1.0):
+        model = make(reconstruction_weight=share)
+        gradient(model.loss(*triplet(), generator=seeded()).mean(), model)
+        for parameter in model.parameters():
+            assert parameter.grad.abs().sum() > 0
+
+
+def test_loss_belongs_to_its_generator():
+    model, batch = make(), triplet()
+    state = torch.get_rng_state()
+    first, again, other = (
+        model.loss(*batch, generator=seeded(seed)) for seed in (5, 5, 6)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_dropout_acts_on_noisy_vectors_in_training_only():
+    class Echo(nn.Module):
+        """Returns the noisy rows it is given."""
+
+        def forward(self, x_t, cond, t):
+            return x_t
+
+    rows = torch.ones(4000, 3)
+    model = make(dropout=0.25, noise_scale=1e-6)  # next to no noise
+    t = torch.zeros(4000, dtype=torch.int64)
+    seen = model._reconstruct(Echo(), rows, rows, t, seeded())
+    dropped = seen.abs() < 0.5
+    # five standard errors; survivors make up for the rest
+    assert float(dropped.float().mean()) == pytest.approx(0.25, abs=0.02)
+    assert float(seen[~dropped].mean()) == pytest.approx(1 / 0.75, abs=1e-3)
+    seen = model.eval()._reconstruct(Echo(), rows, rows, t, seeded())
+    assert (seen.abs() > 0.5).all()
+
+
+# generation
+
+
+def naive_generate(model, history, cond, noise):
+    """Algorithm 2, row by row."""
+    kept = [naive_kept(t, True) for t in range(4)]
+    beta = [1e-5, *(1 - kept[t] / kept[t - 1] for t in range(1, 4))]
+    rows = []
+    for x, guide, eps in zip(history, cond, noise, strict=True):
+        start = model.num_start_steps
+        if start > 0:
+            x = kept[start - 1] ** 0.5 * x + (1 - kept[start - 1]) ** 0.5 * eps
+        for step in reversed(range(model.num_inference_steps)):
+            t = min(step, 3)
+            hat = naive_denoiser(model.item_denoiser, x, guide, step)
+            before = kept[t - 1] if t > 0 else 1
+            c1 = before**0.5 * beta[t] / (1 - kept[t])
+            c2 = (1 - beta[t]) ** 0.5 * (1 - before) / (1 - kept[t])
+            x = c1 * hat + c2 * x
+        rows.append(x)
+    return torch.tensor(np.stack(rows))
+
+
+@pytest.mark.parametrize(
+    ("num_start_steps", "num_inference_steps"), [(None, None), (2, 3), (4, 7), (0, 2)]
+)
+def test_forward_is_algorithm_2(graph, num_start_steps, num_inference_steps):
+    model = make(
+        num_start_steps=num_start_steps, num_inference_steps=num_inference_steps
+    )
+    emb = vectors(4, 4)
+    out = model(*emb, graph, generator=seeded(9))
+    item = emb.item.double()
+    history = torch.stack(
+        [(item[0] + item[1]) / 2, item[2], item.new_zeros(3), item[0]]
+    )
+    history[2] = (2 * item[0] + item[1] + item[2]) / 4  # the cold user
+    noise = torch.randn(4, 3, generator=seeded(9)).numpy()
+    expected = naive_generate(model, history.numpy(), emb.user.double().numpy(), noise)
+    torch.testing.assert_close(out.user.double(), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(out.item, emb.item)
+
+
+def test_one_pass_without_noise_is_the_item_denoiser_on_the_history(graph):
+    model = make(num_start_steps=0, num_inference_steps=1)
+    emb = vectors(4, 4)
+    out = model(*emb, graph)
+    history = graph.history_mean(emb.item)
+    with torch.no_grad():
+        expected = model.item_denoiser(history, emb.user, torch.tensor([0]))
+    assert torch.equal(out.user, expected)
+    assert torch.equal(out.user, model(*emb, graph, generator=seeded(1)).user)
+
+
+def test_steps_default_to_those_of_training():
+    model = make()
+    assert (model.num_inference_steps, model.num_start_steps) == (4, 4)
+
+
+def test_forward_is_inference_in_every_mode(graph):
+    model = make(dropout=0.9)
+    emb = vectors(4, 4)
+    for table in emb:
+        table.requires_grad_()
+    in_train = model.train()(*emb, graph, generator=seeded())
+    in_eval = model.eval()(*emb, graph, generator=seeded())
+    for left, right in zip(in_train, in_eval, strict=True):
+        assert torch.equal(left, right)
+        assert not left.requires_grad
+        assert left.grad_fn is None
+
+
+@pytest.mark.parametrize("verb", ["forward", "denoise"])
+def test_inputs_stay_as_they_are(graph, verb):
+    model = make()
+    layers = nn.Embedding(4, 3), nn.Embedding(4, 3)
+    before = [layer.weight.detach().clone() for layer in layers]
+    edges = graph.edge_index.clone()
+    getattr(model, verb)(*(layer.weight for layer in layers), graph)
+    for layer, bits in zip(layers, before, strict=True):
+        assert torch.equal(layer.weight, bits)
+        assert layer.weight.requires_grad
+        assert layer.weight.grad is None
+    assert torch.equal(graph.edge_index, edges)
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4])
+@pytest.mark.parametrize("verb", ["forward", "denoise"])
+def test_chunks_change_nothing(graph, monkeypatch, chunk, verb):
+    model, emb = make(), vectors(4, 4)
+    whole = getattr(model, verb)(*emb, graph, generator=seeded())
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    in_chunks = getattr(model, verb)(*emb, graph, generator=seeded())
+    for left, right in zip(whole, in_chunks, strict=True):
+        # a matrix product of another height may round differently
+        torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-6)
+
+
+def test_forward_belongs_to_its_generator(graph):
+    model, emb = make(), vectors(4, 4)
+    state = torch.get_rng_state()
+    first, again, other = (
+        model(*emb, graph, generator=seeded(seed)).user for seed in (5, 5, 6)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("verb", ["forward", "denoise"])
+def test_edge_index_is_as_good_as_a_graph(graph, verb):
+    model, emb = make(), vectors(4, 4)
+    forms = [graph, graph.edge_index]
+    ours, theirs = (getattr(model, verb)(*emb, f, generator=seeded()) for f in forms)
+    for left, right in zip(ours, theirs, strict=True):
+        assert torch.equal(left, right)
+
+
+@pytest.mark.parametrize("verb", ["forward", "denoise"])
+def test_sparse_tensor_is_as_good_as_a_graph(graph, verb):
+    torch_sparse = pytest.importorskip(
+        "torch_sparse", reason="needs the extra [sparse]"
+    )
+    model, emb = make(), vectors(4, 4)
+    user, item = graph.edge_index
+    adj_t = torch_sparse.SparseTensor(row=item, col=user, sparse_sizes=(4, 4))
+    ours, theirs = (
+        getattr(model, verb)(*emb, form, generator=seeded()) for form in (graph, adj_t)
+    )
+    for left, right in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_history_weight_moves_the_start(graph):
+    model, emb = make(num_start_steps=0), vectors(4, 4)
+    weight = torch.tensor([1.0, 0.0, 1.0, 1.0])  # user 0 keeps item 0 alone, as user 3
+    out = model(*emb, graph, history_weight=weight)
+    alike = model.generate(emb.item[[0]], emb.user[[0]])
+    torch.testing.assert_close(out.user[[0]], alike)
+    assert not torch.allclose(out.user[0], model(*emb, graph).user[0])
+
+
+def test_generate_lets_the_history_stand_in_for_the_user():
+    model = make()
+    history = vectors(6, 2).user.requires_grad_()
+    out = model.generate(history, generator=seeded())
+    expected = model.generate(history, history, generator=seeded())
+    assert out.shape == (6, 3)
+    assert torch.equal(out, expected)
+    assert not out.requires_grad
+    other = model.generate(history, torch.zeros(6, 3), generator=seeded())
+    assert not torch.allclose(out, other)
+
+
+def test_generate_is_what_forward_does_with_the_history(graph):
+    model, emb = make(), vectors(4, 4)
+    history = graph.history_mean(emb.item)
+    out = model.generate(history, emb.user, generator=seeded(3))
+    assert torch.equal(out, model(*emb, graph, generator=seeded(3)).user)
+
+
+def test_denoise_conditions_each_side_on_the_other(graph):
+    model = make(num_start_steps=0, num_inference_steps=1)
+    emb = vectors(4, 4)
+    user, item = emb
+    out = model.denoise(user, item, graph)
+    mean_item = (2 * item[0] + item[1] + item[2]) / 4
+    mean_user = (user[1] + 2 * user[0] + user[3]) / 4
+    of_user = torch.stack([(item[0] + item[1]) / 2, item[2], mean_item, item[0]])
+    of_item = torch.stack([(user[0] + user[3]) / 2, user[0], user[1], mean_user])
+    step = torch.tensor([0])
+    with torch.no_grad():
+        torch.testing.assert_close(out.user, model.user_denoiser(user, of_user, step))
+        torch.testing.assert_close(out.item, model.item_denoiser(item, of_item, step))
+
+
+def test_denoise_keeps_shapes_and_carries_no_gradient():
+    graph = InteractionGraph(torch.tensor([[0, 1], [4, 2]]), 3, 5)
+    emb = vectors(3, 5)
+    out = make(dropout=0.9).train().denoise(emb.user.requires_grad_(), emb.item, graph)
+    assert (out.user.shape, out.item.shape) == ((3, 3), (5, 3))
+    assert not out.user.requires_grad
+
+
+def test_double_precision_runs(graph):
+    emb = Embeddings(*(table.double() for table in vectors(4, 4)))
+    out = make().double()(*emb, graph, generator=seeded())
+    assert out.user.dtype == torch.float64
+    single = make()(*vectors(4, 4), graph, generator=seeded())
+    torch.testing.assert_close(out.user.float(), single.user, rtol=1e-4, atol=1e-5)
+
+
+def test_denoisers_have_the_published_widths():
+    model = DDRM()
+    for denoiser in (model.user_denoiser, model.item_denoiser):
+        widths = [(x.in_features, x.out_features) for x in denoiser.layers[::2]]
+        assert widths == [(138, 1000), (1000, 300), (300, 1000), (1000, 64)]
+    assert model.diffusion.num_steps == 50
+
+
+def test_reset_draws_both_denoisers_anew():
+    model = make()
+    before = [p.clone() for p in model.parameters()]
+    model.reset_parameters()
+    for old, new in zip(before, model.parameters(), strict=True):
+        assert not torch.equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_train_timesteps": 0}, r"'num_train_timesteps' must be >= 1 \(got 0\)"),
+        ({"num_inference_steps": 0}, r"'num_inference_steps' must be >= 1 \(got 0\)"),
+        ({"num_start_steps": -1}, r"'num_start_steps' must be >= 0 \(got -1\)"),
+        ({"num_start_steps": 5}, r"'num_start_steps' must be <= 'num_train.*\(got 5\)"),
+        ({"reconstruction_weight": 1.1}, r"'reconstruction_weight' .*\(got 1\.1\)"),
+        ({"dropout": -0.1}, r"'dropout' must lie in \[0, 1\] \(got -0\.1\)"),
+        ({"gamma": -1}, r"'gamma' must be >= 0 \(got -1\)"),
+        ({"gamma": float("nan")}, r"'gamma' must be >= 0 \(got nan\)"),
+        ({"embedding_dim": 0}, r"must be >= 1 \(got 0, 10 and \(6,\)\)"),
+        ({"noise_scale": 0.0}, r"must rise within \(0, 1\) \(got 0 and 0\)"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make(**arguments)
+
+
+@pytest.mark.parametrize("verb", ["forward", "denoise"])
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (vectors(5, 4), r"'graph' must have 5 users and 4 items \(got 4 and 4\)"),
+        (vectors(4, 4, dim=2), r"'embeddings' must be 3 wide, as 'ddrm' is \(got 2\)"),
+        (
+            Embeddings(torch.ones(4, 3), torch.ones(4, 2)),
+            r"'user' and 'item' must be equally wide \(got 3 and 2\)",
+        ),
+        (
+            Embeddings(torch.ones(4, 3), torch.ones(4, 3).double()),
+            r"'item' must be torch\.float32, as 'ddrm' is \(got torch\.float64\)",
+        ),
+        (
+            Embeddings(torch.full((4, 3), torch.nan), torch.ones(4, 3)),
+            r"'user' must be finite \(got nan at row 0, column 0\)",
+        ),
+    ],
+)
+def test_vectors_that_do_not_fit_are_refused(graph, verb, tables, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(make(), verb)(*tables, graph)
+
+
+# the recommender
+
+
+def as_file(suffix):
+    def save(emb, folder):
+        emb.save(folder / f"emb{suffix}")
+        return folder / f"emb{suffix}"
+
+    return save
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda emb, _: emb,
+        lambda emb, _: tuple(emb),
+        lambda emb, _: [table.numpy() for table in emb],
+        lambda emb, _: tuple(nn.Embedding.from_pretrained(table) for table in emb),
+        lambda emb, _: tuple(nn.Parameter(table) for table in emb),
+        as_file(".npz"),
+        as_file(".safetensors"),
+        as_file(".pt"),
+        lambda emb, folder: str(as_file(".npz")(emb, folder)),
+    ],
+    ids=[
+        "Embeddings",
+        "tensors",
+        "arrays",
+        "layers",
+        "parameters",
+        "npz",
+        "safetensors",
+        "pt",
+        "str",
+    ],
+)
+def test_embeddings_may_come_in_any_form(graph, tmp_path, form):
+    emb = vectors(4, 4)
+    recommender = DDRMRecommender(make(), form(emb, tmp_path))
+    for left, right in zip(recommender.embeddings, emb, strict=True):
+        assert torch.equal(left, right)
+        assert not left.requires_grad
+    scorer = recommender.scorer(graph)
+    assert isinstance(scorer, Scorer)
+    expected = make()(*emb, graph, generator=seeded(0))
+    assert torch.equal(scorer.user, expected.user)
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (vectors(4, 4, dim=2), r"'embeddings' must be 3 wide, as 'ddrm' is \(got 2\)"),
+        (
+            [np.ones((4, 3)), np.ones((4, 3))],
+            r"'user' must be torch\.float32, as 'ddrm' is \(got torch\.float64\)",
+        ),
+    ],
+    ids=["width", "double"],
+)
+def test_recommender_refuses_vectors_that_do_not_fit(tables, message):
+    with pytest.raises(ValueError, match=message):
+        DDRMRecommender(make(), tables)
+
+
+def test_recommender_refuses_a_graph_of_other_size(graph):
+    recommender = DDRMRecommender(make(), vectors(4, 5))
+    with pytest.raises(
+        ValueError, match=r"'item' must have one row per .* 4 \(got 5\)"
+    ):
+        next(iter(recommender.batches(graph, batch_size=4, generator=seeded())))
+
+
+def test_equal_seeds_rank_alike(graph):
+    ddrm, emb = make(), vectors(4, 4)
+    one, two = (DDRMRecommender(ddrm, emb, seed=seed) for seed in (0, 1))
+    assert torch.equal(one.scorer(graph).user, one.scorer(graph).user)
+    assert not torch.equal(one.scorer(graph).user, two.scorer(graph).user)
+
+
+def test_recommender_passes_the_history_weight_on(graph):
+    ddrm, emb = make(), vectors(4, 4)
+    weight = torch.tensor([1.0, 0.0, 1.0, 1.0])
+    scorer = DDRMRecommender(ddrm, emb, history_weight=weight).scorer(graph)
+    expected = ddrm(*emb, graph, history_weight=weight, generator=seeded(0))
+    assert torch.equal(scorer.user, expected.user)
+
+
+def test_only_the_denoisers_are_trained_and_saved():
+    recommender = DDRMRecommender(make(), vectors(4, 4))
+    assert isinstance(recommender, Recommender)
+    names = {name for name, _ in recommender.named_parameters()}
+    assert names == {f"ddrm.{name}" for name, _ in recommender.ddrm.named_parameters()}
+    assert set(recommender.state_dict()) == names
+
+
+def test_users_of_triplets_are_drawn_uniformly_unless_told(checkerboard):
+    emb = vectors(12, 12)
+    counts = []
+    for options in ({}, {"users": "interactions"}):
+        recommender = DDRMRecommender(make(), emb, **options)
+        (batch,) = recommender.batches(
+            checkerboard.graph, batch_size=60, generator=seeded()
+        )
+        pairs = torch.stack([batch.user, batch.pos_item])
+        counts.append(pairs.unique(dim=1).size(1))
+    assert counts[0] < 60
+    assert counts[1] == 60
+
+
+def test_losses_are_those_of_the_plug_in(checkerboard):
+    emb = vectors(12, 12)
+    recommender = DDRMRecommender(make(), emb)
+    graph = checkerboard.graph
+    batch = next(iter(recommender.batches(graph, batch_size=8, generator=seeded())))
+    (loss,) = recommender.losses(batch, graph, generator=seeded(4))
+    rows = emb.user[batch.user], emb.item[batch.pos_item], emb.item[batch.neg_item]
+    assert torch.equal(loss, recommender.ddrm.loss(*rows, generator=seeded(4)))
+
+
+def reconstruction_errors(ddrm, emb, pairs):
+    """Squared error of each denoiser at the first step, on fixed noise."""
+    user, item = emb.user[pairs[0]], emb.item[pairs[1]]
+    t = torch.zeros(pairs.size(1), dtype=torch.int64)
+    with torch.no_grad():
+        return [
+            float((ddrm._reconstruct(net, x, cond, t, seeded(8)) - x).square().mean())
+            for net, x, cond in (
+                (ddrm.user_denoiser, user, item),
+                (ddrm.item_denoiser, item, user),
+            )
+        ]
+
+
+def test_training_moves_both_denoisers_and_not_the_embeddings(checkerboard):
+    # planted: one direction per colour
+    colour = torch.arange(12) % 2
+    table = torch.stack([1.0 - colour, colour, torch.ones(12)], dim=1)
+    emb = Embeddings(table, table.clone())
+    bits = [t.clone() for t in emb]
+    ddrm = make(dropout=0.0, noise_scale=0.01, hidden_dims=(16,))
+    recommender = DDRMRecommender(ddrm, emb)
+    graph, generator = checkerboard.graph, seeded()
+    optimizer = torch.optim.Adam(recommender.parameters(), lr=1e-2)
+    before = reconstruction_errors(ddrm, emb, graph.edge_index)
+    mean_losses = []
+    for _ in range(40):
+        for batch in recommender.batches(graph, batch_size=30, generator=generator):
+            for loss in recommender.losses(batch, graph, generator=generator):
+                optimizer.zero_grad()
+                loss.mean().backward()
+                optimizer.step()
+                mean_losses.append(float(loss.detach().mean()))
+    after = reconstruction_errors(ddrm, emb, graph.edge_index)
+    assert sum(mean_losses[-10:]) < 0.5 * sum(mean_losses[:10])
+    assert after[0] < before[0]
+    assert after[1] < before[1]
+    for table, old in zip((*emb, *recommender.embeddings), bits * 2, strict=True):
+        assert torch.equal(table, old)
+    # the generated items prefer the own colour
+    scores = recommender.scorer(graph).scores(torch.arange(12))
+    same = colour.unsqueeze(1) == colour
+    assert scores[same].view(12, 6).min() > scores[~same].view(12, 6).max()

@@ -1,0 +1,215 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ddrm_pyg.embeddings import Embeddings, as_embeddings
+from ddrm_pyg.typing import Scorer
+
+SUFFIXES = (".safetensors", ".npz", ".pt")
+
+
+@pytest.fixture
+def emb():
+    return Embeddings(
+        torch.tensor([[1.0, 2.0], [0.5, -1.0]]),
+        torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 3.0]]),
+    )
+
+
+def same(a, b):
+    return torch.equal(a.user, b.user) and torch.equal(a.item, b.item)
+
+
+class Harmful:
+    """Unpickling it leaves a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_scores_are_inner_products(emb):
+    assert isinstance(emb, Scorer)
+    assert (emb.num_users, emb.num_items) == (2, 3)
+    assert emb.scores(torch.tensor([1, 0, 1])).tolist() == [
+        [0.5, -1.0, -2.0],
+        [1.0, 2.0, 8.0],
+        [0.5, -1.0, -2.0],
+    ]
+
+
+def test_unpacks_as_user_then_item(emb):
+    user, item = emb
+    assert user is emb.user
+    assert item is emb.item
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_round_trip_keeps_every_bit(emb, tmp_path, suffix, dtype):
+    emb = Embeddings(emb.user.to(dtype) / 3, emb.item.to(dtype) / 3)
+    emb.save(tmp_path / f"emb{suffix}")
+    loaded = Embeddings.load(str(tmp_path / f"emb{suffix}"))
+    assert loaded.user.dtype == dtype
+    assert same(loaded, emb)
+    assert os.listdir(tmp_path) == [f"emb{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_trained_and_transposed_tables_are_saved(tmp_path, suffix):
+    table = nn.Parameter(torch.arange(10.0).view(2, 5))
+    path = tmp_path / f"emb{suffix}"
+    Embeddings(table.T[:2], table.T[2:]).save(path)
+    loaded = Embeddings.load(path)
+    assert loaded.user.tolist() == [[0, 5], [1, 6]]
+    assert loaded.item.tolist() == [[2, 7], [3, 8], [4, 9]]
+    assert not loaded.user.requires_grad
+
+
+def test_files_of_other_programs_are_read(emb, tmp_path):
+    np.savez(tmp_path / "a.npz", item=emb.item.numpy(), user=emb.user.numpy())
+    torch.save({"user": emb.user, "item": emb.item}, tmp_path / "b.pt")
+    assert same(Embeddings.load(tmp_path / "a.npz"), emb)
+    assert same(Embeddings.load(tmp_path / "b.pt"), emb)
+
+
+def test_unknown_suffix_is_refused_both_ways(emb, tmp_path):
+    for act in (emb.save, Embeddings.load):
+        with pytest.raises(
+            ValueError, match=r"emb\.csv: the suffix must be one of \.s"
+        ):
+            act(tmp_path / "emb.csv")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_missing_file_is_named(tmp_path, suffix):
+    with pytest.raises(FileNotFoundError, match=rf"none\{suffix}: no such file"):
+        Embeddings.load(tmp_path / f"none{suffix}")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("keep", [0, 100])
+def test_truncated_file_is_refused(emb, tmp_path, suffix, keep):
+    path = tmp_path / f"emb{suffix}"
+    emb.save(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=rf"emb\{suffix}: not a readable \{suffix}"):
+        Embeddings.load(path)
+
+
+def test_pickled_npz_is_refused_and_not_run(emb, tmp_path):
+    harmful = np.array([Harmful(tmp_path / "harm")], dtype=object)
+    np.savez(tmp_path / "emb.npz", user=harmful, item=emb.item.numpy())
+    with pytest.raises(ValueError, match=r"emb\.npz: not a readable \.npz"):
+        Embeddings.load(tmp_path / "emb.npz")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_pickled_pt_is_refused_and_not_run(emb, tmp_path):
+    harmful = {"user": Harmful(tmp_path / "harm"), "item": emb.item}
+    torch.save(harmful, tmp_path / "emb.pt")
+    with pytest.raises(ValueError, match=r"emb\.pt: not a readable \.pt"):
+        Embeddings.load(tmp_path / "emb.pt")
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        (torch.ones(2, 2), torch.ones(3, 2)),
+        torch.ones(2, 2),
+        None,
+        {"user": [[1.0]], "item": [[1.0]]},
+        {0: torch.ones(2, 2), "item": torch.ones(2, 2)},
+    ],
+    ids=["pair", "tensor", "None", "lists", "integer key"],
+)
+def test_pt_of_anything_but_named_tensors_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "emb.pt")
+    with pytest.raises(ValueError, match=r"emb\.pt: "):
+        Embeddings.load(tmp_path / "emb.pt")
+
+
+def test_missing_array_is_told_with_those_found(tmp_path):
+    np.savez(tmp_path / "emb.npz", user=np.ones((2, 2)), movie=np.ones((2, 2)))
+    message = r"emb\.npz: needs arrays 'user' and 'item' \(found \['movie', 'user'\]\)"
+    with pytest.raises(ValueError, match=message):
+        Embeddings.load(tmp_path / "emb.npz")
+
+
+@pytest.mark.parametrize(("value", "word"), [(np.nan, "nan"), (-np.inf, "-inf")])
+def test_a_value_that_is_not_finite_is_located(tmp_path, value, word):
+    item = np.ones((4, 3))
+    item[2, 1] = item[3, 0] = value
+    np.savez(tmp_path / "emb.npz", user=np.ones((2, 3)), item=item)
+    message = rf"emb\.npz: 'item' must be finite \(got {word} at row 2, column 1\)"
+    with pytest.raises(ValueError, match=message):
+        Embeddings.load(tmp_path / "emb.npz")
+
+
+@pytest.mark.parametrize(
+    ("user", "item", "message"),
+    [
+        ((2, 3), (2, 4), r"'user' and 'item' must be equally wide \(got 3 and 4\)"),
+        ((2,), (2, 4), r"'user' must be a 2-dimensional float .* of shape \[2\]"),
+        ((2, 4), (1, 2, 4), r"'item' must be a 2-dimensional .* of shape \[1, 2, 4\]"),
+    ],
+)
+def test_misshapen_tables_are_refused(tmp_path, user, item, message):
+    np.savez(tmp_path / "emb.npz", user=np.ones(user), item=np.ones(item))
+    with pytest.raises(ValueError, match=message):
+        Embeddings.load(tmp_path / "emb.npz")
+
+
+def test_integer_tables_are_refused():
+    table = torch.ones(2, 2, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"mine: 'user' must be .* \(got torch\.int64"):
+        Embeddings(table, table).check("mine")
+
+
+def test_rows_must_be_those_of_the_graph(emb):
+    emb.check_matches(2, 3)
+    with pytest.raises(
+        ValueError, match=r"'item' must have one row per item.* 4 \(got 3"
+    ):
+        emb.check_matches(2, 4)
+    with pytest.raises(
+        ValueError, match=r"'user' must have one row per user.* 1 \(got 2"
+    ):
+        emb.check_matches(1, 3)
+
+
+@pytest.mark.parametrize("pair", [tuple, list])
+def test_pairs_of_every_kind_are_accepted(emb, pair):
+    layers = [nn.Embedding.from_pretrained(table, freeze=False) for table in emb]
+    for source in (emb, [t.numpy() for t in emb], [t.requires_grad_() for t in emb]):
+        assert same(as_embeddings(pair(source)), emb)
+    assert same(as_embeddings(pair(layers)), emb)
+    assert not as_embeddings(layers).user.requires_grad
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("form", [str, Path])
+def test_files_are_accepted(emb, tmp_path, suffix, form):
+    emb.save(tmp_path / f"emb{suffix}")
+    assert same(as_embeddings(form(tmp_path / f"emb{suffix}")), emb)
+
+
+@pytest.mark.parametrize("source", [None, 3, torch.ones(2, 2, 2), (torch.ones(1, 1),)])
+def test_other_forms_are_refused(source):
+    with pytest.raises(
+        TypeError, match=r"'embeddings' must be Embeddings, a file or a"
+    ):
+        as_embeddings(source)
+
+
+def test_a_pair_is_checked():
+    with pytest.raises(ValueError, match="equally wide"):
+        as_embeddings((torch.ones(2, 3), np.ones((2, 4))))

@@ -1,0 +1,163 @@
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from ddrm_pyg import loader
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.loader import Triplets, triplet_batches
+
+
+def epoch(graph, batch_size=4, seed=0, **options):
+    generator = torch.Generator().manual_seed(seed)
+    return list(
+        triplet_batches(graph, batch_size=batch_size, generator=generator, **options)
+    )
+
+
+def joined(batches):
+    return Triplets(*(torch.cat(column) for column in zip(*batches, strict=True)))
+
+
+def positives(batches):
+    triplets = joined(batches)
+    return list(zip(triplets.user.tolist(), triplets.pos_item.tolist(), strict=True))
+
+
+@pytest.fixture
+def graph():
+    """User 0 owns 8 of 10 items, user 1 one, user 2 none, user 3 all of them."""
+    owned = [(0, i) for i in range(8)] + [(1, 9)] + [(3, i) for i in range(10)]
+    return InteractionGraph(torch.tensor(owned).T, 4, 10)
+
+
+@given(
+    graph=st.from_type(InteractionGraph),
+    users=st.sampled_from(["interactions", "uniform"]),
+    batch_size=st.integers(1, 8),
+)
+def test_triplets_are_a_positive_and_a_negative_of_the_user(graph, users, batch_size):
+    pairs = [tuple(pair) for pair in graph.edge_index.T.tolist()]
+    own = [len({i for v, i in pairs if v == u}) for u in range(graph.num_users)]
+    usable = [pair for pair in pairs if own[pair[0]] < graph.num_items]
+    assume(usable)
+    batches = epoch(graph, batch_size, users=users)
+    triplets = joined(batches)
+    assert triplets.user.numel() == len(usable)
+    assert graph.contains(triplets.user, triplets.pos_item).all()
+    assert not graph.contains(triplets.user, triplets.neg_item).any()
+    assert ((triplets.neg_item >= 0) & (triplets.neg_item < graph.num_items)).all()
+    if users == "interactions":
+        assert sorted(positives(batches)) == sorted(usable)
+
+
+def test_an_epoch_visits_each_interaction_once_in_random_order(checkerboard):
+    graph = checkerboard.graph
+    pairs = [tuple(pair) for pair in graph.edge_index.T.tolist()]
+    visited = positives(epoch(graph, 7))
+    assert Counter(visited) == Counter(pairs)
+    assert len(set(visited)) == len(visited)
+    assert visited != pairs
+
+
+def test_users_who_own_everything_are_left_out(graph):
+    assert sorted(positives(epoch(graph))) == [*((0, i) for i in range(8)), (1, 9)]
+    assert set(joined(epoch(graph, users="uniform")).user.tolist()) <= {0, 1}
+
+
+def test_a_repeated_pair_does_not_make_its_user_own_everything():
+    graph = InteractionGraph(torch.tensor([[0, 0], [1, 1]]), 1, 2)
+    triplets = joined(epoch(graph))
+    assert triplets.pos_item.tolist() == [1, 1]
+    assert triplets.neg_item.tolist() == [0, 0]
+
+
+def test_uniform_draws_light_users_as_often_as_heavy_ones(graph):
+    drawn = torch.cat(
+        [joined(epoch(graph, seed=seed, users="uniform")).user for seed in range(300)]
+    )
+    count = torch.bincount(drawn, minlength=4)
+    assert count.tolist()[2:] == [0, 0]
+    assert count.sum() == 2700  # nine interactions have a negative
+    assert chisquare(count[:2].numpy()).pvalue > 0.01
+
+
+@pytest.mark.parametrize("users", ["interactions", "uniform"])
+def test_only_the_last_batch_is_smaller(checkerboard, users):
+    sizes = [b.user.numel() for b in epoch(checkerboard.graph, 7, users=users)]
+    assert sizes == [7] * 8 + [4]
+    assert [b.user.numel() for b in epoch(checkerboard.graph, 100, users=users)] == [60]
+
+
+@pytest.mark.parametrize("users", ["interactions", "uniform"])
+def test_drawing_in_blocks_keeps_batch_sizes_and_coverage(
+    checkerboard, users, monkeypatch
+):
+    monkeypatch.setattr(loader, "_DRAW", 16)
+    batches = epoch(checkerboard.graph, 7, users=users)
+    assert [b.user.numel() for b in batches] == [7] * 8 + [4]
+    if users == "interactions":
+        assert len(set(positives(batches))) == 60
+
+
+@pytest.mark.parametrize("users", ["interactions", "uniform"])
+def test_shards_partition_every_batch(checkerboard, users):
+    whole = epoch(checkerboard.graph, 8, users=users)
+    shards = [
+        epoch(checkerboard.graph, 8, users=users, rank=rank, world_size=3)
+        for rank in range(3)
+    ]
+    for batch, *parts in zip(whole, *shards, strict=True):
+        rows = sorted(torch.stack(batch).T.tolist())
+        assert sorted(torch.stack(joined(parts)).T.tolist()) == rows
+        assert (
+            max(p.user.numel() for p in parts) <= min(p.user.numel() for p in parts) + 1
+        )
+
+
+@pytest.mark.parametrize("users", ["interactions", "uniform"])
+def test_equal_generator_states_give_equal_epochs(checkerboard, users):
+    first, again, other = (
+        torch.stack(joined(epoch(checkerboard.graph, 7, seed, users=users)))
+        for seed in (5, 5, 6)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    generator = torch.Generator().manual_seed(5)
+    arguments = {"batch_size": 7, "generator": generator, "users": users}
+    one, two = (
+        torch.stack(joined(triplet_batches(checkerboard.graph, **arguments)))
+        for _ in range(2)
+    )
+    assert torch.equal(one, first)
+    assert not torch.equal(two, first)  # the generator has moved on
+
+
+@pytest.mark.parametrize(
+    "pairs", [[], [(0, 0), (0, 1)]], ids=["no edge", "only owners of everything"]
+)
+def test_a_graph_without_any_triplet_is_refused(pairs):
+    edge_index = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).T
+    with pytest.raises(
+        ValueError, match="'graph' must have a user who owns some items"
+    ):
+        epoch(InteractionGraph(edge_index, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"users": "items"}, r"'users' must be 'interactions' or 'un.*\(got 'items'\)"),
+        ({"batch_size": 0}, r"'batch_size' must be >= 1 \(got 0\)"),
+        ({"batch_size": -3}, r"'batch_size' must be >= 1 \(got -3\)"),
+        ({"rank": 2, "world_size": 2}, r"'rank' must lie in \[0, 2\) \(got 2\)"),
+        ({"rank": -1, "world_size": 2}, r"'rank' must lie in \[0, 2\) \(got -1\)"),
+        ({"world_size": 0}, r"'rank' must lie in \[0, 0\) \(got 0\)"),
+    ],
+)
+def test_bad_options_are_refused(path_graph, options, message):
+    with pytest.raises(ValueError, match=message):
+        epoch(path_graph, **options)
