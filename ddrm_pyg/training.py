@@ -120,6 +120,7 @@ def fit(
         )
     settings = _settings(
         model,
+        data,
         graph,
         batch_size=batch_size,
         lr=lr,
@@ -284,7 +285,7 @@ def _check_model(model: Any) -> None:
     if isinstance(model, nn.Module) and isinstance(model, Recommender):
         return
     name = type(model).__name__
-    if hasattr(model, "scorer") and not isinstance(model, nn.Module):
+    if hasattr(model, "scorer") and not hasattr(model, "losses"):
         raise TypeError(
             f"'model' must be trainable: {name} is solved in closed form, "
             "use model.scorer(graph)"
@@ -337,17 +338,46 @@ def _own_randomness(seed: int) -> Iterator[None]:
 
 
 def _settings(
-    model: Any, graph: InteractionGraph, **settings: str | float
+    model: Any, data: HeteroData, graph: InteractionGraph, **settings: str | float
 ) -> dict[str, str | float]:
     """What must be equal for a checkpoint to belong to this run."""
     shapes = {name: list(p.shape) for name, p in model.named_parameters()}
-    pairs = graph.edge_index.cpu().contiguous().numpy().tobytes()
+    saved = model.state_dict()
+    frozen = [
+        buffer
+        for name, buffer in model.named_buffers()
+        if name not in saved and buffer.layout == torch.strided
+    ]
+    val = InteractionGraph.from_data(data, splits=("val",))
     return {
         "model": type(model).__name__,
+        **_constants(model),
         "parameters": json.dumps(shapes),
-        "train interactions": hashlib.sha256(pairs).hexdigest(),
+        "frozen tensors": _digest(*frozen),
+        "train interactions": _digest(graph.edge_index),
+        "validation pairs": _digest(val.edge_index),
         **settings,
     }
+
+
+def _constants(model: nn.Module) -> dict[str, str | float]:
+    """Numbers and names among the attributes of a model and its parts: its settings."""
+    return {
+        f"model.{prefix}.{name}".replace("..", "."): value
+        for prefix, module in model.named_modules()
+        for name, value in [("class", type(module).__name__), *vars(module).items()]
+        if isinstance(value, (str, int, float))
+        and not name.startswith("_")
+        and name != "training"
+    }
+
+
+def _digest(*tensors: Tensor) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        flat = tensor.detach().cpu().flatten()
+        digest.update(flat.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _write_log(path: str | os.PathLike[str], history: list[dict[str, float]]) -> None:
