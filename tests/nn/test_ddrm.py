@@ -597,7 +597,9 @@ def test_training_moves_both_denoisers_and_not_the_embeddings(checkerboard):
     table = torch.stack([1.0 - colour, colour, torch.ones(12)], dim=1)
     emb = Embeddings(table, table.clone())
     bits = [t.clone() for t in emb]
-    ddrm = make(dropout=0.0, noise_scale=0.01, hidden_dims=(16,))
+    ddrm = make(
+        dropout=0.0, noise_scale=0.01, reconstruction_weight=0.5, hidden_dims=(16,)
+    )
     recommender = DDRMRecommender(ddrm, emb)
     graph, generator = checkerboard.graph, seeded()
     optimizer = torch.optim.Adam(recommender.parameters(), lr=1e-2)
@@ -612,8 +614,8 @@ def test_training_moves_both_denoisers_and_not_the_embeddings(checkerboard):
                 mean_losses.append(float(loss.detach().mean()))
     after = reconstruction_errors(ddrm, emb, graph.edge_index)
     assert sum(mean_losses[-10:]) < 0.5 * sum(mean_losses[:10])
-    assert after[0] < before[0]
-    assert after[1] < before[1]
+    assert after[0] < 0.3 * before[0]
+    assert after[1] < 0.3 * before[1]
     for table, old in zip((*emb, *recommender.embeddings), bits * 2, strict=True):
         assert torch.equal(table, old)
     # the generated items prefer the own colour
