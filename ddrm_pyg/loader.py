@@ -57,10 +57,7 @@ def triplet_batches(
         ValueError: No interaction can form a triplet, ``users`` is unknown,
             ``batch_size`` < 1 or ``rank`` not below ``world_size``.
     """
-    if batch_size < 1:
-        raise ValueError(f"'batch_size' must be >= 1 (got {batch_size})")
-    if not 0 <= rank < world_size:
-        raise ValueError(f"'rank' must lie in [0, {world_size}) (got {rank})")
+    _check_batches(batch_size, rank, world_size)
     # a user who owns every item has no negative
     eligible = graph.without_repeats().degree("user") < graph.num_items
     edges = eligible[graph.edge_index[0]].nonzero().flatten()
@@ -93,3 +90,106 @@ def triplet_batches(
         for first in range(0, user.numel(), batch_size):
             part = slice(first + rank, first + batch_size, world_size)
             yield Triplets(user[part], pos_item[part], neg_item[part])
+
+
+class UserRows(NamedTuple):
+    """A batch of users with their train items, sparse.
+
+    Attributes:
+        user: ``[B]`` int64.
+        row: ``[M]`` int64, positions in ``user``, ascending.
+        item: ``[M]`` int64, sorted within each row.
+        value: ``[M]`` float32, of each interaction.
+    """
+
+    user: Tensor
+    row: Tensor
+    item: Tensor
+    value: Tensor
+
+    def dense(self, num_items: int, value: Tensor | None = None) -> Tensor:
+        """Write the rows out.
+
+        Args:
+            num_items: Number of columns.
+            value: ``[M]`` float to write instead of ``self.value``.
+
+        Returns:
+            ``[B, num_items]``; users without items have a row of zeros.
+        """
+        value = self.value if value is None else value
+        rows = value.new_zeros(self.user.numel(), num_items)
+        rows[self.row, self.item] = value
+        return rows
+
+
+class RowTable:
+    """The rows of all users, kept sparse and handed out for a few users at a time.
+
+    Args:
+        graph: Train interactions.
+        value: ``[E]`` value of every interaction, in the order of ``edge_index``; 1 if
+            None. Where a pair repeats, its last value counts.
+
+    Raises:
+        ValueError: ``value`` does not have one value per interaction.
+    """
+
+    def __init__(self, graph: InteractionGraph, value: Tensor | None = None) -> None:
+        self.graph = graph
+        if value is None:
+            value = torch.ones(graph.num_edges)
+        if value.shape != (graph.num_edges,):
+            raise ValueError(
+                f"'value' must have one value per interaction, {graph.num_edges} "
+                f"(got shape {list(value.shape)})"
+            )
+        self._key, edge = self._keys(*graph.edge_index).sort(stable=True)
+        self._value = value.to(graph.device, torch.float32)[edge]
+
+    def _keys(self, user: Tensor, item: Tensor) -> Tensor:
+        return user * self.graph.num_items + item
+
+    def rows(self, user: Tensor) -> UserRows:
+        """Look up the rows of ``[B]`` users."""
+        row, item = self.graph.rows(user)
+        after = torch.searchsorted(self._key, self._keys(user[row], item), right=True)
+        return UserRows(user, row, item, self._value[after - 1])
+
+
+def user_row_batches(
+    table: RowTable,
+    *,
+    batch_size: int,
+    generator: torch.Generator,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[UserRows]:
+    """Yield one epoch of user rows: every user with train items once, in random order.
+
+    Args:
+        table: Rows of train interactions.
+        batch_size: Users per batch; the last one may be smaller.
+        generator: Source of all randomness; equal states give equal epochs.
+        rank: With several processes, the share of each batch that this one takes.
+        world_size: Number of processes. All of them draw the same epoch.
+
+    Raises:
+        ValueError: No user has train items, ``batch_size`` < 1 or ``rank`` not below
+            ``world_size``.
+    """
+    _check_batches(batch_size, rank, world_size)
+    users = table.graph.degree("user").nonzero().flatten()
+    if users.numel() == 0:
+        raise ValueError("'graph' must have a user with train interactions")
+    order = torch.randperm(users.numel(), generator=generator, device=generator.device)
+    users = users[order.to(users.device)]
+    for first in range(0, users.numel(), batch_size):
+        yield table.rows(users[first + rank : first + batch_size : world_size])
+
+
+def _check_batches(batch_size: int, rank: int, world_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"'batch_size' must be >= 1 (got {batch_size})")
+    if not 0 <= rank < world_size:
+        raise ValueError(f"'rank' must lie in [0, {world_size}) (got {rank})")

@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 
 from ddrm_pyg import loader
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.loader import Triplets, triplet_batches
+from ddrm_pyg.loader import RowTable, Triplets, triplet_batches, user_row_batches
 
 
 def epoch(graph, batch_size=4, seed=0, **options):
@@ -161,3 +161,77 @@ def test_a_graph_without_any_triplet_is_refused(pairs):
 def test_bad_options_are_refused(path_graph, options, message):
     with pytest.raises(ValueError, match=message):
         epoch(path_graph, **options)
+
+
+def row_epoch(graph, value=None, batch_size=4, seed=0, **options):
+    generator = torch.Generator().manual_seed(seed)
+    table = RowTable(graph, value)
+    return list(
+        user_row_batches(table, batch_size=batch_size, generator=generator, **options)
+    )
+
+
+@given(graph=st.from_type(InteractionGraph), batch_size=st.integers(1, 4))
+def test_rows_are_the_users_items_each_user_once(graph, batch_size):
+    assume(graph.num_edges > 0)
+    matrix = torch.zeros(graph.num_users, graph.num_items)
+    matrix[tuple(graph.edge_index)] = 1
+    batches = row_epoch(graph, batch_size=batch_size)
+    user = torch.cat([batch.user for batch in batches])
+    assert sorted(user.tolist()) == graph.degree("user").nonzero().flatten().tolist()
+    rows = torch.cat([batch.dense(graph.num_items) for batch in batches])
+    assert torch.equal(rows, matrix[user])
+
+
+@given(graph=st.from_type(InteractionGraph))
+def test_values_follow_their_interactions_and_the_last_of_a_pair_counts(graph):
+    value = torch.arange(1.0, graph.num_edges + 1)
+    matrix = torch.zeros(graph.num_users, graph.num_items)
+    for (user, item), v in zip(graph.edge_index.T.tolist(), value, strict=True):
+        matrix[user, item] = v
+    user = torch.arange(graph.num_users).flip(0)
+    rows = RowTable(graph, value).rows(user).dense(graph.num_items)
+    assert torch.equal(rows, matrix.flip(0))
+
+
+def test_a_batch_writes_other_values_into_the_same_places(graph):
+    rows = RowTable(graph).rows(torch.tensor([2, 1]))
+    assert rows.dense(10).sum(1).tolist() == [0, 1]
+    assert rows.dense(10, torch.tensor([0.5]))[1, 9] == 0.5
+
+
+def test_only_the_last_batch_of_users_is_smaller(checkerboard):
+    batches = row_epoch(checkerboard.graph, batch_size=5)
+    assert [batch.user.numel() for batch in batches] == [5, 5, 2]
+
+
+def test_shards_partition_every_batch_of_users(checkerboard):
+    whole = row_epoch(checkerboard.graph, batch_size=5)
+    shards = [
+        row_epoch(checkerboard.graph, batch_size=5, rank=rank, world_size=2)
+        for rank in range(2)
+    ]
+    for batch, *parts in zip(whole, *shards, strict=True):
+        user = torch.cat([part.user for part in parts])
+        assert sorted(user.tolist()) == sorted(batch.user.tolist())
+
+
+def test_equal_generator_states_give_equal_epochs_of_users(checkerboard):
+    first, again, other = (
+        torch.cat([batch.user for batch in row_epoch(checkerboard.graph, seed=seed)])
+        for seed in (5, 5, 6)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_rows_that_cannot_be_are_refused(path_graph):
+    with pytest.raises(ValueError, match=r"'value' must have one .*, 3 \(got .*\[2\]"):
+        RowTable(path_graph, torch.ones(2))
+    with pytest.raises(ValueError, match=r"'batch_size' must be >= 1 \(got 0\)"):
+        row_epoch(path_graph, batch_size=0)
+    with pytest.raises(ValueError, match=r"'rank' must lie in \[0, 1\) \(got 1\)"):
+        row_epoch(path_graph, rank=1)
+    nobody = path_graph.subgraph(torch.zeros(3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="'graph' must have a user with train"):
+        row_epoch(nobody)
