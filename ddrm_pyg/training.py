@@ -168,7 +168,11 @@ class _Run:
             weight_decay=weight_decay,
             fused=True,
         )
-        self.generator = torch.Generator().manual_seed(seed)
+        # two streams, so that what a model draws never changes which batches it sees
+        self.generators = {
+            "batches": torch.Generator().manual_seed(seed),
+            "losses": torch.Generator().manual_seed(seed + 1),
+        }
         self.result = FitResult(metric)
         self.best: dict[str, Tensor] | None = None
         self.epoch = 0
@@ -179,9 +183,11 @@ class _Run:
         begin = time.perf_counter()
         total, count = torch.zeros((), dtype=torch.float64), 0
         for batch in self.model.batches(
-            graph, batch_size=batch_size, generator=self.generator
+            graph, batch_size=batch_size, generator=self.generators["batches"]
         ):
-            for loss in self.model.losses(batch, graph, generator=self.generator):
+            for loss in self.model.losses(
+                batch, graph, generator=self.generators["losses"]
+            ):
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.mean().backward()
                 self.optimizer.step()
@@ -252,7 +258,7 @@ class _Run:
             "model": self.model.state_dict(),
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
+            "generators": {k: g.get_state() for k, g in self.generators.items()},
             "global_generator": torch.get_rng_state(),
         }
         with atomic_path(path) as temporary:
@@ -277,7 +283,8 @@ class _Run:
         self.best = state["best"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name])
         torch.set_rng_state(state["global_generator"])
 
 
