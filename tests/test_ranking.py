@@ -432,3 +432,14 @@ def test_published_lightgcn_tables_give_the_published_numbers(ml_1m):
 def test_yardsticks_give_their_measured_numbers(ml_1m, model, expected):
     metrics = evaluate(model.scorer(InteractionGraph.from_data(ml_1m)), ml_1m)
     assert [metrics[name] for name in FOUR] == pytest.approx(expected, abs=2e-4)
+
+
+def test_one_list_length_needs_no_tuple(data):
+    scorer = Popularity().scorer(InteractionGraph.from_data(data))
+    assert dict(evaluate(scorer, data, k=3)) == dict(evaluate(scorer, data, k=(3,)))
+
+
+def test_negative_users_are_refused_instead_of_counting_from_the_end(data):
+    scorer = Popularity().scorer(InteractionGraph.from_data(data))
+    with pytest.raises(ValueError, match=r"'user' must hold rows >= 0 \(got -1\)"):
+        recommend(scorer, torch.tensor([0, -1]), k=2)
