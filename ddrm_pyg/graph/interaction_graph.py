@@ -247,14 +247,18 @@ class InteractionGraph:
         return self._blocks[1]
 
     @cached_property
-    def _blocks(self) -> tuple[Tensor, Tensor]:
+    def _by_item(self) -> Tensor:
+        """Edges sorted by item, then user."""
         user, item = self.edge_index
+        return (item * self.num_users + user).argsort(stable=True)
+
+    @cached_property
+    def _blocks(self) -> tuple[Tensor, Tensor]:
         value = self.edge_weight()
-        by_item = (item * self.num_users + user).argsort(stable=True)
         adj_t = csr_tensor(
             row_pointer(self._item_degree),
-            user[by_item],
-            value[by_item],
+            self.edge_index[0][self._by_item],
+            value[self._by_item],
             (self.num_items, self.num_users),
         )
         return self._csr_by_user(value), adj_t
@@ -280,9 +284,17 @@ class InteractionGraph:
         Args:
             edge_mask: ``[E]`` bool, True to keep.
         """
-        return InteractionGraph(
+        kept = InteractionGraph(
             self.edge_index[:, edge_mask], self.num_users, self.num_items
         )
+        # what is sorted here stays sorted: views are drawn every epoch
+        position = edge_mask.cumsum(0) - 1
+        if "_by_user" in vars(self):
+            key, edge = self._by_user
+            kept._by_user = key[edge_mask[edge]], position[edge[edge_mask[edge]]]
+        if "_by_item" in vars(self):
+            kept._by_item = position[self._by_item[edge_mask[self._by_item]]]
+        return kept
 
     def without_repeats(self) -> InteractionGraph:
         """Keep the first occurrence of every pair; the graph itself if none repeats."""
