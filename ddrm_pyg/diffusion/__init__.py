@@ -1,5 +1,6 @@
 """Gaussian diffusion on vectors; nothing here knows about recommendation."""
 
+from ddrm_pyg.diffusion.importance import ImportanceSampler
 from ddrm_pyg.diffusion.process import GaussianDiffusion
 from ddrm_pyg.diffusion.sampler import posterior_sample
 from ddrm_pyg.diffusion.schedule import linear_variance_betas
@@ -7,6 +8,7 @@ from ddrm_pyg.diffusion.timestep import timestep_embedding
 
 __all__ = [
     "GaussianDiffusion",
+    "ImportanceSampler",
     "linear_variance_betas",
     "posterior_sample",
     "timestep_embedding",

@@ -16,6 +16,16 @@ class GaussianDiffusion(nn.Module):
     All constants are computed in float64 and kept as float32 buffers, which follow the
     module to its device and are not part of the state dict.
 
+    Attributes:
+        x_start_weight: ``[T]`` weight of the squared error of a predicted
+            :math:`x_0` in the variational bound, :math:`SNR_{t-1} - SNR_t` with
+            :math:`SNR_t = \bar\alpha_t / (1 - \bar\alpha_t)`, and 1 at step 0
+            (DiffRec, without the factor 1/2 of the bound, as in its authors' code).
+        noise_weight: ``[T]`` weight of the squared error of a predicted noise in the
+            code of DiffRec's authors, :math:`(1 - \bar\alpha_t) /
+            ((1 - \bar\alpha_{t-1})^2 \alpha_t)`, and 1 at step 0. The bound itself
+            has :math:`\beta_t / ((1 - \bar\alpha_{t-1}) \alpha_t)`.
+
     Args:
         betas: ``[T]`` variance added in every step, each in (0, 1).
     """
@@ -26,6 +36,8 @@ class GaussianDiffusion(nn.Module):
     posterior_x_start: Tensor
     posterior_x_t: Tensor
     posterior_variance: Tensor
+    x_start_weight: Tensor
+    noise_weight: Tensor
 
     def __init__(self, betas: Tensor) -> None:
         super().__init__()
@@ -33,6 +45,10 @@ class GaussianDiffusion(nn.Module):
         alphas_cumprod = torch.cumprod(1 - betas, dim=0)
         before = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
         noise = 1 - alphas_cumprod
+        snr = alphas_cumprod / noise
+        x_start_weight = before / (1 - before) - snr
+        noise_weight = noise / ((1 - before).square() * (1 - betas))
+        x_start_weight[0] = noise_weight[0] = 1
         constants = {
             "alphas_cumprod": alphas_cumprod,
             "sqrt_alphas_cumprod": alphas_cumprod.sqrt(),
@@ -41,6 +57,8 @@ class GaussianDiffusion(nn.Module):
             "posterior_x_start": before.sqrt() * betas / noise,
             "posterior_x_t": (1 - betas).sqrt() * (1 - before) / noise,
             "posterior_variance": betas * (1 - before) / noise,
+            "x_start_weight": x_start_weight,
+            "noise_weight": noise_weight,
         }
         for name, value in constants.items():
             self.register_buffer(name, value.float(), persistent=False)
@@ -67,6 +85,20 @@ class GaussianDiffusion(nn.Module):
             self.sqrt_alphas_cumprod[t].unsqueeze(-1) * x_start
             + self.sqrt_one_minus_alphas_cumprod[t].unsqueeze(-1) * noise
         )
+
+    def predict_x_start(self, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Solve :meth:`q_sample` for the clean rows, given the noise or a guess of it.
+
+        Args:
+            x_t: ``[B, D]``.
+            t: ``[B]`` int64 in 0 ... T - 1, or ``[1]`` where all rows share one.
+            noise: ``[B, D]``.
+
+        Returns:
+            ``[B, D]``.
+        """
+        noise = self.sqrt_one_minus_alphas_cumprod[t].unsqueeze(-1) * noise
+        return (x_t - noise) / self.sqrt_alphas_cumprod[t].unsqueeze(-1)
 
     def q_posterior(
         self, x_start: Tensor, x_t: Tensor, t: int

@@ -109,6 +109,48 @@ def test_posterior_is_what_bayes_says_of_two_gaussians(diffusion):
 
 def test_constants_follow_the_module_but_are_not_saved(diffusion):
     assert diffusion.state_dict() == {}
-    assert len(list(diffusion.buffers())) == 6
+    assert len(list(diffusion.buffers())) == 8
     assert diffusion.to("meta").posterior_x_t.device.type == "meta"
     assert repr(diffusion) == "GaussianDiffusion(num_steps=3)"
+
+
+def test_loss_weights_by_hand():
+    # the first beta is what it would be without the fix: 1 - abar = v
+    diffusion = GaussianDiffusion(
+        linear_variance_betas(5, noise_scale=0.01, noise_min=0.001, noise_max=0.01)
+    )
+    variance = [1e-5, 3.25e-5, 5.5e-5, 7.75e-5, 1e-4]
+    assert (1 - diffusion.alphas_cumprod.double()).tolist() == pytest.approx(
+        variance, abs=6e-8
+    )
+    assert diffusion.x_start_weight.tolist() == pytest.approx(
+        [1, 69230.769, 12587.413, 5278.592, 2903.226]
+    )
+
+
+def test_loss_weights_of_a_coarse_schedule_by_hand(diffusion):
+    snr = [kept / (1 - kept) for kept in KEPT]
+    assert diffusion.x_start_weight.tolist() == pytest.approx(
+        [1, snr[0] - snr[1], snr[1] - snr[2]]
+    )
+    assert diffusion.noise_weight.tolist() == pytest.approx(
+        [1, 0.28 / (0.1**2 * 0.8), 0.64 / (0.28**2 * 0.5)]
+    )
+
+
+def test_bound_weighs_noise_as_it_weighs_rows(diffusion):
+    # |x - x_hat|^2 = |e - e_hat|^2 (1 - abar) / abar turns one weight into the other
+    for t in (1, 2):
+        alpha, beta = 1 - BETAS[t], BETAS[t]
+        bound = beta / ((1 - KEPT[t - 1]) * alpha)
+        rows = float(diffusion.x_start_weight[t]) * (1 - KEPT[t]) / KEPT[t]
+        assert rows == pytest.approx(bound, rel=1e-5)
+
+
+def test_clean_rows_follow_from_the_noise(scheduled):
+    x_start, noise = torch.randn(2, 6, 4)
+    t = torch.arange(6) % scheduled.num_steps
+    x_t = scheduled.q_sample(x_start, t, noise)
+    torch.testing.assert_close(
+        scheduled.predict_x_start(x_t, t, noise), x_start, rtol=1e-4, atol=1e-5
+    )
