@@ -16,6 +16,7 @@ _HOME = {
     "InteractionGraph": "ddrm_pyg.graph.interaction_graph",
     "LightGCN": "ddrm_pyg.nn.models.lightgcn",
     "MF": "ddrm_pyg.nn.models.mf",
+    "SGL": "ddrm_pyg.nn.models.sgl",
     "evaluate": "ddrm_pyg.ranking",
     "fit": "ddrm_pyg.training",
     "load_interactions": "ddrm_pyg.datasets.readers",

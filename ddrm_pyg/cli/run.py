@@ -12,12 +12,12 @@ from ddrm_pyg.cli._plug_in import execute
 from ddrm_pyg.experiments.runner import Cell, load_settings
 from ddrm_pyg.experiments.sources import Source, nearest
 
-BACKENDS = ["lightgcn", "mf"]
+BACKENDS = ["lightgcn", "mf", "sgl"]
 
 
 def command(
     data: options.Data = "synthetic",
-    backend: Annotated[str, typer.Option(help="lightgcn or mf.")] = "lightgcn",
+    backend: Annotated[str, typer.Option(help="lightgcn, mf or sgl.")] = "lightgcn",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of the backend at most.")
     ] = None,

@@ -30,7 +30,7 @@ from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
-from ddrm_pyg.nn.models import EASE, MF, ItemKNN, LightGCN, Popularity
+from ddrm_pyg.nn.models import EASE, MF, SGL, ItemKNN, LightGCN, Popularity
 from ddrm_pyg.ranking import Metrics, evaluate
 from ddrm_pyg.training import FitResult, fit
 from ddrm_pyg.typing import Recommender, Scorer
@@ -387,6 +387,7 @@ METHODS: dict[str, Callable[[Runner, Cell], Outcome]] = {
     "ease": _closed_form(EASE),
     "mf": _backend(MF),
     "lightgcn": _backend(LightGCN),
+    "sgl": _backend(SGL),
     "embeddings": _given,
     "best_depth": _best_depth,
     "history_mean": _history_mean,
