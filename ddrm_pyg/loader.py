@@ -129,14 +129,14 @@ class RowTable:
     Args:
         graph: Train interactions.
         value: ``[E]`` value of every interaction, in the order of ``edge_index``; 1 if
-            None. Where a pair repeats, its last value counts.
+            None. A pair that repeats is one entry, of its last value.
 
     Raises:
         ValueError: ``value`` does not have one value per interaction.
     """
 
     def __init__(self, graph: InteractionGraph, value: Tensor | None = None) -> None:
-        self.graph = graph
+        self.graph = graph.without_repeats()
         if value is None:
             value = torch.ones(graph.num_edges)
         if value.shape != (graph.num_edges,):

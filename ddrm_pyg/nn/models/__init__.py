@@ -1,10 +1,34 @@
 """Recommenders: backends that embed, and yardsticks in closed form."""
 
+from ddrm_pyg.nn.models.cdae import CDAE
+from ddrm_pyg.nn.models.diffrec import (
+    DiffRec,
+    LDiffRec,
+    OrderWeight,
+    TDiffRec,
+    group_items,
+)
 from ddrm_pyg.nn.models.ease import EASE
 from ddrm_pyg.nn.models.item_knn import ItemKNN
 from ddrm_pyg.nn.models.lightgcn import LightGCN
 from ddrm_pyg.nn.models.mf import MF
+from ddrm_pyg.nn.models.multivae import MultiDAE, MultiVAE
 from ddrm_pyg.nn.models.popularity import Popularity
 from ddrm_pyg.nn.models.sgl import SGL
 
-__all__ = ["EASE", "MF", "SGL", "ItemKNN", "LightGCN", "Popularity"]
+__all__ = [
+    "CDAE",
+    "EASE",
+    "MF",
+    "SGL",
+    "DiffRec",
+    "ItemKNN",
+    "LDiffRec",
+    "LightGCN",
+    "MultiDAE",
+    "MultiVAE",
+    "OrderWeight",
+    "Popularity",
+    "TDiffRec",
+    "group_items",
+]
