@@ -56,6 +56,62 @@ def info_nce_loss(
     return (total - positive)[row]
 
 
+def decoupled_info_nce_loss(
+    view: Tensor,
+    other: Tensor,
+    node: Tensor,
+    *,
+    temperature: float = 0.5,
+    chunk_size: int = 128,
+) -> Tensor:
+    r"""Tell the nodes of a batch apart in two views, the positive not among the rest.
+
+    As in the code of `"Adaptive Graph Contrastive Learning for Recommendation"
+    <https://arxiv.org/abs/2305.10837>`_ (KDD 2023). The candidates are the batch's own
+    B rows, and the denominator leaves out the anchor's (known from `"Decoupled
+    Contrastive Learning" <https://arxiv.org/abs/2110.06848>`_, ECCV 2022):
+
+    .. math:: \ell_b = -\log \frac{\exp(\cos(z'_b, z''_b) / \tau)}
+                            {\sum_{c \neq b} \exp(\cos(z'_b, z''_c) / \tau)}
+
+    A node that occurs in several rows is a candidate in each of them, so the others of
+    its rows stay in the denominator; it is computed once, and weighed.
+
+    Args:
+        view: ``[N, D]`` vectors of all nodes in the anchors' view.
+        other: ``[N, D]`` vectors of the same nodes in the other view.
+        node: ``[B]`` int64 anchors and candidates, at least two; repeats count.
+        temperature: :math:`\tau`.
+        chunk_size: Anchors at a time; it changes speed, not values.
+
+    Returns:
+        ``[B]`` losses in natural-log units, negative where the positive outweighs all
+        others together; :math:`\log (B - 1)` where all candidates are equal.
+
+    Raises:
+        ValueError: ``temperature`` not positive, ``chunk_size`` < 1 or B < 2.
+    """
+    check_temperature(temperature)
+    if chunk_size < 1:
+        raise ValueError(f"'chunk_size' must be >= 1 (got {chunk_size})")
+    if node.numel() < 2:
+        raise ValueError(f"'node' must hold at least 2 rows (got {node.numel()})")
+    own, row, count = node.unique(return_inverse=True, return_counts=True)
+    anchor = F.normalize(F.embedding(own, view)) / temperature
+    candidate = F.normalize(F.embedding(own, other))
+    count = count.to(anchor.dtype)
+    one_less = ((count - 1) / count).log()  # of the anchor itself; -inf if it is alone
+    totals, start = [], 0
+    for chunk in anchor.split(chunk_size):
+        stop = start + chunk.size(0)
+        logit = torch.addmm(count.log(), chunk, candidate.T)
+        logit[:, start:stop].diagonal().add_(one_less[start:stop])
+        totals.append(logit.logsumexp(1))
+        start = stop
+    positive = (anchor * candidate).sum(-1)
+    return (torch.cat(totals) - positive)[row]
+
+
 def check_temperature(temperature: float) -> None:
     """Refuse a temperature that is not positive.
 

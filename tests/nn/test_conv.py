@@ -31,7 +31,7 @@ def any_loss(emb):
 
 def assert_same(a, b):
     for left, right in zip(a, b, strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
 
 
 def naive_layer(user, item, pairs):
@@ -62,17 +62,65 @@ def naive_propagate(emb, pairs, num_layers, combine):
     return total_user / scale, total_item / scale
 
 
+def by_message(emb, graph, to_user, to_item):
+    """The definition, edge by edge."""
+    conv = LightGraphConv()
+    ends, sizes = graph.edge_index, (graph.num_users, graph.num_items)
+    user, item = (
+        conv.propagate(edge_index, size=size, x=x, edge_weight=weight, back=None)
+        for edge_index, size, x, weight in (
+            (ends.flip(0), sizes[::-1], (emb.item, emb.user), to_user),
+            (ends, sizes, (emb.user, emb.item), to_item),
+        )
+    )
+    return Embeddings(user, item)
+
+
 @given(GRAPHS)
 def test_fused_product_is_the_message_definition(graph):
-    conv = LightGraphConv()
-    emb = tables(graph)
-    fused = conv(emb, graph)
-    by_message = conv(emb, graph, edge_weight=graph.edge_weight())
-    assert_same(fused, by_message)
+    emb, weight = tables(graph), graph.edge_weight()
+    fused = LightGraphConv()(emb, graph)
+    defined = by_message(emb, graph, weight, weight)
+    assert_same(fused, defined)
     assert_same(
         torch.autograd.grad(any_loss(fused), emb),
-        torch.autograd.grad(any_loss(by_message), emb),
+        torch.autograd.grad(any_loss(defined), emb),
     )
+
+
+@given(graph=GRAPHS, rows=st.integers(1, 2))
+def test_weighted_product_is_the_message_definition(graph, rows):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(rows, graph.num_edges, generator=generator).requires_grad_()
+    emb = tables(graph)
+    fused = LightGraphConv()(emb, graph, edge_weight=weight if rows == 2 else weight[0])
+    defined = by_message(emb, graph, weight[0], weight[-1])
+    assert_same(fused, defined)
+    assert_same(
+        torch.autograd.grad(any_loss(fused), (*emb, weight)),
+        torch.autograd.grad(any_loss(defined), (*emb, weight)),
+    )
+
+
+def test_weighted_gradients_are_the_numerical_ones():
+    # a repeated pair, a lonely user, two lonely items
+    graph = InteractionGraph(torch.tensor([[0, 2, 0, 2], [1, 0, 0, 0]]), 3, 4)
+    user, item = (table.detach().double() for table in tables(graph))
+    weight = torch.rand(2, 4, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda u, i, w: LightGraphConv()(Embeddings(u, i), graph, w),
+        tuple(t.requires_grad_() for t in (user, item, weight)),
+    )
+
+
+@pytest.mark.parametrize("learned", ["vectors", "weights"])
+def test_only_what_is_asked_for_gets_a_gradient(path_graph, learned):
+    emb, weight = tables(path_graph), torch.rand(3).requires_grad_(learned == "weights")
+    if learned == "weights":
+        emb = Embeddings(*(table.detach() for table in emb))
+    any_loss(LightGraphConv()(emb, path_graph, weight)).backward()
+    assert (weight.grad is not None) == (learned == "weights")
+    assert all((table.grad is not None) == (learned == "vectors") for table in emb)
 
 
 def test_fused_gradient_is_the_numerical_one():
