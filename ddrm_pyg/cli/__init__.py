@@ -8,6 +8,8 @@ import sys
 
 import typer
 
+_INTERRUPTED = 130
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status.
@@ -23,15 +25,19 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(stream=sys.stderr, format="%(message)s", force=True)
     logging.getLogger("ddrm_pyg").setLevel(logging.INFO)
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        result = _app()(args=arguments, standalone_mode=False)
+        result = _app()(
+            args=words or ["--help"], prog_name="ddrm-pyg", standalone_mode=False
+        )
     except (typer.Abort, KeyboardInterrupt):
-        print("ddrm-pyg: interrupted", file=sys.stderr)
-        return 130
+        result = _INTERRUPTED
     except typer.TyperException as error:
         return _fail(error.format_message())
-    except (ValueError, FileNotFoundError, ArithmeticError, OSError) as error:
+    except (ValueError, ArithmeticError, OSError) as error:
         return _fail(str(error))
+    if result == _INTERRUPTED:  # typer's word for it, too
+        print("ddrm-pyg: interrupted", file=sys.stderr)
     return result if isinstance(result, int) else 0
 
 
@@ -41,7 +47,6 @@ def _app() -> typer.Typer:
     app = typer.Typer(
         name="ddrm-pyg",
         help="Recommenders that survive noisy clicks.",
-        no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         add_completion=False,
@@ -52,6 +57,6 @@ def _app() -> typer.Typer:
 
 
 def _fail(message: str) -> int:
-    line = " ".join(message.split())
+    line = " ".join(message.replace("Value error, ", "").split())
     print(f"ddrm-pyg: error: {line}", file=sys.stderr)
     return 2

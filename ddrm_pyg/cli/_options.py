@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+import torch
 import typer
+
+
+def _check_device(name: str | None) -> str | None:
+    if name is not None:
+        try:
+            torch.empty(0, device=name)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise typer.BadParameter(f"'{name}' cannot be used ({reason})") from None
+    return name
+
 
 Data = Annotated[
     str,
@@ -25,8 +37,13 @@ LikedFrom = Annotated[
 Ratios = Annotated[
     str, typer.Option(help="Shares of train, validation and test, in a table.")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of weights, batches and noise.")]
-Device = Annotated[str | None, typer.Option(help="Where to train: cpu, cuda, ...")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, help="Seed of weights, batches and noise.")
+]
+Device = Annotated[
+    str | None,
+    typer.Option(callback=_check_device, help="Where to train: cpu, cuda, ..."),
+]
 Out = Annotated[Path | None, typer.Option(help="Folder for the results.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace results of another run in --out.")
@@ -43,7 +60,7 @@ NumLayers = Annotated[
     int, typer.Option(min=0, help="Propagate the tables through so many layers first.")
 ]
 Combine = Annotated[
-    str, typer.Option(help="How layers are combined: mean or normalized-sum.")
+    Literal["mean", "normalized-sum"], typer.Option(help="How layers are combined.")
 ]
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,19 @@ from ddrm_pyg.ranking import recommend_chunks
 
 logger = logging.getLogger("ddrm_pyg")
 
+CONFIG = "config.json"
+"""Written first: says what a folder is the run of."""
+
+FINISHED = "metrics.json"
+"""Written last: a folder that has it is complete."""
+
 LIST_LENGTH = 20
 """Recommendations written for every user."""
 
 
 def execute(
     source: Source,
+    data: HeteroData,
     backend: Cell,
     ddrm: Cell,
     out: Path,
@@ -45,7 +53,8 @@ def execute(
     """Run the main job and leave its results in a folder.
 
     Args:
-        source: The data.
+        source: Where the data come from.
+        data: What was loaded from there.
         backend: A backend or given embeddings.
         ddrm: DDRM with ``backend`` as its base.
         out: Folder of the results.
@@ -54,13 +63,12 @@ def execute(
         as_json: Print JSON on stdout instead of the table.
 
     Raises:
-        ValueError: ``out`` holds a run with another configuration.
+        ValueError: ``out`` holds a run with another configuration, or anything else.
     """
     begin = time.perf_counter()
-    data = source.load()
     _describe(source, data)
     config = {
-        "source": asdict(source),
+        "source": asdict(source.located()),
         "fingerprint": fingerprint(data),
         "backend": asdict(backend),
         "ddrm": asdict(ddrm),
@@ -70,14 +78,8 @@ def execute(
     rows, verdict = plug_in(runner, backend, ddrm)
     _write(out, data, rows, verdict)
     if as_json:
-        print_json(
-            {
-                "rows": [as_record(row) for row in rows],
-                "verdict": verdict.word,
-                "rival": verdict.rival,
-                **verdict.test._asdict(),
-            }
-        )
+        records = [as_record(row) for row in rows]
+        print_json({"rows": records, **verdict.record()})
         return
     print(format_table(rows))
     print(f"\n{verdict}")
@@ -105,24 +107,49 @@ def _describe(source: Source, data: HeteroData) -> None:
 def _claim(out: Path, config: dict[str, Any], overwrite: bool) -> None:
     """Continue the folder's run if it is this one; never mix two."""
     config = json.loads(json.dumps(config))  # tuples become lists, as in the file
-    path = out / "config.json"
-    if path.exists():
-        try:
-            same = json.loads(path.read_text()) == config
-        except ValueError:
-            same = False
-        if same:
-            logger.info("continuing in %s", out)
-            return
-        if not overwrite:
-            raise ValueError(
-                f"'--out' must be new or hold this very run (got {out}, which holds "
-                "another; give --overwrite to replace it)"
-            )
+    found = read_config(out)
+    if found == config:
+        logger.info("continuing in %s", out)
+        return
+    if found is None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"'--out' must be a new folder or a run's (got {out})")
+    elif not overwrite:
+        raise ValueError(
+            f"'--out' must be new or hold this very run (got {out}, which holds "
+            f"another: {_difference(found, config)}; give --overwrite to replace it)"
+        )
+    else:
+        (out / FINISHED).unlink(missing_ok=True)  # first: the rest is no run now
         shutil.rmtree(out / "cells", ignore_errors=True)
-    elif out.exists() and any(out.iterdir()):
-        raise ValueError(f"'--out' must be new or hold a run (got {out}, not empty)")
-    write_json(path, config)
+    write_json(out / CONFIG, config)
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """Read what a folder is the run of; None if it is no run's folder."""
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError):
+        return None
+    keys = {"source", "fingerprint", "backend", "ddrm"}
+    return config if isinstance(config, dict) and config.keys() == keys else None
+
+
+def _difference(found: dict[str, Any], config: dict[str, Any]) -> str:
+    """Name the first setting in which two runs differ."""
+    old, new = dict(_flat(found)), dict(_flat(config))
+    name = next(key for key in old | new if old.get(key) != new.get(key))
+    if name == "fingerprint":
+        return "the interactions were others"
+    return f"{name} was {old.get(name)} and is {new.get(name)}"
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _write(out: Path, data: HeteroData, rows: list[Row], verdict: Verdict) -> None:
@@ -130,28 +157,21 @@ def _write(out: Path, data: HeteroData, rows: list[Row], verdict: Verdict) -> No
     emb = ddrm.embeddings()
     emb.save(out / "embeddings.safetensors")
     plot_curves(rows, out / "curves.png")
-    write_json(
-        out / "metrics.json",
-        {
-            "verdict": verdict.word,
-            "rival": verdict.rival,
-            "test": verdict.test._asdict(),
-            "rows": [
-                {
-                    **as_record(row),
-                    "val": row.result.val,
-                    "best_epoch": row.result.best_epoch,
-                    "history": row.result.history,
-                    "notes": row.result.notes,
-                    "seconds": row.result.seconds,
-                }
-                for row in rows
-            ],
-        },
-    )
     ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}
     write_ids(out / "ids.csv", ids)
     known = InteractionGraph.from_data(data, splits=("train", "val", "test"))
     users = torch.arange(known.num_users)
     chunks = recommend_chunks(emb, users, k=LIST_LENGTH, exclude=known)
     write_recommendations(out / "recommendations.csv", chunks, ids["user"], ids["item"])
+    records = [
+        {
+            **as_record(row),
+            "val": row.result.val,
+            "best_epoch": row.result.best_epoch,
+            "history": row.result.history,
+            "notes": row.result.notes,
+            "seconds": row.result.seconds,
+        }
+        for row in rows
+    ]
+    write_json(out / FINISHED, {**verdict.record(), "rows": records})

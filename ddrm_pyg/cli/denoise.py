@@ -38,20 +38,26 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Plug DDRM onto given embeddings, compare, and write denoised ones."""
-    Embeddings.load(embeddings)  # refused before anything is written
+    source = Source(
+        data, user, item, rating, time, liked_from, options.parse_ratios(ratios)
+    )
+    tables = Embeddings.load(embeddings)
+    loaded = source.load()
+    tables.check_matches(
+        loaded["user"].num_nodes, loaded["item"].num_nodes, str(embeddings)
+    )
     base = Cell(
         "embeddings",
         model={
-            "path": str(embeddings),
+            "path": str(embeddings.resolve()),
             "sha256": hashlib.sha256(embeddings.read_bytes()).hexdigest(),
             "num_layers": num_layers,
             "combine": combine,
         },
     )
     execute(
-        Source(
-            data, user, item, rating, time, liked_from, options.parse_ratios(ratios)
-        ),
+        source,
+        loaded,
         base,
         ddrm_cell(settings, base, seed, epochs),
         out,

@@ -32,7 +32,8 @@ def command(as_json: options.Json = False) -> None:
         print_json(record)
         return
     for name, value in record.items():
-        print(f"{name:<20}{value}")
+        text = ", ".join(value) if isinstance(value, list) else value
+        print(f"{name:<20}{text}")
 
 
 def diagnose() -> dict[str, Any]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated, Literal
+
+import typer
+
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.runner import load_embeddings
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.conv import light_propagate
@@ -16,7 +21,9 @@ def command(
     data: options.Data,
     num_layers: options.NumLayers = 0,
     combine: options.Combine = "mean",
-    split: str = "test",
+    split: Annotated[
+        Literal["val", "test"], typer.Option(help="Pairs that must be found.")
+    ] = "test",
     user: options.User = "user",
     item: options.Item = "item",
     rating: options.Rating = None,
@@ -26,15 +33,14 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Rank all items by given embeddings and print the metrics."""
-    tables = Embeddings.load(embeddings)
     source = Source(
         data, user, item, rating, time, liked_from, options.parse_ratios(ratios)
     )
     loaded = source.load()
     graph = InteractionGraph.from_data(loaded)
-    tables.check_matches(graph.num_users, graph.num_items, str(embeddings))
-    scorer = light_propagate(tables, graph, num_layers, combine)  # type: ignore[arg-type]
-    metrics = evaluate(scorer, loaded, split=split, progress=not as_json)
+    tables = load_embeddings(embeddings, graph)
+    scorer = light_propagate(tables, graph, num_layers, combine)
+    metrics = evaluate(scorer, loaded, split=split, progress=sys.stderr.isatty())
     if as_json:
         print_json(dict(metrics))
         return

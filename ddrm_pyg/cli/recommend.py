@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from ddrm_pyg.cli._output import (
     raw_ids,
     write_recommendations,
 )
+from ddrm_pyg.cli._plug_in import CONFIG, FINISHED, read_config
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.runner import (
@@ -41,7 +42,7 @@ def command(
     ] = None,
     history: Annotated[
         Path | None,
-        typer.Option(help="Table (user, item) of new users; no training is needed."),
+        typer.Option(help="Table of new users, with columns as in the run's data."),
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="List length.")] = 10,
     out: Annotated[Path | None, typer.Option(help="CSV to write; else stdout.")] = None,
@@ -58,22 +59,22 @@ def command(
     else:
         chunks, user_ids = _new(runner, config, item_ids, history, k)
     if as_json:
+        chunks = list(chunks)
         records = [
             {"user": user_ids[row], "item": items, "score": scores}
             for row, items, scores in lists(chunks, item_ids)
         ]
         print_json({"recommendations": records})
-    else:
+    if out or not as_json:
         write_recommendations(out, chunks, user_ids, item_ids)
 
 
 def _open(run: Path) -> tuple[HeteroData, Runner, dict[str, Any]]:
-    path = run / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{run}: not the folder of a run (no config.json)")
-    config = json.loads(path.read_text())
-    if not (run / "metrics.json").exists():
-        raise ValueError(f"{run}: the run must be finished (no metrics.json)")
+    config = read_config(run)
+    if config is None:
+        raise ValueError(f"{run}: not the folder of a run (no {CONFIG} of one)")
+    if not (run / FINISHED).exists():
+        raise ValueError(f"{run}: the run must be finished (no {FINISHED})")
     source = config["source"]
     data = Source(**{**source, "ratios": tuple(source["ratios"])}).load()
     if fingerprint(data) != config["fingerprint"]:
@@ -105,7 +106,7 @@ def _known(
 def _new(
     runner: Runner, config: dict[str, Any], item_ids: list[Any], file: Path, k: int
 ) -> tuple[Chunks, list[Any]]:
-    read = load_interactions(file, split=False)
+    read = _read_history(file, config["source"])
     row_of = {str(name): row for row, name in enumerate(item_ids)}
     found = torch.tensor([row_of.get(str(name), -1) for name in raw_ids(read, "item")])
     pairs = InteractionGraph.from_data(read)
@@ -113,14 +114,21 @@ def _new(
     known = item >= 0
     if not bool(known.all()):
         logger.warning(
-            "%s: %d interactions are with items that the run does not know; left out",
+            "%s: %d of %d interactions are with items that the run does not know; "
+            "left out",
             file,
             int((~known).sum()),
+            len(known),
         )
     history = InteractionGraph(
         torch.stack([user, item])[:, known], pairs.num_users, len(item_ids)
     )
-    trained = runner.run(cell_from_record(config["ddrm"]))
+    cell = cell_from_record(config["ddrm"])
+    if not runner.has_run(cell):
+        raise ValueError(
+            f"{runner.cell_folder(cell)}: needed for '--history', not there"
+        )
+    trained = runner.run(cell)
     items = trained.embeddings().item
     start = runner.graph.history_mean(items, history=history)
     generator = torch.Generator().manual_seed(0)
@@ -129,3 +137,14 @@ def _new(
         Embeddings(ideal, items), torch.arange(len(ideal)), k=k, exclude=history
     )
     return chunks, raw_ids(read, "user")
+
+
+def _read_history(file: Path, source: dict[str, Any]) -> HeteroData:
+    """Read a table whose columns are called as in the run's data, or user and item."""
+    columns = {kind: source[kind] for kind in ("user", "item")}
+    try:
+        return load_interactions(file, **columns, split=False)
+    except ValueError:
+        with suppress(ValueError):
+            return load_interactions(file, split=False)
+        raise

@@ -49,10 +49,13 @@ def command(
     source = Source(
         data, user, item, rating, time, liked_from, options.parse_ratios(ratios)
     )
+    base = backend_cell(backend, seed, epochs)
+    ddrm = ddrm_cell(settings, base, seed, ddrm_epochs)
     execute(
         source,
-        base := backend_cell(backend, seed, epochs),
-        ddrm_cell(settings, base, seed, ddrm_epochs),
+        source.load(),
+        base,
+        ddrm,
         out or Path("runs") / f"{source.name}-{backend}-seed{seed}",
         device=device,
         overwrite=overwrite,
@@ -62,13 +65,13 @@ def command(
 
 def backend_cell(backend: str, seed: int, epochs: int | None) -> Cell:
     """The backend with its stored settings."""
-    settings = load_settings(backend)
+    settings = load_settings(backend, backend)
     fit = settings["fit"] | ({"epochs": epochs} if epochs else {})
     return Cell(backend, seed, settings["model"], fit)
 
 
 def ddrm_cell(settings: str, base: Cell, seed: int, epochs: int | None) -> Cell:
     """DDRM on a backend, with stored settings."""
-    stored = load_settings(settings)
+    stored = load_settings(settings, "ddrm")
     fit = stored["fit"] | ({"epochs": epochs} if epochs else {})
     return Cell("ddrm", seed, stored["model"], fit, base)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.sources import nearest
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.conv import light_propagate
@@ -166,10 +168,16 @@ class Runner:
         digest = hashlib.sha256((identity + self.fingerprint).encode()).hexdigest()
         return self.folder / f"{cell.method}-{digest[:12]}"
 
+    def has_run(self, cell: Cell) -> bool:
+        """Whether a cell's result is there."""
+        return (self.cell_folder(cell) / "result.json").exists()
+
     def run(self, cell: Cell) -> Result:
         """Return a cell's result, from its folder if it has been run before."""
         folder = self.cell_folder(cell)
-        if not (folder / "result.json").exists():
+        if not self.has_run(cell):
+            if cell.base is not None:  # its time is its own
+                self.run(cell.base)
             logger.info("%s ...", cell.method)
             folder.mkdir(parents=True, exist_ok=True)
             begin = time.perf_counter()
@@ -235,30 +243,89 @@ def _read(cell: Cell, folder: Path) -> Result:
     )
 
 
-def load_settings(name: str) -> dict[str, Any]:
+def load_settings(name: str, method: str) -> dict[str, Any]:
     """Read the settings of a method from the package, or from a file.
 
     Args:
         name: A name in ``ddrm_pyg/experiments/settings``, or a path to a JSON file
             with objects ``model`` and ``fit``.
+        method: The trained method they are for.
 
     Raises:
-        ValueError: No such settings, or not readable as such.
+        ValueError: No such settings, not readable as such, or refused by the method.
     """
     folder = Path(__file__).parent / "settings"
     path = Path(name) if name.endswith(".json") else folder / f"{name}.json"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.json")))
+        stored = sorted(folder.glob("*.json"))
+        known = [p.stem for p in stored if _read_json(p).get("method") == method]
         raise ValueError(
-            f"'settings' must be a JSON file or one of {known} (got {name})"
+            f"'settings' must be a JSON file or one of {', '.join(known)} "
+            f"(got '{name}'{nearest(name, known)})"
         )
+    settings = _read_json(path)
     try:
-        settings = json.loads(path.read_text())
+        _check_settings(settings, method)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return settings
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(settings, dict) or not {"model", "fit"} <= settings.keys():
-        raise ValueError(f"{path}: must hold the objects 'model' and 'fit'")
-    return settings
+
+
+def _check_settings(settings: Any, method: str) -> None:
+    """Refuse what would only fail once the models before this one are trained."""
+    if not isinstance(settings, dict) or not all(
+        isinstance(settings.get(part), dict) for part in ("model", "fit")
+    ):
+        raise ValueError("must hold the objects 'model' and 'fit'")
+    if settings.get("method", method) != method:
+        raise ValueError(f"'method' must be '{method}' (got '{settings['method']}')")
+    model = TRAINED[method]
+    sizes = (1,) if method == "ddrm" else (1, 1)  # the data's, or the embeddings'
+    _defaults("model", settings["model"], model, len(sizes))
+    model(*sizes, **settings["model"])
+    for name, default in _defaults("fit", settings["fit"], fit, 2).items():
+        value = settings["fit"][name]
+        kind = (int, float) if isinstance(default, float) else type(default)
+        if not isinstance(value, kind):
+            raise ValueError(f"'{name}' must be like {default!r} (got {value!r})")
+
+
+def _defaults(
+    part: str, given: Mapping[str, Any], function: Callable[..., Any], first: int
+) -> dict[str, Any]:
+    """Default of every argument that is given; unknown ones are refused."""
+    parameters = list(inspect.signature(function).parameters.values())[first:]
+    known = {p.name: p.default for p in parameters if p.name not in _RUNNER_GIVES}
+    for name in given:
+        if name not in known:
+            raise ValueError(f"'{part}' has no setting '{name}'{nearest(name, known)}")
+    return {name: known[name] for name in given}
+
+
+def load_embeddings(
+    path: str | os.PathLike[str], graph: InteractionGraph
+) -> Embeddings:
+    """Read tables for a graph as float32, in which propagation and DDRM compute.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The tables cannot be scored or do not match the graph.
+    """
+    tables = Embeddings.load(path)
+    tables.check_matches(graph.num_users, graph.num_items, str(path))
+    if all(table.dtype == torch.float32 for table in tables):
+        return tables
+    logger.warning("%s: read as float32", path)
+    tables = Embeddings(tables.user.float(), tables.item.float())
+    tables.check(str(path))
+    return tables
 
 
 def write_json(path: str | os.PathLike[str], record: Any) -> None:
@@ -304,12 +371,9 @@ def _backend(model: Callable[..., Any]) -> Callable[[Runner, Cell], Outcome]:
 
 def _given(runner: Runner, cell: Cell) -> Outcome:
     """Embeddings from a file, propagated as told."""
-    path = cell.model["path"]
-    tables = Embeddings.load(path)
-    graph = runner.graph
-    tables.check_matches(graph.num_users, graph.num_items, path)
+    tables = load_embeddings(cell.model["path"], runner.graph)
     emb = light_propagate(
-        tables, graph, cell.model["num_layers"], cell.model["combine"]
+        tables, runner.graph, cell.model["num_layers"], cell.model["combine"]
     )
     return Outcome(emb, {"embeddings": emb._asdict(), "tables": tables._asdict()})
 
@@ -380,6 +444,16 @@ def _base(runner: Runner, cell: Cell) -> Result:
         raise ValueError(f"'base' must be a cell for method '{cell.method}' (got None)")
     return runner.run(cell.base)
 
+
+TRAINED: dict[str, Callable[..., Any]] = {
+    "mf": MF,
+    "lightgcn": LightGCN,
+    "sgl": SGL,
+    "ddrm": DDRM,
+}
+"""Method name to the model that has settings."""
+
+_RUNNER_GIVES = ("seed", "checkpoint", "log", "device", "progress")
 
 METHODS: dict[str, Callable[[Runner, Cell], Outcome]] = {
     "popularity": _closed_form(Popularity),

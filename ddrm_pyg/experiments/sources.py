@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch_geometric.data import HeteroData
@@ -62,7 +62,17 @@ class Source:
     @property
     def name(self) -> str:
         """A short name for folders and titles."""
-        return self.data if self.data in NAMED else Path(self.data).name.split(".")[0]
+        return (
+            self.data
+            if self.data in NAMED
+            else Path(self.data).resolve().name.split(".")[0]
+        )
+
+    def located(self) -> Source:
+        """The same source, wherever the process is started."""
+        if self.data in NAMED:
+            return self
+        return replace(self, data=str(Path(self.data).resolve()))
 
     def load(self) -> HeteroData:
         """Load the data set.
