@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ddrm_pyg.experiments.runner import Cell, Result, Runner
 from ddrm_pyg.ranking import PairedTest, paired_test
+
+logger = logging.getLogger("ddrm_pyg")
 
 METRIC = "ndcg@20"
 """What the verdict is about."""
@@ -45,10 +49,23 @@ class Verdict:
 
     def __str__(self) -> str:
         return (
-            f"verdict: DDRM {self.word} ({METRIC} {self.test.relative:+.1%} against "
-            f"'{self.rival}', the strongest of backend, best depth and history mean; "
-            f"paired t-test over {self.test.num_users} users, p {self._p})"
+            f"verdict on DDRM: {self.word}\n"
+            f"{METRIC.upper()} {self._gain} against '{self.rival}', the "
+            "best use of the same embeddings without DDRM "
+            f"(p {self._p}, paired t-test over {self.test.num_users} users)"
         )
+
+    def record(self) -> dict[str, Any]:
+        """Flatten for JSON, which has no NaN."""
+        test = self.test._asdict()
+        if math.isnan(self.test.relative):
+            test["relative"] = None
+        return {"verdict": self.word, "rival": self.rival, **test}
+
+    @property
+    def _gain(self) -> str:
+        relative = self.test.relative
+        return "up from 0" if math.isnan(relative) else f"{relative:+.1%}"
 
     @property
     def _p(self) -> str:
@@ -94,7 +111,11 @@ def plug_in(runner: Runner, backend: Cell, ddrm: Cell) -> tuple[list[Row], Verdi
         rival there can only make the verdict stricter.)
     """
     cells = rows_for(backend, ddrm)
-    if not runner.has_validation:  # nothing can pick a depth
+    if not runner.has_validation:
+        logger.warning(
+            "no validation split: '%s, best depth' is left out, nothing can pick it",
+            backend.method,
+        )
         cells = {k: c for k, c in cells.items() if c.method != "best_depth"}
     rows = [Row(name, runner.run(cell)) for name, cell in cells.items()]
     rivals = {
@@ -109,11 +130,11 @@ def judge(ddrm: Result, rivals: Mapping[str, Result]) -> Verdict:
     """Compare DDRM with the strongest of its rivals.
 
     A change counts if it is significant (paired t-test over users, p < .01) *and* at
-    least 1 % of the rival's mean.
+    least 1 % of the rival's mean (anything is, where that is 0).
     """
     rival = max(rivals, key=lambda name: rivals[name].test[METRIC])
     test = paired_test(ddrm.test, rivals[rival].test, METRIC)
-    counts = test.p_value < SIGNIFICANCE and abs(test.relative) >= SMALLEST_GAIN
+    counts = test.p_value < SIGNIFICANCE and not (abs(test.relative) < SMALLEST_GAIN)
     gain = "helps" if test.difference > 0 else "hurts"
     return Verdict(gain if counts else "no significant change", rival, test)
 
