@@ -22,6 +22,16 @@ def test_success_replaces_the_file_and_leaves_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["result.txt"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="files have inodes on POSIX")
+def test_the_file_is_renamed_not_copied(tmp_path):
+    target = tmp_path / "result.txt"
+    target.write_text("old")
+    with atomic_path(target) as temporary:
+        temporary.write_text("new")
+        written = temporary.stat().st_ino
+    assert target.stat().st_ino == written  # a copy could stop half-way
+
+
 def test_exception_leaves_the_old_file_and_no_temporary(tmp_path):
     target = tmp_path / "result.txt"
     target.write_text("old")
