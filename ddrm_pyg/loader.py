@@ -152,6 +152,7 @@ class RowTable:
 
     def rows(self, user: Tensor) -> UserRows:
         """Look up the rows of ``[B]`` users."""
+        user = user.to(self.graph.device)
         row, item = self.graph.rows(user)
         after = torch.searchsorted(self._key, self._keys(user[row], item), right=True)
         return UserRows(user, row, item, self._value[after - 1])

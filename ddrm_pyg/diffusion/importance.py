@@ -50,7 +50,7 @@ class ImportanceSampler(nn.Module):
         Returns:
             ``[T]`` float32 with sum 1.
         """
-        uniform = torch.full_like(self.loss[:, 0:1].sum(1), 1 / self.num_steps)
+        uniform = self.loss.new_full((self.num_steps,), 1 / self.num_steps)
         if self.history_length == 0 or bool((self.count < self.history_length).any()):
             return uniform
         size = self.loss.square().mean(1).sqrt()

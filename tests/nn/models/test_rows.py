@@ -163,6 +163,19 @@ def test_owners_of_everything_have_finite_losses(make):
             assert loss.isfinite().all()
 
 
+def test_rows_are_never_written_out_for_everyone():
+    # 10^11 entries in full
+    pairs = torch.tensor([[0, 0, 999_999], [3, 99_999, 5]])
+    graph = InteractionGraph(pairs, 1_000_000, 100_000)
+    model = MultiDAE(100_000, (2,))
+    (batch,) = model.batches(
+        graph, batch_size=8, generator=torch.Generator().manual_seed(0)
+    )
+    assert sorted(batch.user.tolist()) == [0, 999_999]
+    scores = model.scorer(graph).scores(torch.tensor([999_999, 1]))
+    assert scores.shape == (2, 100_000)
+
+
 def test_another_catalogue_is_refused(make, path_graph):
     with pytest.raises(ValueError, match="'graph' must have 40 "):
         make().scorer(path_graph)
