@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.graph.sampling import draw_negatives, draw_positives
+from ddrm_pyg.graph.sampling import NegativeDraw, draw_negatives, draw_positives
 
 UserDraw = Literal["interactions", "uniform"]
 """How the users of triplets are drawn, see :func:`triplet_batches`."""
@@ -38,6 +38,7 @@ def triplet_batches(
     batch_size: int,
     generator: torch.Generator,
     users: UserDraw = "interactions",
+    negatives: NegativeDraw = "uniform",
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Triplets]:
@@ -50,12 +51,15 @@ def triplet_batches(
         users: ``"interactions"`` visits every interaction once, in random order;
             ``"uniform"`` draws users uniformly with replacement and then one of their
             items, which gives light users the weight of heavy ones.
+        negatives: ``"uniform"`` or ``"popularity"`` (WBPR), see
+            :func:`ddrm_pyg.graph.sampling.draw_negatives`. Both of WBPR's forms exist:
+            its code draws interactions, its formula weighs users alike.
         rank: With several processes, the share of each batch that this one takes.
         world_size: Number of processes. All of them draw the same epoch.
 
     Raises:
-        ValueError: No interaction can form a triplet, ``users`` is unknown,
-            ``batch_size`` < 1 or ``rank`` not below ``world_size``.
+        ValueError: No interaction can form a triplet, ``users`` or ``negatives`` is
+            unknown, ``batch_size`` < 1 or ``rank`` not below ``world_size``.
     """
     _check_batches(batch_size, rank, world_size)
     # a user who owns every item has no negative
@@ -86,7 +90,7 @@ def triplet_batches(
             )
             user = eligible[drawn.to(eligible.device)]
             pos_item = draw_positives(graph, user, generator=generator)
-        neg_item = draw_negatives(graph, user, generator=generator)
+        neg_item = draw_negatives(graph, user, generator=generator, negatives=negatives)
         for first in range(0, user.numel(), batch_size):
             part = slice(first + rank, first + batch_size, world_size)
             yield Triplets(user[part], pos_item[part], neg_item[part])

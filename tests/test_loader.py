@@ -37,14 +37,17 @@ def graph():
 @given(
     graph=st.from_type(InteractionGraph),
     users=st.sampled_from(["interactions", "uniform"]),
+    negatives=st.sampled_from(["uniform", "popularity"]),
     batch_size=st.integers(1, 8),
 )
-def test_triplets_are_a_positive_and_a_negative_of_the_user(graph, users, batch_size):
+def test_triplets_are_a_positive_and_a_negative_of_the_user(
+    graph, users, negatives, batch_size
+):
     pairs = [tuple(pair) for pair in graph.edge_index.T.tolist()]
     own = [len({i for v, i in pairs if v == u}) for u in range(graph.num_users)]
     usable = [pair for pair in pairs if own[pair[0]] < graph.num_items]
     assume(usable)
-    batches = epoch(graph, batch_size, users=users)
+    batches = epoch(graph, batch_size, users=users, negatives=negatives)
     triplets = joined(batches)
     assert triplets.user.numel() == len(usable)
     assert graph.contains(triplets.user, triplets.pos_item).all()
@@ -83,6 +86,20 @@ def test_uniform_draws_light_users_as_often_as_heavy_ones(graph):
     assert count.tolist()[2:] == [0, 0]
     assert count.sum() == 2700  # nine interactions have a negative
     assert chisquare(count[:2].numpy()).pvalue > 0.01
+
+
+def test_popular_items_are_drawn_as_negatives_by_their_clicks():
+    # users 0 and 1 own item 4 only; items 0 to 3 have 6, 3, 1 and 0 clicks of others
+    clicks = [(0, 4), (1, 4)]
+    clicks += [(2 + u, i) for i, n in enumerate([6, 3, 1]) for u in range(n)]
+    graph = InteractionGraph(torch.tensor(clicks).T, 8, 5)
+    triplets = [
+        joined(epoch(graph, seed=seed, negatives="popularity")) for seed in range(500)
+    ]
+    drawn = torch.cat([t.neg_item[t.user < 2] for t in triplets])
+    count = torch.bincount(drawn, minlength=5)
+    assert count[3:].tolist() == [0, 0]
+    assert chisquare(count[:3].numpy(), [600, 300, 100]).pvalue > 0.01
 
 
 @pytest.mark.parametrize("users", ["interactions", "uniform"])
@@ -151,6 +168,10 @@ def test_a_graph_without_any_triplet_is_refused(pairs):
     ("options", "message"),
     [
         ({"users": "items"}, r"'users' must be 'interactions' or 'un.*\(got 'items'\)"),
+        (
+            {"negatives": "hard"},
+            r"'negatives' must be 'uniform' or 'popularity' \(got 'hard'\)",
+        ),
         ({"batch_size": 0}, r"'batch_size' must be >= 1 \(got 0\)"),
         ({"batch_size": -3}, r"'batch_size' must be >= 1 \(got -3\)"),
         ({"rank": 2, "world_size": 2}, r"'rank' must lie in \[0, 2\) \(got 2\)"),

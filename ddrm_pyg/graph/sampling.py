@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+
+NegativeDraw = Literal["uniform", "popularity"]
+"""How negatives are drawn, see :func:`draw_negatives`."""
 
 _ROUNDS = 16
 """Rejection rounds before the remaining negatives are drawn from the complement."""
@@ -34,54 +39,77 @@ def draw_positives(
 
 
 def draw_negatives(
-    graph: InteractionGraph, user: Tensor, *, generator: torch.Generator
+    graph: InteractionGraph,
+    user: Tensor,
+    *,
+    generator: torch.Generator,
+    negatives: NegativeDraw = "uniform",
 ) -> Tensor:
-    """Draw one item for each user that the user has no interaction with.
+    r"""Draw one item for each user that the user has no interaction with.
 
-    Uniform over the user's non-interacted items: drawn from all items, redrawn on
-    collision. The number of rounds is bounded; what still collides then (a user who
-    owns nearly everything) is drawn from the complement itself.
+    ``"uniform"`` draws uniformly over the user's non-interacted items. ``"popularity"``
+    is WBPR (`"Personalized Ranking for Non-Uniformly Sampled Items"
+    <https://proceedings.mlr.press/v18/gantner12a.html>`_, KDD Cup 2011): a popular item
+    that a user passed over is likelier to be disliked, so with :math:`d_j` the train
+    interactions of item j
+
+    .. math:: P(j \mid u) = d_j \,/ \sum_{k \notin I_u} d_k, \quad j \notin I_u
+
+    and items without train interactions are never drawn. The one exception is a user
+    who owns every item that has any: such a user gets the others uniformly, which is
+    the limit of the law for :math:`d_j + \varepsilon`.
+
+    Items are drawn from all (as the item of a uniformly drawn interaction, for
+    popularity) and redrawn on collision. The number of rounds is bounded; what still
+    collides then (a user who owns nearly all that is drawn) is drawn from the
+    complement itself, by the same law. The authors' code redraws without bound.
 
     Args:
         graph: Train interactions; held-out pairs are unknown here and may be drawn.
         user: ``[B]`` users with at least one item they do not own.
         generator: Source of all randomness.
+        negatives: ``"uniform"`` or ``"popularity"``.
 
     Returns:
         ``[B]`` int64 items.
 
     Raises:
-        ValueError: A user owns every item.
+        ValueError: A user owns every item, or ``negatives`` is unknown.
     """
-    item = _uniform(graph.num_items, user, generator)
+    all_items = torch.arange(graph.num_items, device=user.device)
+    if negatives == "uniform":
+        pool = all_items
+    elif negatives == "popularity":
+        pool = graph.edge_index[1] if graph.num_edges > 0 else all_items
+    else:
+        raise ValueError(
+            f"'negatives' must be 'uniform' or 'popularity' (got '{negatives}')"
+        )
+    item = _pick(pool, user, generator)
     pending = graph.contains(user, item).nonzero().flatten()
     for _ in range(_ROUNDS):
         if pending.numel() == 0:
             return item
-        redrawn = _uniform(graph.num_items, user[pending], generator)
+        redrawn = _pick(pool, user[pending], generator)
         item[pending] = redrawn
         pending = pending[graph.contains(user[pending], redrawn)]
-    for position in pending.tolist():
-        item[position] = _from_complement(graph, user[position], generator)
+    for owner in user[pending].unique():
+        own = pending[user[pending] == owner]
+        free = torch.ones_like(all_items, dtype=torch.bool)
+        free[graph.rows(owner.view(1))[1]] = False
+        if not bool(free.any()):
+            raise ValueError(
+                f"'user' must have an item left to draw (user {int(owner)} owns all "
+                f"{graph.num_items})"
+            )
+        left = pool[free[pool]]
+        item[own] = _pick(left if left.numel() > 0 else all_items[free], own, generator)
     return item
 
 
-def _uniform(high: int, like: Tensor, generator: torch.Generator) -> Tensor:
+def _pick(pool: Tensor, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw from a pool with replacement, in the shape of a tensor."""
     drawn = torch.randint(
-        high, like.shape, generator=generator, device=generator.device
+        pool.numel(), like.shape, generator=generator, device=generator.device
     )
-    return drawn.to(like.device)
-
-
-def _from_complement(
-    graph: InteractionGraph, user: Tensor, generator: torch.Generator
-) -> Tensor:
-    free = torch.ones(graph.num_items, dtype=torch.bool, device=user.device)
-    free[graph.rows(user.view(1))[1]] = False
-    candidates = free.nonzero().flatten()
-    if candidates.numel() == 0:
-        raise ValueError(
-            f"'user' must have an item left to draw (user {int(user)} owns all "
-            f"{graph.num_items})"
-        )
-    return candidates[_uniform(candidates.numel(), user.view(1), generator)[0]]
+    return pool[drawn.to(pool.device)]
