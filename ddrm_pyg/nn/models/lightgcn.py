@@ -8,11 +8,12 @@ from torch import Tensor
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.graph.sampling import NegativeDraw
 from ddrm_pyg.loader import UserDraw
 from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.nn.models._pairwise import PairwiseBackend
-from ddrm_pyg.typing import PairLoss
+from ddrm_pyg.typing import PairLoss, PointLoss
 
 
 class LightGCN(PairwiseBackend):
@@ -28,12 +29,18 @@ class LightGCN(PairwiseBackend):
         num_items: Number of item rows.
         embedding_dim: Width of the vectors.
         num_layers: L; 0 is matrix factorisation.
-        pair_loss: Loss of a positive against a negative score, ``[B]``.
+        pair_loss: A PairLoss of a positive against a negative score, or a PointLoss of
+            scores against labels, told apart by the name of the second parameter
+            (``neg_score`` or ``label``).
         l2: Weight of half the squared norm of a triplet's layer-0 rows.
         init_std: Standard deviation of the initial tables.
-        users: How triplets are drawn, see :func:`ddrm_pyg.loader.triplet_batches`.
+        users: How the users of triplets are drawn, see
+            :func:`ddrm_pyg.loader.triplet_batches`.
+        negatives: How their negatives are: ``"uniform"``, or by ``"popularity"``
+            (WBPR), see :func:`ddrm_pyg.graph.sampling.draw_negatives`.
 
     Raises:
+        TypeError: ``pair_loss`` is neither pairwise nor pointwise.
         ValueError: A size < 1, ``num_layers`` < 0 or ``l2`` < 0.
     """
 
@@ -44,10 +51,11 @@ class LightGCN(PairwiseBackend):
         embedding_dim: int = 64,
         *,
         num_layers: int = 3,
-        pair_loss: PairLoss = bpr_loss,
+        pair_loss: PairLoss | PointLoss = bpr_loss,
         l2: float = 1e-4,
         init_std: float = 0.1,
         users: UserDraw = "interactions",
+        negatives: NegativeDraw = "uniform",
     ) -> None:
         super().__init__(
             num_users,
@@ -57,6 +65,7 @@ class LightGCN(PairwiseBackend):
             l2=l2,
             init_std=init_std,
             users=users,
+            negatives=negatives,
         )
         if num_layers < 0:
             raise ValueError(f"'num_layers' must be >= 0 (got {num_layers})")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.graph.sampling import NegativeDraw
 from ddrm_pyg.loader import UserDraw
 from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.nn.models._pairwise import PairwiseBackend
-from ddrm_pyg.typing import PairLoss
+from ddrm_pyg.typing import PairLoss, PointLoss
 
 
 class MF(PairwiseBackend):
@@ -20,12 +21,18 @@ class MF(PairwiseBackend):
         num_users: Number of user rows.
         num_items: Number of item rows.
         embedding_dim: Width of the vectors.
-        pair_loss: Loss of a positive against a negative score, ``[B]``.
+        pair_loss: A PairLoss of a positive against a negative score, or a PointLoss of
+            scores against labels, told apart by the name of the second parameter
+            (``neg_score`` or ``label``).
         l2: Weight of half the squared norm of a triplet's rows.
         init_std: Standard deviation of the initial tables.
-        users: How triplets are drawn, see :func:`ddrm_pyg.loader.triplet_batches`.
+        users: How the users of triplets are drawn, see
+            :func:`ddrm_pyg.loader.triplet_batches`.
+        negatives: How their negatives are: ``"uniform"``, or by ``"popularity"``
+            (WBPR), see :func:`ddrm_pyg.graph.sampling.draw_negatives`.
 
     Raises:
+        TypeError: ``pair_loss`` is neither pairwise nor pointwise.
         ValueError: A size < 1 or ``l2`` < 0.
     """
 
@@ -35,10 +42,11 @@ class MF(PairwiseBackend):
         num_items: int,
         embedding_dim: int = 64,
         *,
-        pair_loss: PairLoss = bpr_loss,
+        pair_loss: PairLoss | PointLoss = bpr_loss,
         l2: float = 1e-4,
         init_std: float = 0.1,
         users: UserDraw = "interactions",
+        negatives: NegativeDraw = "uniform",
     ) -> None:
         super().__init__(
             num_users,
@@ -48,6 +56,7 @@ class MF(PairwiseBackend):
             l2=l2,
             init_std=init_std,
             users=users,
+            negatives=negatives,
         )
 
     def forward(self, graph: InteractionGraph | None = None) -> Embeddings:
