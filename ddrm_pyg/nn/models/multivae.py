@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,16 +43,15 @@ class _MultinomialAutoEncoder(RowRecommender):
                 nn.init.trunc_normal_(module.bias, std=1e-3, a=-2e-3, b=2e-3)
 
     def _input(
-        self, rows: UserRows, dropout: float = 0.0, generator: Any = None
+        self, rows: UserRows, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Rows of unit length, entries dropped before they are written out."""
+        """Rows of unit length; with a generator, in training, entries are dropped."""
         square = rows.value.new_zeros(rows.user.numel())
         square = square.index_add(0, rows.row, rows.value.square())
         value = rows.value * square.clamp(min=1e-12).rsqrt()[rows.row]
-        return rows.dense(self.num_items, drop(value, dropout, generator))
-
-    def _train_input(self, rows: UserRows, generator: torch.Generator) -> Tensor:
-        return self._input(rows, self.dropout if self.training else 0, generator)
+        if self.training and generator is not None:
+            value = drop(value, self.dropout, generator)
+        return rows.dense(self.num_items, value)
 
 
 class MultiDAE(_MultinomialAutoEncoder):
@@ -95,7 +93,7 @@ class MultiDAE(_MultinomialAutoEncoder):
         self, batch: UserRows, graph: InteractionGraph, *, generator: torch.Generator
     ) -> Iterator[Tensor]:
         """Yield the negative log-likelihood ``[B]`` of the clean rows."""
-        logits = self.network(self._train_input(batch, generator))
+        logits = self.network(self._input(batch, generator))
         yield multinomial_nll(logits, batch.dense(self.num_items))
 
     def score_rows(self, rows: UserRows) -> Tensor:
@@ -161,7 +159,7 @@ class MultiVAE(_MultinomialAutoEncoder):
         self, batch: UserRows, graph: InteractionGraph, *, generator: torch.Generator
     ) -> Iterator[Tensor]:
         """Yield the negative evidence bound ``[B]`` at the present beta."""
-        encoded = self.encoder(self._train_input(batch, generator))
+        encoded = self.encoder(self._input(batch, generator))
         mean, log_variance = encoded.chunk(2, dim=-1)
         z = mean
         if self.training:
