@@ -1,5 +1,6 @@
 """Recommenders: backends that embed, and yardsticks in closed form."""
 
+from ddrm_pyg.nn.models.adagcl import AdaGCL
 from ddrm_pyg.nn.models.cdae import CDAE
 from ddrm_pyg.nn.models.diffrec import (
     DiffRec,
@@ -21,6 +22,7 @@ __all__ = [
     "EASE",
     "MF",
     "SGL",
+    "AdaGCL",
     "DiffRec",
     "ItemKNN",
     "LDiffRec",
