@@ -1,0 +1,115 @@
+"""A small table with odd names, a run of it, and a way to call the commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from ddrm_pyg.cli import main
+
+COLUMNS = ["--user", "Customer", "--item", "Book"]
+QUICK = ["--epochs", "10", "--ddrm-epochs", "4"]
+
+
+class Call(NamedTuple):
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The message of a refusal: one line, the last, and no output."""
+        lines = self.err.splitlines()
+        assert self.code == 2
+        assert self.out == ""
+        assert "Traceback" not in self.err
+        assert [line.startswith("ddrm-pyg: error: ") for line in lines].count(True) == 1
+        return lines[-1].removeprefix("ddrm-pyg: error: ")
+
+
+Caller = Callable[..., Call]
+
+
+def write_csv(path: Path, header: list[str], rows: list[tuple]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def pairs_of_world() -> list[tuple[str, str]]:
+    """Two tastes: 20 users with 10 of the 12 books of their own colour."""
+    return [
+        (f"ann, {user}", f'book "{2 * ((user + i) % 12) + user % 2}"')
+        for user in range(20)
+        for i in range(12)
+        if i not in (2, 7)
+    ]
+
+
+@pytest.fixture(scope="session")
+def clicks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """String ids that need quoting, odd column names, no ratings, no times."""
+    path = tmp_path_factory.mktemp("data") / "clicks.csv"
+    return write_csv(path, ["Customer", "Book"], pairs_of_world())
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DDRM that takes no time."""
+    path = tmp_path_factory.mktemp("settings") / "tiny.json"
+    model = {"hidden_dims": [8], "num_train_timesteps": 3}
+    fit = {"epochs": 4, "eval_every": 2, "metric": "ndcg@20"}
+    path.write_text(json.dumps({"model": model, "fit": fit}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def words(clicks: Path, settings: Path) -> list[str]:
+    """``run`` without ``--out``."""
+    return ["run", "--data", str(clicks), *COLUMNS, *QUICK, "--settings", str(settings)]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> Path:
+    """The folder of a finished run. Not to be written to."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main([*words, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Caller]:
+    """Call a command in this process; curves are drawn for ``finished`` only."""
+    monkeypatch.setattr("ddrm_pyg.cli._plug_in.plot_curves", lambda _, path: None)
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+
+    def run(*words: object) -> Call:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return Call(code, *capsys.readouterr())
+
+    yield run
+    root.handlers[:] = handlers
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever trains, fails."""
+
+    def train(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("ddrm_pyg.experiments.runner.Runner.train", train)

@@ -1,0 +1,103 @@
+"""DDRM on embeddings that any program has trained."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+
+from ddrm_pyg.embeddings import Embeddings
+
+
+@pytest.fixture
+def emb() -> Embeddings:
+    generator = torch.Generator().manual_seed(0)
+    user, item = (torch.randn(n, 4, generator=generator) for n in (20, 24))
+    return Embeddings(user, item)
+
+
+@pytest.fixture
+def ask(call, clicks, settings, tmp_path, monkeypatch):
+    """Denoise a file in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    words = ["--data", clicks, "--user", "Customer", "--item", "Book", "--out", "out"]
+    words += ["--settings", settings, "--epochs", "2"]
+    return lambda file, *more: call("denoise", "--embeddings", file, *words, *more)
+
+
+def test_files_of_all_kinds_give_the_same(ask, emb):
+    records = []
+    for suffix in ("npz", "safetensors", "pt"):
+        emb.save(f"emb.{suffix}")
+        answer = ask(f"emb.{suffix}", "--overwrite", "--json")
+        assert answer.code == 0
+        records.append(json.loads(answer.out))
+    assert records[0] == records[1] == records[2]
+    names = [row["name"] for row in records[0]["rows"]]
+    assert names[3:6] == ["embeddings", "embeddings, best depth", "history mean"]
+    denoised = Embeddings.load("out/embeddings.safetensors")
+    assert torch.equal(denoised.item, emb.item)
+    assert denoised.user.shape == emb.user.shape
+    assert not torch.equal(denoised.user, emb.user)
+
+
+def test_layers_are_propagated_first(ask, emb):
+    emb.save("emb.npz")
+    plain = json.loads(ask("emb.npz", "--json").out)["rows"]
+    words = ["--overwrite", "--num-layers", "2", "--json"]
+    smooth = json.loads(ask("emb.npz", *words).out)["rows"]
+    assert plain[3] != smooth[3]
+    assert plain[:3] == smooth[:3]
+    assert plain[4] == smooth[4]  # the best depth of the same tables
+
+
+def test_recommends_afterwards(ask, call, emb):
+    emb.save("emb.npz")
+    assert ask("emb.npz").code == 0
+    answer = call("recommend", "out", "--user", "ann, 3", "-k", "2", "--json")
+    (record,) = json.loads(answer.out)["recommendations"]
+    assert record["user"] == "ann, 3"
+    assert len(record["item"]) == 2
+
+
+def test_changed_file_is_another_run(ask, emb):
+    emb.save("emb.npz")
+    assert ask("emb.npz").code == 0
+    Embeddings(emb.user + 1, emb.item).save("emb.npz")
+    assert "backend.model.sha256 was" in ask("emb.npz").error
+
+
+def test_doubles_are_said(ask, emb):
+    Embeddings(emb.user.double(), emb.item.double()).save("emb.npz")
+    answer = ask("emb.npz")
+    assert answer.code == 0
+    assert answer.err.count("emb.npz: read as float32") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "asked", "told"),
+    [
+        (
+            {"user": torch.zeros(21, 4)},
+            [],
+            "one row per user of the graph, 20 (got 21)",
+        ),
+        (
+            {"item": torch.zeros(23, 4)},
+            [],
+            "one row per item of the graph, 24 (got 23)",
+        ),
+        ({"item": torch.full((24, 4), torch.nan)}, [], "must be finite (got nan"),
+        ({}, ["--combine", "sum"], "is not one of 'mean', 'normalized-sum'"),
+        ({}, ["--settings", "mf"], "'method' must be 'ddrm'"),
+        ({}, ["--embeddings", "none.npz"], "none.npz: no such file"),
+        ({}, ["--user", "user"], "no column 'user'"),
+        ({}, ["--epochs", "0"], "Invalid value for '--epochs'"),
+    ],
+)
+def test_refusals_leave_nothing_behind(ask, emb, change, asked, told):
+    emb._replace(**change).save("emb.npz")
+    assert told in ask("emb.npz", *asked).error
+    assert os.listdir() == ["emb.npz"]

@@ -1,0 +1,103 @@
+"""One main for all commands: help, refusals in one line, exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from typer import Abort
+
+from ddrm_pyg.cli import _fail, main
+
+
+def test_no_words_print_the_help(call):
+    answer = call()
+    assert answer.code == 0
+    assert answer.out.startswith("Usage: ddrm-pyg [OPTIONS] COMMAND")
+    for command in ("run", "evaluate", "denoise", "recommend", "doctor"):
+        assert f"\n  {command} " in answer.out
+    assert call("--help") == answer
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "evaluate", "denoise", "recommend", "doctor"]
+)
+def test_every_command_has_help_and_json(call, command):
+    answer = call(command, "--help")
+    assert answer.code == 0
+    assert f"Usage: ddrm-pyg {command}" in answer.out
+    assert "--json" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (["rnu"], "No such command 'rnu'. Did you mean 'run'?"),
+        (["run", "--dat", "x"], "No such option: --dat"),
+        (["run", "--epochs", "0"], "Invalid value for '--epochs'"),
+        (["run", "--epochs", "-3"], "Invalid value for '--epochs'"),
+        (["run", "--ddrm-epochs", "0"], "Invalid value for '--ddrm-epochs'"),
+        (["run", "--epochs", "many"], "Invalid value for '--epochs'"),
+        (["run", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["run", "--seed", str(2**63)], "Invalid value for '--seed'"),
+        (["run", "--device", "tpuu"], "'tpuu' cannot be used"),
+        (["evaluate", "--data", "synthetic"], "Missing option '--embeddings'"),
+        (["denoise"], "Missing option"),
+        (["recommend"], "Missing argument"),
+        (["recommend", "x", "-k", "0"], "Invalid value for '-k'"),
+    ],
+)
+def test_wrong_words_are_refused_in_one_line(call, wrong, expected):
+    answer = call(*wrong)
+    assert expected in answer.error
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_unknown_option_is_told_the_nearest(call):
+    assert "--data" in call("run", "--dat", "x").error
+
+
+def test_message_of_several_lines_becomes_one(capsys):
+    assert _fail("first\n   second") == 2
+    assert capsys.readouterr().err == "ddrm-pyg: error: first second\n"
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, Abort])
+def test_interrupt_is_130(call, monkeypatch, words, tmp_path, interrupt):
+    def stop(*_, **__):
+        raise interrupt
+
+    monkeypatch.setattr("ddrm_pyg.cli._plug_in.plug_in", stop)
+    answer = call(*words, "--out", tmp_path / "run")
+    assert answer.code == 130
+    assert answer.err.splitlines()[-1] == "ddrm-pyg: interrupted"
+
+
+@pytest.mark.parametrize("error", [FloatingPointError, PermissionError, ValueError])
+def test_what_a_user_can_cause_is_no_traceback(call, monkeypatch, error):
+    def fail():
+        raise error("this went wrong")
+
+    monkeypatch.setattr("ddrm_pyg.cli.doctor.diagnose", fail)
+    assert call("doctor").error == "this went wrong"
+
+
+def test_bug_is_not_hidden(monkeypatch):
+    def fail():
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("ddrm_pyg.cli.doctor.diagnose", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["doctor"])
+
+
+def test_words_of_the_process_are_the_default(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ddrm-pyg", "doctor"])
+    assert main() == 0
+    assert capsys.readouterr().out.startswith("python")
+
+
+def test_torch_waits_for_thread_options():
+    code = "import sys, ddrm_pyg.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

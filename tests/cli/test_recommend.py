@@ -1,0 +1,172 @@
+"""Lists for known users, and for new ones by their history."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+
+import pytest
+
+OWN = [f'book "{2 * i}"' for i in range(3)]
+"""What a new user of the even colour has."""
+
+
+def parse(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def write_history(path, rows, header=("Customer", "Book")):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture
+def history(tmp_path):
+    rows = [("zoe", book) for book in OWN]
+    rows += [("zoe", "unheard of"), ("yan", "unheard of")]
+    return write_history(tmp_path / "new.csv", rows)
+
+
+@pytest.mark.usefixtures("no_training")
+def test_all_users_get_what_the_run_wrote(call, finished):
+    answer = call("recommend", finished, "-k", "20")
+    assert answer.code == 0
+    assert answer.out == (finished / "recommendations.csv").read_text()
+
+
+def test_some_users_in_the_order_asked_for(call, finished):
+    asked = ["--user", "ann, 7", "--user", "ann, 11", "-k", "3"]
+    rows = parse(call("recommend", finished, *asked).out)
+    assert [row["user"] for row in rows] == ["ann, 7"] * 3 + ["ann, 11"] * 3
+    everyone = parse((finished / "recommendations.csv").read_text())
+    assert rows[:3] == [row for row in everyone if row["user"] == "ann, 7"][:3]
+
+
+def test_ten_items_are_the_default(call, finished):
+    assert len(parse(call("recommend", finished, "--user", "ann, 0").out)) == 10
+
+
+def test_lists_end_with_the_catalogue(call, finished):
+    rows = parse(call("recommend", finished, "--user", "ann, 0", "-k", "99").out)
+    assert len(rows) == 14
+
+
+def test_json_and_a_file_say_the_same(call, finished, tmp_path):
+    words = ["recommend", finished, "--user", "ann, 0", "-k", "2"]
+    plain = call(*words).out
+    file = tmp_path / "lists.csv"
+    answer = call(*words, "--out", file, "--json")
+    assert file.read_text() == plain
+    assert answer.out.count("\n") == 1
+    (record,) = json.loads(answer.out)["recommendations"]
+    assert record["user"] == "ann, 0"
+    assert record["item"] == [row["item"] for row in parse(plain)]
+    assert record["score"] == sorted(record["score"], reverse=True)
+    assert call(*words, "--out", file).out == ""
+
+
+@pytest.mark.usefixtures("no_training")
+def test_new_users_get_lists_without_training(call, finished, history):
+    answer = call("recommend", finished, "--history", history, "-k", "24")
+    assert answer.code == 0
+    assert "new.csv: 2 of 5 interactions are with items that the run does not know" in (
+        answer.err
+    )
+    rows = parse(answer.out)
+    lists = {
+        user: [row["item"] for row in rows if row["user"] == user]
+        for user in ("zoe", "yan")
+    }
+    assert len(lists["zoe"]) == 24 - len(OWN)
+    assert not set(OWN) & set(lists["zoe"])
+    assert len(lists["yan"]) == 24  # nothing known: still a list
+    assert "unheard of" not in lists["zoe"] + lists["yan"]
+
+
+def test_history_may_call_its_columns_user_and_item(call, finished, history, tmp_path):
+    rows = list(csv.reader(history.open()))[1:]
+    plain = write_history(tmp_path / "plain.csv", rows, ("user", "item"))
+    expected = call("recommend", finished, "--history", history).out
+    assert call("recommend", finished, "--history", plain).out == expected
+
+
+def test_history_of_a_known_user_counts_as_given(call, finished, tmp_path):
+    file = write_history(tmp_path / "new.csv", [("ann, 0", OWN[0])])
+    rows = parse(call("recommend", finished, "--history", file, "-k", "24").out)
+    assert len(rows) == 23
+
+
+def test_integer_ids_find_their_items(call, settings, tmp_path):
+    pairs = [(10 * u, 7 * ((u + i) % 12)) for u in range(12) for i in range(8)]
+    data = write_history(tmp_path / "data.csv", pairs, ("user", "item"))
+    words = ["--epochs", "5", "--ddrm-epochs", "2", "--settings", settings]
+    out = tmp_path / "run"
+    assert call("run", "--data", data, "--out", out, *words).code == 0
+    new = write_history(
+        tmp_path / "new.csv", [("kim", 7), ("kim", 8)], ("user", "item")
+    )
+    answer = call("recommend", out, "--history", new, "-k", "12")
+    assert "1 of 2 interactions" in answer.err
+    items = [int(row["item"]) for row in parse(answer.out)]
+    assert sorted(items) == [7 * i for i in range(12) if i != 1]
+    known = parse(call("recommend", out, "--user", "110", "-k", "12").out)
+    assert len(known) == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--user", "ann"], "'--user' must be in the data (got ann); new users need"),
+        (["--user", "ann, 1", "--user", "bob"], "(got bob)"),
+        (["--user", "ann, 1", "--history", "x.csv"], "exclude each other"),
+        (["--history", "none.csv"], "none.csv: no such file or folder"),
+        (["--history", "odd.csv"], "odd.csv:1: no column 'Customer'"),
+        (["-k", "0"], "Invalid value for '-k'"),
+    ],
+)
+def test_wrong_words_are_refused(call, finished, tmp_path, monkeypatch, asked, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
+    assert told in call("recommend", finished, *asked, "--out", "lists.csv").error
+    assert not (tmp_path / "lists.csv").exists()
+
+
+@pytest.mark.parametrize("text", [None, "{}", "nonsense"])
+def test_other_folder_is_refused(call, tmp_path, text):
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    assert "not the folder of a run" in call("recommend", tmp_path).error
+
+
+def test_missing_folder_is_refused(call, tmp_path):
+    assert "not the folder of a run" in call("recommend", tmp_path / "none").error
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def test_unfinished_run_is_refused(call, copy):
+    (copy / "metrics.json").unlink()
+    assert "the run must be finished" in call("recommend", copy).error
+
+
+def test_history_never_trains(call, copy, history):
+    shutil.rmtree(copy / "cells")
+    assert call("recommend", copy).code == 0
+    assert (
+        "needed for '--history'" in call("recommend", copy, "--history", history).error
+    )
+    assert not (copy / "cells").exists()
+
+
+def test_changed_data_are_refused(call, copy, clicks, tmp_path):
+    changed = tmp_path / "clicks.csv"
+    changed.write_text(clicks.read_text() + "new,newer\n")
+    config = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(config.replace(str(clicks), str(changed)))
+    assert "has changed" in call("recommend", copy).error

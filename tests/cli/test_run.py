@@ -1,0 +1,313 @@
+"""The main job, from a table to recommendations."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ddrm_pyg.cli.run import BACKENDS, backend_cell, ddrm_cell
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.runner import METHODS
+
+ROWS = [
+    "popularity",
+    "item_knn",
+    "ease",
+    "lightgcn",
+    "lightgcn, best depth",
+    "history mean",
+    "ddrm, one pass, no noise",
+    "ddrm",
+]
+KILLED = """
+import os, signal, sys
+from ddrm_pyg import training
+from ddrm_pyg.cli import main
+save = training._Run.save
+def save_and_die(*arguments):
+    save(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+training._Run.save = save_and_die
+main(sys.argv[1:])
+"""
+
+
+def metrics(folder: Path) -> dict:
+    """What a run measured, without the time it took."""
+    record = json.loads((folder / "metrics.json").read_text())
+    for row in record["rows"]:
+        del row["seconds"]
+        for epoch in row["history"]:
+            del epoch["seconds"]
+    return record
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_prints_a_table_and_a_verdict(call, words, tmp_path):
+    answer = call(*words, "--out", tmp_path / "run")
+    assert answer.code == 0
+    head, *table = answer.out.splitlines()
+    assert head.split() == ["R@10", "R@20", "N@10", "N@20", "coverage"]
+    assert [line[:24].strip() for line in table[: len(ROWS)]] == ROWS
+    for line in table[: len(ROWS)]:
+        values = [float(value.rstrip("*")) for value in line[24:].split()]
+        assert len(values) == 5
+        assert all(0 <= value <= 1 for value in values)
+    assert "\nverdict on DDRM: " in answer.out
+    assert "picked by validation NDCG@20" in answer.out
+    assert str(tmp_path / "run") in answer.out
+    said = answer.err.splitlines()
+    assert said[0].startswith(
+        "clicks.csv: assumed each user split 70/10/20 % at random"
+    )
+    assert said[1] == (
+        "clicks: 20 users, 24 items, 140 / 20 / 40 train, validation and test "
+        "interactions"
+    )
+    assert len(set(said)) == len(said)
+
+
+def test_leaves_its_results(finished):
+    assert set(os.listdir(finished)) == {
+        "cells",
+        "config.json",
+        "curves.png",
+        "embeddings.safetensors",
+        "ids.csv",
+        "metrics.json",
+        "recommendations.csv",
+    }
+    record = metrics(finished)
+    assert [row["name"] for row in record["rows"]] == ROWS
+    lightgcn, ddrm = record["rows"][3], record["rows"][-1]
+    assert lightgcn["best_epoch"] in (5, 10)
+    assert [epoch["epoch"] for epoch in lightgcn["history"]] == list(range(1, 11))
+    validated = [e["epoch"] for e in ddrm["history"] if "ndcg@20" in e]
+    assert validated == [2, 4]
+    assert ddrm["best_epoch"] in validated
+    best = ddrm["history"][ddrm["best_epoch"] - 1]
+    assert best["ndcg@20"] == max(e.get("ndcg@20", 0) for e in ddrm["history"])
+    assert best["ndcg@20"] == pytest.approx(ddrm["val"]["ndcg@20"], abs=1e-6)
+    emb = Embeddings.load(finished / "embeddings.safetensors")
+    assert (emb.num_users, emb.num_items) == (20, 24)
+
+
+def test_json_is_one_object_and_the_rest_goes_to_stderr(call, words, tmp_path):
+    answer = call(*words, "--out", tmp_path / "run", "--json")
+    assert answer.code == 0
+    assert answer.out.count("\n") == 1
+    record = json.loads(answer.out)
+    assert [row["name"] for row in record["rows"]] == ROWS
+    for row in record["rows"]:
+        assert {"recall@10", "recall@20", "ndcg@10", "ndcg@20"} < row.keys()
+    assert record["verdict"] in ("helps", "no significant change", "hurts")
+    assert record["rival"] in ("lightgcn", "lightgcn, best depth", "history mean")
+    assert "interactions" in answer.err
+
+
+def test_twice_is_identical(call, words, finished, tmp_path):
+    assert call(*words, "--out", tmp_path).code == 0
+    assert metrics(tmp_path) == metrics(finished)
+    for name in ("embeddings.safetensors", "recommendations.csv", "ids.csv"):
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+
+
+@pytest.mark.usefixtures("no_training")
+def test_same_run_again_only_reads(call, words, finished):
+    before = metrics(finished)
+    answer = call(*words, "--out", finished)
+    assert answer.code == 0
+    assert f"continuing in {finished}" in answer.err
+    assert "..." not in answer.err
+    assert metrics(finished) == before
+
+
+@pytest.mark.usefixtures("no_training")
+def test_same_run_from_another_folder(call, words, clicks, finished, monkeypatch):
+    monkeypatch.chdir(clicks.parent)
+    relative = [clicks.name if word == str(clicks) else word for word in words]
+    assert call(*relative, "--out", finished).code == 0
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (["--seed", "1"], "backend.seed was 0 and is 1"),
+        (["--epochs", "11"], "backend.fit.epochs was 10 and is 11"),
+        (["--backend", "mf"], "backend.method was lightgcn and is mf"),
+        (["--ratios", "0.6,0.2,0.2"], "source.ratios was"),
+    ],
+)
+def test_another_run_is_refused_and_nothing_changes(
+    call, words, finished, change, told
+):
+    before = contents(finished)
+    answer = call(*words, *change, "--out", finished)
+    assert "'--out' must be new or hold this very run" in answer.error
+    assert told in answer.error
+    assert "--overwrite" in answer.error
+    assert contents(finished) == before
+
+
+def test_changed_file_is_another_run(call, words, clicks, tmp_path, monkeypatch):
+    copy = tmp_path / "copy.csv"
+    copy.write_bytes(clicks.read_bytes())
+    words = [str(copy) if word == str(clicks) else word for word in words]
+    out = tmp_path / "run"
+    assert call(*words, "--out", out).code == 0
+    cells = set(os.listdir(out / "cells"))
+    copy.write_text(copy.read_text() + "new,newer\n")
+    assert "the interactions were others" in call(*words, "--out", out).error
+    assert call(*words, "--out", out, "--overwrite").code == 0
+    assert len(os.listdir(out / "cells")) == len(cells)
+    assert not cells & set(os.listdir(out / "cells"))
+    assert "newer" in (out / "ids.csv").read_text()
+
+
+def test_interrupted_overwrite_is_not_finished(
+    call, words, clicks, finished, tmp_path, monkeypatch
+):
+    out = tmp_path / "run"
+    assert call(*words, "--out", out).code == 0
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ddrm_pyg.cli._plug_in.plug_in", stop)
+    answer = call(*words, "--seed", "1", "--out", out, "--overwrite")
+    assert answer.code == 130
+    assert "must be finished" in call("recommend", out).error
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+@pytest.mark.parametrize("name", ["thesis.txt", "config.json", "cells"])
+def test_foreign_folder_is_left_alone(call, words, tmp_path, name, overwrite):
+    (tmp_path / name).write_text('{"mine": true}')
+    answer = call(*words, "--out", tmp_path, *overwrite)
+    assert "'--out' must be a new folder or a run's" in answer.error
+    assert contents(tmp_path) == {name: b'{"mine": true}'}
+
+
+def test_file_is_no_folder(call, words, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    answer = call(*words, "--out", file, "--overwrite")
+    assert "'--out' must be a new folder or a run's" in answer.error
+    assert file.read_text() == "mine"
+
+
+def test_killed_run_goes_on(call, words, finished, tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, *words, "--out", str(out)], capture_output=True
+    )
+    assert process.returncode == -signal.SIGKILL
+    assert len(list(out.glob("cells/lightgcn-*/checkpoint.pt"))) == 1
+    assert not (out / "metrics.json").exists()
+    assert call(*words, "--out", out).code == 0
+    assert metrics(out) == metrics(finished)
+    for name in ("embeddings.safetensors", "recommendations.csv"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_folder_is_named_by_data_backend_and_seed(call, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call(*words, "--backend", "mf", "--seed", "3").code == 0
+    assert os.listdir("runs") == ["clicks-mf-seed3"]
+    rows = metrics(Path("runs/clicks-mf-seed3"))["rows"]
+    assert [row["name"] for row in rows[3:5]] == ["mf", "mf, best depth"]
+
+
+def test_no_validation_is_said_and_leaves_depth_out(call, words, tmp_path):
+    answer = call(*words, "--ratios", "0.8,0,0.2", "--out", tmp_path / "run")
+    assert answer.code == 0
+    assert "'lightgcn, best depth' is left out" in answer.err
+    names = [row["name"] for row in metrics(tmp_path / "run")["rows"]]
+    assert names == [name for name in ROWS if name != "lightgcn, best depth"]
+
+
+def test_odd_but_usable_is_said_once(call, words, clicks, tmp_path):
+    lines = clicks.read_text().splitlines()
+    file = tmp_path / "odd.csv"
+    lonely = [f"lonely,rare{i}" for i in range(2)]
+    file.write_text("\n".join([*lines, lines[1], lines[1], *lonely]))
+    words = [str(file) if word == str(clicks) else word for word in words]
+    said = call(*words, "--out", tmp_path / "run").err
+    assert said.count("odd.csv: 2 duplicate pairs (each kept once, the first)\n") == 1
+    assert said.count("odd.csv: assumed ") == 1
+
+
+REFUSED = {
+    "missing column": ("a,b\n1,2\n", [], "t.csv:1: no column 'user'"),
+    "misnamed column": ("user,item\n1,2\n", ["--user", "uzer"], "did you mean 'user'?"),
+    "no rating": ("user,item,rating\n1,2,x\n", [], "t.csv:2: column 'rating' is 'x'"),
+    "NaN": ("user,item,rating\n1,2,3\n1,3,nan\n", [], "t.csv:3: column 'rating' is"),
+    "no rows": ("user,item\n", [], "t.csv: no rows"),
+    "no ratings": ("user,item\n1,2\n", ["--liked-from", "4"], "needs a rating column"),
+    "no test pairs": ("user,item\n1,2\n", [], "no test pairs"),
+    "nothing liked": (
+        "user,item,rating\n1,2,1\n1,3,1\n1,4,2\n",
+        ["--liked-from", "4"],
+        "no test pairs",
+    ),
+    "no test share": ("user,item\n1,2\n", ["--ratios", "0.9,0.1,0"], "'ratios'"),
+    "two ratios": ("user,item\n1,2\n", ["--ratios", "0.9,0.1"], "'--ratios'"),
+    "short row": ("user,item\n1\n", [], "t.csv:2: 1 fields, expected 2"),
+    "binary": ("user,item\n1,\0\n", [], "not a text file"),
+    "backend": ("user,item\n1,2\n", ["--backend", "mff"], "did you mean 'mf'?"),
+    "settings": ("user,item\n1,2\n", ["--settings", "ddrn"], "did you mean 'ddrm'?"),
+    "other settings": ("user,item\n1,2\n", ["--settings", "mf"], "must be 'ddrm'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_data_are_refused_and_nothing_is_written(call, tmp_path, name):
+    text, options, told = REFUSED[name]
+    (tmp_path / "t.csv").write_text(text)
+    out = tmp_path / "out"
+    answer = call("run", "--data", tmp_path / "t.csv", *options, "--out", out)
+    assert told in answer.error
+    assert os.listdir(tmp_path) == ["t.csv"]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("syntetic", "did you mean 'synthetic'?"),
+        ("nowhere/ratings.csv", "neither a file, a folder nor a known data set"),
+        (".", "looked for train_list.npy"),
+    ],
+)
+def test_missing_data_are_refused(call, tmp_path, monkeypatch, data, told):
+    monkeypatch.chdir(tmp_path)
+    assert told in call("run", "--data", data).error
+    assert os.listdir(tmp_path) == []
+
+
+def test_column_options_need_a_file(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = call("run", "--data", "synthetic", "--user", "uid")
+    assert "column options go with a file" in answer.error
+
+
+def test_cells_take_the_epochs_that_are_asked_for():
+    for backend in BACKENDS:
+        assert backend in METHODS
+        assert backend_cell(backend, 5, 7).fit["epochs"] == 7
+        stored = backend_cell(backend, 5, None)
+        assert stored.fit["epochs"] > 7
+        assert stored.seed == 5
+    base = backend_cell("mf", 5, None)
+    assert ddrm_cell("ddrm", base, 6, 3).fit["epochs"] == 3
+    assert ddrm_cell("ddrm", base, 6, None).base == base

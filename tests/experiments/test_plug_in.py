@@ -1,0 +1,153 @@
+"""The rows of the main job and the verdict, by hand."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import torch
+
+from ddrm_pyg.experiments.plug_in import (
+    METRIC,
+    Row,
+    Verdict,
+    as_record,
+    judge,
+    plug_in,
+    rows_for,
+)
+from ddrm_pyg.experiments.runner import Cell, Runner
+from ddrm_pyg.ranking import PairedTest
+
+BACKEND = Cell("mf", 0, {"embedding_dim": 4}, {"epochs": 2, "eval_every": 1})
+DDRM = Cell(
+    "ddrm",
+    0,
+    {"hidden_dims": [4], "num_train_timesteps": 2},
+    {"epochs": 2, "eval_every": 1},
+    BACKEND,
+)
+BEFORE = [0.5, 0.4, 0.6, 0.3, 0.7, 0.5, 0.4, 0.6]
+
+
+def verdict_of(make_result, change: list[float], before: list[float] = BEFORE):
+    after = [b + c for b, c in zip(before, change, strict=True)]
+    return judge(make_result(after, "ddrm"), {"mf": make_result(before)})
+
+
+def test_rows_and_what_each_starts_from():
+    cells = rows_for(BACKEND, DDRM)
+    assert list(cells) == [
+        "popularity",
+        "item_knn",
+        "ease",
+        "mf",
+        "mf, best depth",
+        "history mean",
+        "ddrm, one pass, no noise",
+        "ddrm",
+    ]
+    assert cells["mf"] == BACKEND == cells["history mean"].base
+    assert cells["mf, best depth"].base == BACKEND
+    assert cells["ddrm"] == DDRM == cells["ddrm, one pass, no noise"].base
+
+
+def test_best_depth_combines_as_the_embeddings_do():
+    given = Cell("embeddings", model={"combine": "normalized-sum"})
+    cells = rows_for(given, Cell("ddrm", base=given))
+    assert cells["embeddings, best depth"].model == {"combine": "normalized-sum"}
+    assert rows_for(BACKEND, DDRM)["mf, best depth"].model == {"combine": "mean"}
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        # +.05 on .5 by each: 10 % and as sure as can be
+        ([0.05, 0.06, 0.04, 0.05, 0.05, 0.06, 0.04, 0.05], "helps"),
+        ([-0.05, -0.06, -0.04, -0.05, -0.05, -0.06, -0.04, -0.05], "hurts"),
+        # sure but below 1 %: .004 / .5
+        ([0.004, 0.005, 0.003, 0.004] * 2, "no significant change"),
+        ([-0.004, -0.005, -0.003, -0.004] * 2, "no significant change"),
+        # 10 % but by luck of one user: t = 1, p = .35
+        ([0.4, 0, 0, 0, 0, 0, 0, 0], "no significant change"),
+        ([0.2, -0.3, 0.1, -0.2, 0.3, -0.1, 0.2, -0.2], "no significant change"),
+        ([0.0] * 8, "no significant change"),
+    ],
+)
+def test_a_change_must_be_sure_and_large(make_result, change, word):
+    verdict = verdict_of(make_result, change)
+    assert verdict.word == word
+    assert verdict.test.num_users == 8
+    assert verdict.test.relative == pytest.approx(sum(change) / 4.0, abs=1e-6)
+
+
+def test_p_of_five_percent_is_not_enough(make_result):
+    # differences with mean .05 and t = 2.96 at 7 degrees of freedom: p = .021
+    change = [0.05 + 0.0447 * s for s in (1, -1, 1, -1, 1, -1, 1, -1)]
+    verdict = verdict_of(make_result, change)
+    assert 0.01 < verdict.test.p_value < 0.05
+    assert verdict.test.relative > 0.01
+    assert verdict.word == "no significant change"
+
+
+def test_rival_is_the_strongest(make_result):
+    rivals = {
+        "mf": make_result([0.1, 0.2]),
+        "mf, best depth": make_result([0.3, 0.4]),
+        "history mean": make_result([0.2, 0.3]),
+    }
+    assert judge(make_result([0.9, 0.8]), rivals).rival == "mf, best depth"
+
+
+def test_gain_over_nothing_helps_and_is_valid_json(make_result):
+    verdict = verdict_of(make_result, BEFORE, [0.0] * 8)
+    assert verdict.word == "helps"
+    assert verdict.record()["relative"] is None
+    json.dumps(verdict.record(), allow_nan=False)
+    assert "up from 0 against" in str(verdict)
+
+
+def test_no_gain_over_nothing_is_no_change(make_result):
+    assert verdict_of(make_result, [0.0] * 8, [0.0] * 8).word == "no significant change"
+
+
+@pytest.mark.parametrize(("p", "shown"), [(0.03, "p = 0.0300"), (1e-9, "p < 0.0001")])
+def test_verdict_in_words(p, shown):
+    verdict = Verdict("helps", "history mean", PairedTest(0.01, 0.123, p, 77))
+    first, second = str(verdict).splitlines()
+    assert first == "verdict on DDRM: helps"
+    assert second.startswith("NDCG@20 +12.3% against 'history mean'")
+    assert second.endswith(f"({shown}, paired t-test over 77 users)")
+    assert verdict.record() == {
+        "verdict": "helps",
+        "rival": "history mean",
+        "difference": 0.01,
+        "relative": 0.123,
+        "p_value": p,
+        "num_users": 77,
+    }
+
+
+def test_record_of_a_row(make_result):
+    row = Row("ours", make_result([0.25, 0.75]))
+    record = as_record(row)
+    assert record["name"] == "ours"
+    assert record[METRIC] == 0.5
+    assert record["coverage@20"] == 0.5
+
+
+def test_runs_all_rows_and_compares_with_its_own_embeddings(data, tmp_path):
+    rows, verdict = plug_in(Runner(data, tmp_path, progress=False), BACKEND, DDRM)
+    assert [row.name for row in rows] == list(rows_for(BACKEND, DDRM))
+    rivals = {row.name: row.result.test[METRIC] for row in rows[3:6]}
+    assert rivals[verdict.rival] == max(rivals.values())
+
+
+def test_without_validation_nothing_picks_a_depth(data, tmp_path, caplog):
+    data["user", "interacts", "item"].val_edge_label_index = torch.empty(2, 0).long()
+    with caplog.at_level(logging.WARNING, "ddrm_pyg"):
+        rows, _ = plug_in(Runner(data, tmp_path, progress=False), BACKEND, DDRM)
+    assert "mf, best depth" not in [row.name for row in rows]
+    assert len(rows) == 7
+    assert "'mf, best depth' is left out" in caplog.text

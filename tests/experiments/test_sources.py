@@ -1,0 +1,78 @@
+"""Data sets by name or path."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ddrm_pyg.experiments.sources import NAMED, Source, nearest
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "my.clicks.csv"
+    rows = [f"{u},{i},{i % 5},{i}" for u in range(3) for i in range(10)]
+    path.write_text("\n".join(["who,what,stars,when", *rows]))
+    return path
+
+
+def test_names_are_the_documented_ones():
+    assert set(NAMED) == {"synthetic", "ml-1m", "ml-1m-clean"}
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("synthetic", "synthetic"),
+        ("ml-1m", "ml-1m"),
+        ("some/where/clicks.csv.gz", "clicks"),
+        ("some/folder/", "folder"),
+        (".", "here"),
+    ],
+)
+def test_short_name(data, name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert Source(data).name == name
+
+
+def test_located_is_the_same_from_everywhere(table, monkeypatch):
+    monkeypatch.chdir(table.parent)
+    source = Source(table.name, user="who")
+    assert source.located() == Source(str(table.resolve()), user="who")
+    assert source.located().located() == source.located()
+    assert Source("synthetic").located() == Source("synthetic")
+
+
+def test_all_options_reach_the_loader(table):
+    source = Source(str(table), "who", "what", "stars", "when", 1.0, (0.6, 0.2, 0.2))
+    store = source.load()["user", "interacts", "item"]
+    assert store.edge_index.size(1) + store.val_edge_label_index.size(1) == 24
+    assert not store.test_edge_is_noise.any()
+    assert int(store.edge_is_noise.sum() + store.val_edge_is_noise.sum()) == 6
+    assert store.test_edge_time.tolist() == [8, 9] * 3
+
+
+def test_named_set_is_loaded(monkeypatch):
+    monkeypatch.setitem(NAMED, "tiny", lambda: "the data")
+    assert Source("tiny").load() == "the data"
+    with pytest.raises(
+        ValueError, match=r"column options go with a file \(got --data t"
+    ):
+        Source("tiny", liked_from=4).load()
+
+
+def test_missing_path_is_told_the_nearest_name():
+    with pytest.raises(FileNotFoundError, match="did you mean 'ml-1m'"):
+        Source("ml-1n").load()
+    with pytest.raises(
+        FileNotFoundError, match=r"known: ml-1m, ml-1m-clean, synthetic"
+    ):
+        Source(os.path.join("no", "where.csv")).load()
+
+
+def test_nearest():
+    assert nearest("lightgnc", ["mf", "lightgcn"]) == "; did you mean 'lightgcn'?"
+    assert nearest("xyz", ["mf", "lightgcn"]) == " (known: lightgcn, mf)"
+    assert nearest("mff", {"mf": 1}) == "; did you mean 'mf'?"
