@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -176,19 +177,37 @@ def light_propagate(
     """
     if num_layers < 0:
         raise ValueError(f"'num_layers' must be >= 0 (got {num_layers})")
+    graph = as_graph(graph, emb.num_users, emb.num_items)
+    return propagate_through(emb, [graph] * num_layers, combine)
+
+
+def propagate_through(
+    emb: Embeddings,
+    layers: Sequence[InteractionGraph],
+    combine: Literal["mean", "normalized-sum"] = "mean",
+) -> Embeddings:
+    """Do as :func:`light_propagate` does, each layer on a graph of its own.
+
+    Args:
+        emb: Layer-0 tables.
+        layers: One graph per layer; none returns the tables.
+        combine: As for :func:`light_propagate`.
+
+    Raises:
+        ValueError: An unknown ``combine``.
+    """
     if combine not in ("mean", "normalized-sum"):
         raise ValueError(
             f"'combine' must be 'mean' or 'normalized-sum' (got '{combine}')"
         )
-    if num_layers == 0:
+    if not layers:
         return emb
-    graph = as_graph(graph, emb.num_users, emb.num_items)
     conv = LightGraphConv()
     layer, user, item = emb, emb.user, emb.item
-    for _ in range(num_layers):
+    for graph in layers:
         layer = conv(layer, graph)
         if combine == "normalized-sum":
             layer = Embeddings(F.normalize(layer.user), F.normalize(layer.item))
         user, item = user + layer.user, item + layer.item
-    scale = 1 / (num_layers + 1) if combine == "mean" else 1.0
+    scale = 1 / (len(layers) + 1) if combine == "mean" else 1.0
     return Embeddings(user * scale, item * scale)

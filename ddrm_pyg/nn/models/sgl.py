@@ -7,17 +7,17 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.augment import Augmentation, View, check_augmentation, draw_view
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.graph.sampling import NegativeDraw
 from ddrm_pyg.loader import Triplets, UserDraw
 from ddrm_pyg.losses.contrastive import check_temperature, info_nce_loss
 from ddrm_pyg.losses.pairwise import bpr_loss
-from ddrm_pyg.nn.conv import LightGraphConv, light_propagate
+from ddrm_pyg.nn.conv import light_propagate, propagate_through
 from ddrm_pyg.nn.models._pairwise import PairwiseBackend
-from ddrm_pyg.typing import PairLoss
+from ddrm_pyg.typing import PairLoss, PointLoss
 
 
 class SGL(PairwiseBackend):
@@ -37,7 +37,8 @@ class SGL(PairwiseBackend):
     epoch's generator when ``batches`` is called and stay for the epoch; they are no
     part of the state dict. Embeddings come from the full graph only.
 
-    The defaults are the paper's. The SGL backend of the DDRM authors is
+    The defaults are the paper's, but for normal instead of Xavier initial tables. The
+    SGL backend of the DDRM authors is
     ``combine="normalized-sum"``, with 5 layers on ML-1M.
 
     Args:
@@ -52,12 +53,18 @@ class SGL(PairwiseBackend):
         temperature: Of InfoNCE; lower is harder on near candidates.
         combine: How layers become embeddings: their ``"mean"`` or the
             ``"normalized-sum"``, see :func:`~ddrm_pyg.nn.conv.light_propagate`.
-        pair_loss: Loss of a positive against a negative score, ``[B]``.
+        pair_loss: A PairLoss of a positive against a negative score, or a PointLoss of
+            scores against labels, told apart by the name of the second parameter
+            (``neg_score`` or ``label``).
         l2: :math:`\lambda`.
         init_std: Standard deviation of the initial tables.
-        users: How triplets are drawn, see :func:`ddrm_pyg.loader.triplet_batches`.
+        users: How the users of triplets are drawn, see
+            :func:`ddrm_pyg.loader.triplet_batches`.
+        negatives: How their negatives are: ``"uniform"``, or by ``"popularity"``
+            (WBPR), see :func:`ddrm_pyg.graph.sampling.draw_negatives`.
 
     Raises:
+        TypeError: ``pair_loss`` is neither pairwise nor pointwise.
         ValueError: A number out of its range, or an unknown ``augmentation`` or
             ``combine``.
     """
@@ -74,10 +81,11 @@ class SGL(PairwiseBackend):
         ssl_weight: float = 0.1,
         temperature: float = 0.2,
         combine: Literal["mean", "normalized-sum"] = "mean",
-        pair_loss: PairLoss = bpr_loss,
+        pair_loss: PairLoss | PointLoss = bpr_loss,
         l2: float = 1e-4,
         init_std: float = 0.1,
         users: UserDraw = "interactions",
+        negatives: NegativeDraw = "uniform",
     ) -> None:
         super().__init__(
             num_users,
@@ -87,6 +95,7 @@ class SGL(PairwiseBackend):
             l2=l2,
             init_std=init_std,
             users=users,
+            negatives=negatives,
         )
         check_augmentation(augmentation, drop_rate)
         check_temperature(temperature)
@@ -142,7 +151,10 @@ class SGL(PairwiseBackend):
                 "SGL has no views yet: take batches from its method 'batches', "
                 "which draws them"
             )
-        first, second = (self._embed(view) for view in self._views)
+        first, second = (
+            propagate_through(self._tables(), view, self.combine)
+            for view in self._views
+        )
         contrast = info_nce_loss(
             first.user, second.user, batch.user, temperature=self.temperature
         ) + info_nce_loss(
@@ -161,15 +173,3 @@ class SGL(PairwiseBackend):
             self.num_layers,
             generator=generator,
         )
-
-    def _embed(self, view: View) -> Embeddings:
-        """Do as ``light_propagate`` does, each layer on a graph of its own."""
-        conv, layer = LightGraphConv(), self._tables()
-        user, item = layer
-        for graph in view:
-            layer = conv(layer, graph)
-            if self.combine == "normalized-sum":
-                layer = Embeddings(F.normalize(layer.user), F.normalize(layer.item))
-            user, item = user + layer.user, item + layer.item
-        scale = 1 / (self.num_layers + 1) if self.combine == "mean" else 1.0
-        return Embeddings(user * scale, item * scale)
