@@ -25,7 +25,7 @@ from ddrm_pyg.typing import Scorer
 _SCORE_BYTES = 64 << 20
 """Memory for one chunk of scores on an accelerator."""
 
-_CACHED_SCORE_BYTES = 4 << 20
+_CACHED_SCORE_BYTES = 8 << 20
 """The same on a CPU, where scores that stay in its cache are ranked faster."""
 
 _MEASURED = 8192
