@@ -54,7 +54,8 @@ Embeddings = Annotated[
     typer.Option(help="Tables 'user' and 'item': .safetensors, .npz or .pt."),
 ]
 Settings = Annotated[
-    str, typer.Option(help="DDRM's settings: a stored name or a JSON file.")
+    str | None,
+    typer.Option(help="Settings of what denoises: a stored name or a JSON file."),
 ]
 NumLayers = Annotated[
     int, typer.Option(min=0, help="Propagate the tables through so many layers first.")

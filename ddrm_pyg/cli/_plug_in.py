@@ -20,9 +20,15 @@ from ddrm_pyg.cli._output import (
     write_ids,
     write_recommendations,
 )
-from ddrm_pyg.experiments.plug_in import Row, Verdict, as_record, plug_in
+from ddrm_pyg.experiments.plug_in import Row, as_record, plug_in
 from ddrm_pyg.experiments.report import format_table, plot_curves
-from ddrm_pyg.experiments.runner import Cell, Runner, fingerprint, write_json
+from ddrm_pyg.experiments.runner import (
+    Cell,
+    Result,
+    Runner,
+    fingerprint,
+    write_json,
+)
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import recommend_chunks
@@ -43,7 +49,7 @@ def execute(
     source: Source,
     data: HeteroData,
     backend: Cell,
-    ddrm: Cell,
+    last: Cell | None,
     out: Path,
     *,
     device: str | None,
@@ -56,7 +62,7 @@ def execute(
         source: Where the data come from.
         data: What was loaded from there.
         backend: A backend or given embeddings.
-        ddrm: DDRM with ``backend`` as its base.
+        last: What denoises, see :func:`ddrm_pyg.experiments.plug_in.rows_for`.
         out: Folder of the results.
         device: Where to train.
         overwrite: Replace what another run left in ``out``.
@@ -71,18 +77,19 @@ def execute(
         "source": asdict(source.located()),
         "fingerprint": fingerprint(data),
         "backend": asdict(backend),
-        "ddrm": asdict(ddrm),
+        "denoise": last and asdict(last),
     }
     _claim(out, config, overwrite)
     runner = Runner(data, out / "cells", device=device, progress=not as_json)
-    rows, verdict = plug_in(runner, backend, ddrm)
-    _write(out, data, rows, verdict)
+    rows, verdict = plug_in(runner, backend, last)
+    judged = verdict.record() if verdict else {"verdict": None}
+    served = next(row.result for row in rows if row.result.cell == (last or backend))
+    _write(out, data, rows, served, judged)
     if as_json:
-        records = [as_record(row) for row in rows]
-        print_json({"rows": records, **verdict.record()})
+        print_json({"rows": [as_record(row) for row in rows], **judged})
         return
     print(format_table(rows))
-    print(f"\n{verdict}")
+    print(f"\n{verdict}" if verdict else "")
     for row in rows:
         if "num_layers" in row.result.notes:
             depth = row.result.notes["num_layers"]
@@ -131,7 +138,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError):
         return None
-    keys = {"source", "fingerprint", "backend", "ddrm"}
+    keys = {"source", "fingerprint", "backend", "denoise"}
     return config if isinstance(config, dict) and config.keys() == keys else None
 
 
@@ -152,9 +159,14 @@ def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield prefix + key, value
 
 
-def _write(out: Path, data: HeteroData, rows: list[Row], verdict: Verdict) -> None:
-    ddrm = rows[-1].result
-    emb = ddrm.embeddings()
+def _write(
+    out: Path,
+    data: HeteroData,
+    rows: list[Row],
+    served: Result,
+    judged: dict[str, Any],
+) -> None:
+    emb = served.embeddings()
     emb.save(out / "embeddings.safetensors")
     plot_curves(rows, out / "curves.png")
     ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}
@@ -174,4 +186,4 @@ def _write(out: Path, data: HeteroData, rows: list[Row], verdict: Verdict) -> No
         }
         for row in rows
     ]
-    write_json(out / FINISHED, {**verdict.record(), "rows": records})
+    write_json(out / FINISHED, {**judged, "rows": records})

@@ -22,7 +22,7 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     num_layers: options.NumLayers = 0,
     combine: options.Combine = "mean",
-    settings: options.Settings = "ddrm",
+    settings: options.Settings = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of DDRM at most.")
     ] = None,
@@ -59,7 +59,7 @@ def command(
         source,
         loaded,
         base,
-        ddrm_cell(settings, base, seed, epochs),
+        ddrm_cell(settings or "ddrm", base, seed, epochs),
         out,
         device=device,
         overwrite=overwrite,

@@ -123,16 +123,17 @@ def _new(
     history = InteractionGraph(
         torch.stack([user, item])[:, known], pairs.num_users, len(item_ids)
     )
-    cell = cell_from_record(config["ddrm"])
+    cell = cell_from_record(config["denoise"] or config["backend"])
     if not runner.has_run(cell):
         raise ValueError(
             f"{runner.cell_folder(cell)}: needed for '--history', not there"
         )
     trained = runner.run(cell)
     items = trained.embeddings().item
-    start = runner.graph.history_mean(items, history=history)
-    generator = torch.Generator().manual_seed(0)
-    ideal = load_ddrm(trained).generate(start, generator=generator)
+    ideal = runner.graph.history_mean(items, history=history)
+    if cell.method == "ddrm":
+        generator = torch.Generator().manual_seed(0)
+        ideal = load_ddrm(trained).generate(ideal, generator=generator)
     chunks = recommend_chunks(
         Embeddings(ideal, items), torch.arange(len(ideal)), k=k, exclude=history
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,8 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._plug_in import execute
-from ddrm_pyg.experiments.runner import Cell, load_settings
+from ddrm_pyg.experiments.runner import BACKENDS, CLEANERS, Cell, load_settings
 from ddrm_pyg.experiments.sources import Source, nearest
-
-BACKENDS = ["lightgcn", "mf", "sgl"]
 
 
 def command(
@@ -24,7 +23,10 @@ def command(
     ddrm_epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of DDRM at most.")
     ] = None,
-    settings: options.Settings = "ddrm",
+    denoise: Annotated[
+        str, typer.Option(help="ddrm, t-ce, r-ce, deca, wbpr or none.")
+    ] = "ddrm",
+    settings: options.Settings = None,
     seed: options.Seed = 0,
     device: options.Device = None,
     out: options.Out = None,
@@ -37,30 +39,41 @@ def command(
     ratios: options.Ratios = "0.7,0.1,0.2",
     as_json: options.Json = False,
 ) -> None:
-    """Train a backend, plug DDRM in, compare honestly, write recommendations.
+    """Train a backend, denoise it, compare honestly, write recommendations.
 
     With no arguments it runs offline on a synthetic world with known noise.
     """
-    if backend not in BACKENDS:
-        raise ValueError(
-            f"'--backend' must be one of {', '.join(BACKENDS)} "
-            f"(got '{backend}'{nearest(backend, BACKENDS)})"
-        )
+    _check_known("backend", backend, [*BACKENDS])
+    _check_known("denoise", denoise, ["ddrm", *CLEANERS, "none"])
     source = Source(
         data, user, item, rating, time, liked_from, options.parse_ratios(ratios)
     )
     base = backend_cell(backend, seed, epochs)
-    ddrm = ddrm_cell(settings, base, seed, ddrm_epochs)
+    last = None
+    if denoise == "ddrm":
+        last = ddrm_cell(settings or "ddrm", base, seed, ddrm_epochs)
+    elif denoise != "none":
+        clean = load_settings(settings or denoise, denoise)["model"]
+        last = replace(base, method=f"{backend}+{denoise}", clean=clean)
+    default = f"{source.name}-{backend}-{denoise}-seed{seed}"
     execute(
         source,
         source.load(),
         base,
-        ddrm,
-        out or Path("runs") / f"{source.name}-{backend}-seed{seed}",
+        last,
+        out or Path("runs") / default,
         device=device,
         overwrite=overwrite,
         as_json=as_json,
     )
+
+
+def _check_known(option: str, value: str, known: list[str]) -> None:
+    if value not in known:
+        raise ValueError(
+            f"'--{option}' must be one of {', '.join(known)} "
+            f"(got '{value}'{nearest(value, known)})"
+        )
 
 
 def backend_cell(backend: str, seed: int, epochs: int | None) -> Cell:

@@ -1,10 +1,10 @@
-"""The main job: a backend, DDRM on it, and everything it must be compared with."""
+"""The main job: a backend, what denoises it, and all that must be compared with it."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,23 +35,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether DDRM earns its place.
+    """Whether denoising earns its place.
 
     Attributes:
+        name: The row that is judged.
         word: ``"helps"``, ``"no significant change"`` or ``"hurts"``.
         rival: The strongest row it was compared with.
-        test: DDRM against that row, user by user.
+        test: The row against that one, user by user.
     """
 
+    name: str
     word: str
     rival: str
     test: PairedTest
 
     def __str__(self) -> str:
         return (
-            f"verdict on DDRM: {self.word}\n"
+            f"verdict on {self.name}: {self.word}\n"
             f"{METRIC.upper()} {self._gain} against '{self.rival}', the "
-            "best use of the same embeddings without DDRM "
+            "best use of the backend without it "
             f"(p {self._p}, paired t-test over {self.test.num_users} users)"
         )
 
@@ -73,44 +75,54 @@ class Verdict:
         return "< 0.0001" if tiny else f"= {self.test.p_value:.4f}"
 
 
-def rows_for(backend: Cell, ddrm: Cell) -> dict[str, Cell]:
+def rows_for(backend: Cell, last: Cell | None = None) -> dict[str, Cell]:
     """List the cells of the main job.
 
     Args:
         backend: A backend or given embeddings.
-        ddrm: DDRM with ``backend`` as its base.
+        last: What denoises: DDRM with ``backend`` as its base, or the backend trained
+            on cleaner data; nothing if None.
 
     Returns:
         Row name to cell, in the order of the table.
     """
     combine = {"combine": backend.model.get("combine", "mean")}
     name = backend.method
-    return {
+    rows = {
         "popularity": Cell("popularity"),
         "item_knn": Cell("item_knn"),
         "ease": Cell("ease"),
         name: backend,
         f"{name}, best depth": Cell("best_depth", model=combine, base=backend),
+    }
+    if last is None:
+        return rows
+    if last.method != "ddrm":
+        return rows | {last.method: last}
+    return rows | {
         "history mean": Cell("history_mean", base=backend),
-        "ddrm, one pass, no noise": Cell("one_pass", base=ddrm),
-        "ddrm": ddrm,
+        "ddrm, one pass, no noise": Cell("one_pass", base=last),
+        "ddrm": last,
     }
 
 
-def plug_in(runner: Runner, backend: Cell, ddrm: Cell) -> tuple[list[Row], Verdict]:
+def plug_in(
+    runner: Runner, backend: Cell, last: Cell | None
+) -> tuple[list[Row], Verdict | None]:
     """Run the main job.
 
     Args:
         runner: The data set and where results are kept.
         backend: A backend or given embeddings.
-        ddrm: DDRM with ``backend`` as its base.
+        last: What denoises, as for :func:`rows_for`.
 
     Returns:
-        The rows, and the verdict on DDRM against the best of the backend, the backend
-        at its best depth, and the history mean. (The best *on test*: choosing the
-        rival there can only make the verdict stricter.)
+        The rows, and the verdict on the last one against the best of the backend, the
+        backend at its best depth, and the history mean. (The best *on test*: choosing
+        the rival there can only make the verdict stricter.) No verdict if nothing
+        denoises.
     """
-    cells = rows_for(backend, ddrm)
+    cells = rows_for(backend, last)
     if not runner.has_validation:
         logger.warning(
             "no validation split: '%s, best depth' is left out, nothing can pick it",
@@ -118,25 +130,28 @@ def plug_in(runner: Runner, backend: Cell, ddrm: Cell) -> tuple[list[Row], Verdi
         )
         cells = {k: c for k, c in cells.items() if c.method != "best_depth"}
     rows = [Row(name, runner.run(cell)) for name, cell in cells.items()]
-    rivals = {
-        row.name: row.result
+    if last is None:
+        return rows, None
+    rivals = [
+        row
         for row in rows
         if row.result.cell.method in (backend.method, "best_depth", "history_mean")
-    }
-    return rows, judge(rows[-1].result, rivals)
+    ]
+    return rows, judge(rows[-1], rivals)
 
 
-def judge(ddrm: Result, rivals: Mapping[str, Result]) -> Verdict:
-    """Compare DDRM with the strongest of its rivals.
+def judge(row: Row, rivals: Sequence[Row]) -> Verdict:
+    """Compare a row with the strongest of its rivals.
 
     A change counts if it is significant (paired t-test over users, p < .01) *and* at
     least 1 % of the rival's mean (anything is, where that is 0).
     """
-    rival = max(rivals, key=lambda name: rivals[name].test[METRIC])
-    test = paired_test(ddrm.test, rivals[rival].test, METRIC)
+    rival = max(rivals, key=lambda other: other.result.test[METRIC])
+    test = paired_test(row.result.test, rival.result.test, METRIC)
     counts = test.p_value < SIGNIFICANCE and not (abs(test.relative) < SMALLEST_GAIN)
     gain = "helps" if test.difference > 0 else "hurts"
-    return Verdict(gain if counts else "no significant change", rival, test)
+    word = gain if counts else "no significant change"
+    return Verdict(row.name, word, rival.name, test)
 
 
 def as_record(row: Row) -> dict[str, Any]:

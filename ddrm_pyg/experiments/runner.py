@@ -9,10 +9,12 @@ cell that was not finished.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -30,8 +32,10 @@ from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.sources import nearest
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bpr_loss
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.nn.deca import DeCA
 from ddrm_pyg.nn.models import EASE, MF, SGL, ItemKNN, LightGCN, Popularity
 from ddrm_pyg.ranking import Metrics, evaluate
 from ddrm_pyg.training import FitResult, fit
@@ -50,9 +54,11 @@ class Cell:
     Attributes:
         method: A key of :data:`METHODS`.
         seed: Seed of initial weights and training; None for closed forms.
-        model: Constructor arguments of the method.
+        model: Constructor arguments of the method; of the backend, where a method
+            cleans a backend's training.
         fit: Arguments of :func:`ddrm_pyg.fit`.
         base: The cell whose embeddings or weights this one starts from.
+        clean: Settings of what cleans a backend's training (``+t-ce``, ...).
     """
 
     method: str
@@ -60,6 +66,7 @@ class Cell:
     model: Mapping[str, Any] = field(default_factory=dict)
     fit: Mapping[str, Any] = field(default_factory=dict)
     base: Cell | None = None
+    clean: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -286,15 +293,23 @@ def _check_settings(settings: Any, method: str) -> None:
         raise ValueError("must hold the objects 'model' and 'fit'")
     if settings.get("method", method) != method:
         raise ValueError(f"'method' must be '{method}' (got '{settings['method']}')")
-    model = TRAINED[method]
-    sizes = (1,) if method == "ddrm" else (1, 1)  # the data's, or the embeddings'
-    _defaults("model", settings["model"], model, len(sizes))
-    model(*sizes, **settings["model"])
+    _check_model_settings(settings["model"], method)
     for name, default in _defaults("fit", settings["fit"], fit, 2).items():
         value = settings["fit"][name]
         kind = (int, float) if isinstance(default, float) else type(default)
         if not isinstance(value, kind):
             raise ValueError(f"'{name}' must be like {default!r} (got {value!r})")
+
+
+def _check_model_settings(model: Mapping[str, Any], method: str) -> None:
+    """Build what the settings are for, at the smallest size."""
+    if method in CLEANERS:
+        CLEANERS[method](functools.partial(MF, 1, 1), 1, model)
+        return
+    kind = DDRM if method == "ddrm" else BACKENDS[method]
+    sizes = (1,) if method == "ddrm" else (1, 1)  # the embeddings', or the data's
+    _defaults("model", model, kind, len(sizes))
+    kind(*sizes, **model)
 
 
 def _defaults(
@@ -356,17 +371,70 @@ def _closed_form(model: Callable[..., Any]) -> Callable[[Runner, Cell], Outcome]
     return solve
 
 
-def _backend(model: Callable[..., Any]) -> Callable[[Runner, Cell], Outcome]:
+def _backend(
+    model: Callable[..., Any], clean: Callable[..., Any] | None = None
+) -> Callable[[Runner, Cell], Outcome]:
     def train(runner: Runner, cell: Cell) -> Outcome:
         torch.manual_seed(cell.seed or 0)
         graph = runner.graph
-        backend = model(graph.num_users, graph.num_items, **cell.model)
-        result = runner.train(cell, backend)
+
+        def build(**changed: Any) -> Any:
+            return model(graph.num_users, graph.num_items, **{**cell.model, **changed})
+
+        if clean is None:
+            trained = backend = build()
+        else:
+            trained, backend = clean(build, _steps_per_epoch(runner, cell), cell.clean)
+        result = runner.train(cell, trained)
         emb = backend.scorer(graph.to(backend.user_table.device))
         tables = {"user": backend.user_table, "item": backend.item_table}
         return Outcome(emb, {"embeddings": emb._asdict(), "tables": tables}, fit=result)
 
     return train
+
+
+def _steps_per_epoch(runner: Runner, cell: Cell) -> int:
+    batch_size = cell.fit.get(
+        "batch_size", inspect.signature(fit).parameters["batch_size"].default
+    )
+    return math.ceil(runner.graph.num_edges / batch_size)
+
+
+# What cleans a backend's training: given how to build the backend, the steps of an
+# epoch and the settings, each returns what is trained and the backend in it.
+
+
+def _t_ce(
+    build: Callable[..., Any],
+    steps: int,
+    settings: Mapping[str, Any],
+) -> tuple[Any, Any]:
+    # an unknown setting reaches the loss, which refuses it
+    given = dict(settings)
+    num_gradual = round(given.pop("num_gradual_epochs", 0) * steps)
+    backend = build(pair_loss=TruncatedLoss(bpr_loss, num_gradual=num_gradual, **given))
+    return backend, backend
+
+
+def _r_ce(
+    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    backend = build(pair_loss=ReweightedLoss(bpr_loss, **settings))
+    return backend, backend
+
+
+def _wbpr(
+    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    backend = build(negatives="popularity", **settings)
+    return backend, backend
+
+
+def _deca(
+    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    backend = build()
+    return DeCA(backend, **settings), backend
 
 
 def _given(runner: Runner, cell: Cell) -> Outcome:
@@ -445,23 +513,29 @@ def _base(runner: Runner, cell: Cell) -> Result:
     return runner.run(cell.base)
 
 
-TRAINED: dict[str, Callable[..., Any]] = {
-    "mf": MF,
-    "lightgcn": LightGCN,
-    "sgl": SGL,
-    "ddrm": DDRM,
-}
-"""Method name to the model that has settings."""
-
 _RUNNER_GIVES = ("seed", "checkpoint", "log", "device", "progress")
+
+BACKENDS: dict[str, Callable[..., Any]] = {"mf": MF, "lightgcn": LightGCN, "sgl": SGL}
+"""Method name to the backend."""
+
+CLEANERS: dict[str, Callable[..., Any]] = {
+    "t-ce": _t_ce,
+    "r-ce": _r_ce,
+    "deca": _deca,
+    "wbpr": _wbpr,
+}
+"""What can clean a backend's training."""
 
 METHODS: dict[str, Callable[[Runner, Cell], Outcome]] = {
     "popularity": _closed_form(Popularity),
     "item_knn": _closed_form(ItemKNN),
     "ease": _closed_form(EASE),
-    "mf": _backend(MF),
-    "lightgcn": _backend(LightGCN),
-    "sgl": _backend(SGL),
+    **{name: _backend(model) for name, model in BACKENDS.items()},
+    **{
+        f"{name}+{cleaner}": _backend(model, clean)
+        for name, model in BACKENDS.items()
+        for cleaner, clean in CLEANERS.items()
+    },
     "embeddings": _given,
     "best_depth": _best_depth,
     "history_mean": _history_mean,

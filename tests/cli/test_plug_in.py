@@ -16,7 +16,7 @@ CONFIG = {
     "source": {"data": "a", "ratios": (0.7, 0.1, 0.2)},
     "fingerprint": "f",
     "backend": {"fit": {"epochs": 1}},
-    "ddrm": {},
+    "denoise": {},
 }
 
 
@@ -99,7 +99,7 @@ def test_no_config_is_none(tmp_path):
         ({"fingerprint": "g"}, "the interactions were others"),
         ({"backend": {"fit": {"epochs": 2}}}, "backend.fit.epochs was 1 and is 2"),
         ({"backend": {"fit": {}}}, "backend.fit.epochs was 1 and is None"),
-        ({"ddrm": {"seed": 3}}, "ddrm.seed was None and is 3"),
+        ({"denoise": {"seed": 3}}, "denoise.seed was None and is 3"),
     ],
 )
 def test_difference_is_named(change, told):

@@ -63,7 +63,7 @@ def test_prints_a_table_and_a_verdict(call, words, tmp_path):
         values = [float(value.rstrip("*")) for value in line[24:].split()]
         assert len(values) == 5
         assert all(0 <= value <= 1 for value in values)
-    assert "\nverdict on DDRM: " in answer.out
+    assert "\nverdict on ddrm: " in answer.out
     assert "picked by validation NDCG@20" in answer.out
     assert str(tmp_path / "run") in answer.out
     said = answer.err.splitlines()
@@ -224,8 +224,8 @@ def test_killed_run_goes_on(call, words, finished, tmp_path):
 def test_folder_is_named_by_data_backend_and_seed(call, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert call(*words, "--backend", "mf", "--seed", "3").code == 0
-    assert os.listdir("runs") == ["clicks-mf-seed3"]
-    rows = metrics(Path("runs/clicks-mf-seed3"))["rows"]
+    assert os.listdir("runs") == ["clicks-mf-ddrm-seed3"]
+    rows = metrics(Path("runs/clicks-mf-ddrm-seed3"))["rows"]
     assert [row["name"] for row in rows[3:5]] == ["mf", "mf, best depth"]
 
 
@@ -311,3 +311,34 @@ def test_cells_take_the_epochs_that_are_asked_for():
     base = backend_cell("mf", 5, None)
     assert ddrm_cell("ddrm", base, 6, 3).fit["epochs"] == 3
     assert ddrm_cell("ddrm", base, 6, None).base == base
+
+
+@pytest.mark.parametrize("denoise", ["t-ce", "r-ce", "deca", "wbpr"])
+def test_a_cleaner_is_judged_and_served(call, words, tmp_path, denoise):
+    words = words[: words.index("--settings")]  # those of ddrm
+    answer = call(*words, "--denoise", denoise, "--out", tmp_path / "run")
+    assert answer.code == 0
+    assert f"\nverdict on lightgcn+{denoise}: " in answer.out
+    assert "ddrm" not in answer.out
+    assert (tmp_path / "run" / "recommendations.csv").exists()
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["denoise"]["method"] == f"lightgcn+{denoise}"
+
+
+def test_without_denoising_the_backend_is_served(call, words, tmp_path):
+    answer = call(*words, "--denoise", "none", "--out", tmp_path / "run", "--json")
+    record = json.loads(answer.out)
+    assert record["verdict"] is None
+    assert [row["name"] for row in record["rows"]] == ROWS[:5]
+    served = Embeddings.load(tmp_path / "run" / "embeddings.safetensors")
+    (cell,) = (tmp_path / "run" / "cells").glob("lightgcn-*")
+    backend = Embeddings.load(cell / "embeddings.safetensors")
+    assert served.user.equal(backend.user)
+
+
+def test_unknown_denoising_is_refused_with_the_nearest(call, tmp_path):
+    answer = call("run", "--denoise", "tce", "--out", tmp_path / "run")
+    assert answer.code == 2
+    assert "'--denoise' must be one of" in answer.err
+    assert "did you mean 't-ce'" in answer.err
+    assert not (tmp_path / "run").exists()

@@ -33,7 +33,9 @@ BEFORE = [0.5, 0.4, 0.6, 0.3, 0.7, 0.5, 0.4, 0.6]
 
 def verdict_of(make_result, change: list[float], before: list[float] = BEFORE):
     after = [b + c for b, c in zip(before, change, strict=True)]
-    return judge(make_result(after, "ddrm"), {"mf": make_result(before)})
+    return judge(
+        Row("ddrm", make_result(after, "ddrm")), [Row("mf", make_result(before))]
+    )
 
 
 def test_rows_and_what_each_starts_from():
@@ -92,12 +94,12 @@ def test_p_of_five_percent_is_not_enough(make_result):
 
 
 def test_rival_is_the_strongest(make_result):
-    rivals = {
-        "mf": make_result([0.1, 0.2]),
-        "mf, best depth": make_result([0.3, 0.4]),
-        "history mean": make_result([0.2, 0.3]),
-    }
-    assert judge(make_result([0.9, 0.8]), rivals).rival == "mf, best depth"
+    rivals = [
+        Row("mf", make_result([0.1, 0.2])),
+        Row("mf, best depth", make_result([0.3, 0.4])),
+        Row("history mean", make_result([0.2, 0.3])),
+    ]
+    assert judge(Row("ddrm", make_result([0.9, 0.8])), rivals).rival == "mf, best depth"
 
 
 def test_gain_over_nothing_helps_and_is_valid_json(make_result):
@@ -114,7 +116,7 @@ def test_no_gain_over_nothing_is_no_change(make_result):
 
 @pytest.mark.parametrize(("p", "shown"), [(0.03, "p = 0.0300"), (1e-9, "p < 0.0001")])
 def test_verdict_in_words(p, shown):
-    verdict = Verdict("helps", "history mean", PairedTest(0.01, 0.123, p, 77))
+    verdict = Verdict("DDRM", "helps", "history mean", PairedTest(0.01, 0.123, p, 77))
     first, second = str(verdict).splitlines()
     assert first == "verdict on DDRM: helps"
     assert second.startswith("NDCG@20 +12.3% against 'history mean'")
@@ -127,6 +129,18 @@ def test_verdict_in_words(p, shown):
         "p_value": p,
         "num_users": 77,
     }
+
+
+@pytest.mark.parametrize("cleaner", ["t-ce", "r-ce", "deca", "wbpr"])
+def test_a_cleaner_takes_the_place_of_ddrm(cleaner):
+    last = Cell(f"mf+{cleaner}", 0, BACKEND.model, BACKEND.fit)
+    assert list(rows_for(BACKEND, last))[3:] == ["mf", "mf, best depth", last.method]
+
+
+def test_nothing_is_judged_where_nothing_denoises(data, tmp_path):
+    rows, verdict = plug_in(Runner(data, tmp_path, progress=False), BACKEND, None)
+    assert verdict is None
+    assert [row.name for row in rows][-1] == "mf, best depth"
 
 
 def test_record_of_a_row(make_result):

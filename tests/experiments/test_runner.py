@@ -19,6 +19,7 @@ from ddrm_pyg.experiments.runner import (
     fingerprint,
     load_ddrm,
     load_embeddings,
+    load_settings,
 )
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.nn.conv import light_propagate
@@ -276,3 +277,18 @@ def test_tables_of_another_graph_are_refused(given, path_graph, tmp_path):
     given.save(tmp_path / "emb.npz")
     with pytest.raises(ValueError, match=r"emb.npz: .* graph, 2 \(got 3\)"):
         load_embeddings(tmp_path / "emb.npz", path_graph)
+
+
+@pytest.mark.parametrize("cleaner", ["t-ce", "r-ce", "deca", "wbpr"])
+@pytest.mark.parametrize("backend", ["mf", "lightgcn", "sgl"])
+def test_every_cleaner_trains_every_backend(data, tmp_path, backend, cleaner):
+    clean = load_settings(cleaner, cleaner)["model"]
+    if cleaner == "t-ce":
+        clean |= {"drop_rate": 0.5, "num_gradual_epochs": 0}
+    fit = {"epochs": 4, "batch_size": 4}
+    cell = Cell(f"{backend}+{cleaner}", 0, {"embedding_dim": 4}, fit, clean=clean)
+    result = Runner(data, tmp_path, progress=False).run(cell)
+    assert result.embeddings().item.shape == (data["item"].num_nodes, 4)
+    plain = dataclasses.replace(cell, method=backend, clean={})
+    other = Runner(data, tmp_path, progress=False).run(plain).embeddings()
+    assert not torch.allclose(result.embeddings().item, other.item)

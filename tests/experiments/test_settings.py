@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from ddrm_pyg.experiments.runner import METHODS, TRAINED, load_settings
+from ddrm_pyg.experiments.runner import BACKENDS, CLEANERS, load_settings
 
 STORED = {
     path.name.removesuffix(".json"): json.loads(path.read_text())
@@ -19,14 +19,28 @@ STORED = {
 @pytest.mark.parametrize("name", STORED)
 def test_stored_settings_are_accepted(name):
     method = STORED[name]["method"]
-    assert method in METHODS
+    assert method in {*BACKENDS, *CLEANERS, "ddrm"}
     assert load_settings(name, method) == STORED[name]
     assert set(STORED[name]) <= {"method", "about", "model", "fit", "paper"}
 
 
-@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize("method", [*BACKENDS, "ddrm"])
 def test_every_trained_method_has_settings_of_its_name(method):
     assert load_settings(method, method)["fit"]["epochs"] >= 1
+
+
+@pytest.mark.parametrize("method", CLEANERS)
+def test_every_cleaner_has_settings_of_its_name(method):
+    assert load_settings(method, method)["fit"] == {}
+
+
+def test_a_cleaner_refuses_what_it_does_not_know(tmp_path):
+    path = tmp_path / "t-ce.json"
+    path.write_text(
+        json.dumps({"model": {"drop_rate": 0.1, "num_gradual_epoch": 1}, "fit": {}})
+    )
+    with pytest.raises(ValueError, match=r"t-ce\.json: "):
+        load_settings(str(path), "t-ce")
 
 
 @pytest.mark.parametrize(
