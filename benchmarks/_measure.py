@@ -1,0 +1,208 @@
+"""What the benchmarks share: options, data, alternating rounds, the report."""
+
+from __future__ import annotations
+
+import os
+
+# before torch starts its workers: spinning ones starve whatever else is running
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import torch
+import torch_geometric
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.datasets import SyntheticInteractions, load_interactions
+from ddrm_pyg.files import atomic_path
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+RESULTS = Path(__file__).parent / "results"
+ML1M = {"num_users": 5949, "num_items": 3494, "num_interactions": 618_297}
+ML1M_TRAIN = 429_993
+WARM_UP = 1
+
+
+class Setting(NamedTuple):
+    """What a benchmark runs on.
+
+    Attributes:
+        data: Interactions with held-out pairs.
+        graph: Its train interactions.
+        source: What the data is called in the report.
+        threads: Threads torch may use.
+        runs: Timed rounds.
+    """
+
+    data: HeteroData
+    graph: InteractionGraph
+    source: str
+    threads: int
+    runs: int
+
+
+def prepare(description: str | None) -> Setting:
+    """Read the options that all benchmarks share, and the data."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--threads", type=int, help="torch threads (torch's default)")
+    parser.add_argument("--runs", type=int, default=9, help="timed rounds (9)")
+    parser.add_argument("--data", help="what load_interactions reads (synthetic)")
+    args = parser.parse_args()
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    if args.data is None:
+        data, source = _synthetic(), "synthetic, the size of ML-1M"
+    else:
+        path = Path(args.data)
+        data, source = load_interactions(path), f"{path.parent.name}/{path.name}"
+    graph = InteractionGraph.from_data(data)
+    return Setting(data, graph, source, torch.get_num_threads(), args.runs)
+
+
+def _synthetic() -> HeteroData:
+    """Make a world of ML-1M's size, with exactly as many train interactions."""
+    data = SyntheticInteractions(**ML1M)[0]
+    num_edges = data[EDGE].edge_index.size(1)
+    order = torch.randperm(num_edges, generator=torch.Generator().manual_seed(0))
+    kept = order[:ML1M_TRAIN].sort().values
+    for name in ("edge_index", "edge_time", "edge_rating", "edge_is_noise"):
+        data[EDGE][name] = data[EDGE][name][..., kept]
+    return data
+
+
+def alternate(
+    sides: Mapping[str, Callable[[], Any]], runs: int
+) -> dict[str, np.ndarray]:
+    """Time all sides once per round, each round starting with another side.
+
+    Args:
+        sides: What to run, by name.
+        runs: Timed rounds, after a round to warm up.
+
+    Returns:
+        Seconds ``[runs]`` by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    names = list(sides)
+    for turn in range(WARM_UP + runs):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            begin = time.perf_counter()
+            sides[name]()
+            seconds[name].append(time.perf_counter() - begin)
+    return {name: np.array(values[WARM_UP:]) for name, values in seconds.items()}
+
+
+def report(
+    name: str,
+    title: str,
+    setting: Setting,
+    seconds: Mapping[str, np.ndarray],
+    *,
+    reference: str,
+    ours: Sequence[str],
+    **facts: Any,
+) -> dict[str, float]:
+    """Print a table and a JSON line; keep the line and a plot in results/.
+
+    Args:
+        name: File name in results/.
+        title: Heading of table and plot.
+        setting: What was run on.
+        seconds: As :func:`alternate` returns it.
+        reference: The side that all are compared with.
+        ours: The sides that this package stands for, coloured in the plot.
+        facts: More for the JSON line.
+
+    Returns:
+        Median over rounds of each side's time over the reference's of that round.
+    """
+    ratio = {
+        side: float(np.median(t / seconds[reference])) for side, t in seconds.items()
+    }
+    median = {side: float(np.median(t)) * 1e3 for side, t in seconds.items()}
+    width = max(map(len, seconds))
+    print(f"{title}\n{setting.source}: {setting.graph}")
+    print(f"{setting.threads} threads, median and quartiles of {setting.runs} rounds\n")
+    print(f"{'':{width}}  {'ms':>10}  {'quartiles':>19}  {'ratio':>8}")
+    for side, times in seconds.items():
+        low, high = np.quantile(times, (0.25, 0.75)) * 1e3
+        quartiles = f"{low:.2f} - {high:.2f}"
+        print(
+            f"{side:{width}}  {median[side]:10.2f}  {quartiles:>19}  {ratio[side]:8.2f}"
+        )
+    record = {
+        "benchmark": name,
+        "data": setting.source,
+        "num_users": setting.graph.num_users,
+        "num_items": setting.graph.num_items,
+        "num_edges": setting.graph.num_edges,
+        "threads": setting.threads,
+        "runs": setting.runs,
+        "torch": torch.__version__,
+        "torch_geometric": torch_geometric.__version__,
+        "reference": reference,
+        "median_ms": {side: round(value, 3) for side, value in median.items()},
+        "ratio": {side: round(value, 3) for side, value in ratio.items()},
+        **facts,
+    }
+    print("\n" + json.dumps(record))
+    RESULTS.mkdir(exist_ok=True)
+    with atomic_path(RESULTS / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+    _plot(name, title, setting, seconds, ratio, ours)
+    return ratio
+
+
+def _plot(
+    name: str,
+    title: str,
+    setting: Setting,
+    seconds: Mapping[str, np.ndarray],
+    ratio: Mapping[str, float],
+    ours: Sequence[str],
+) -> None:
+    low, mid, high = (
+        np.array([np.quantile(t, q) * 1e3 for t in seconds.values()])
+        for q in (0.25, 0.5, 0.75)
+    )
+    figure, axes = plt.subplots(
+        figsize=(7, 1.2 + 0.4 * len(seconds)), layout="constrained"
+    )
+    bars = axes.barh(
+        list(seconds),
+        mid,
+        xerr=(mid - low, high - mid),
+        color=["#2a6f97" if side in ours else "#adb5bd" for side in seconds],
+        error_kw={"elinewidth": 0.8, "ecolor": "#495057"},
+    )
+    labels = [
+        f"{value:,.{1 if value < 100 else 0}f} ms ({ratio[side]:.2f}x)"
+        for side, value in zip(seconds, mid, strict=True)
+    ]
+    axes.bar_label(bars, labels, padding=4, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.35 * high.max())
+    axes.set_xlabel(
+        f"ms, median and quartiles of {setting.runs} rounds, "
+        f"{setting.threads} threads; {setting.source}",
+        fontsize=8,
+    )
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    RESULTS.mkdir(exist_ok=True)
+    with atomic_path(RESULTS / f"{name}.png") as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+    plt.close(figure)
