@@ -52,6 +52,7 @@ class TruncatedLoss(nn.Module):
         ValueError: A number out of its range.
 
     Example:
+        >>> from ddrm_pyg.losses.pairwise import bpr_loss
         >>> loss = TruncatedLoss(bpr_loss, drop_rate=0.25)
         >>> loss(torch.tensor([9.0, 9.0, 9.0, -9.0]), torch.zeros(4))[-1]
         tensor(0.)

@@ -46,10 +46,12 @@ class DeCA(nn.Module):
     by its embeddings, so it can neither learn nor be propagated twice, and ``fit``
     trains it as it trains everything:
 
-    >>> other = MF(graph.num_users, graph.num_items, pair_loss=bce_loss)
-    >>> fit(other, data, seed=1)
-    >>> target = MF(graph.num_users, graph.num_items)
-    >>> fit(DeCA(target, other.scorer(graph), pretrained=True), data, seed=0)
+    .. code-block:: python
+
+        other = MF(graph.num_users, graph.num_items, pair_loss=bce_loss)
+        fit(other, data, seed=1)
+        target = MF(graph.num_users, graph.num_items)
+        fit(DeCA(target, other.scorer(graph), pretrained=True), data, seed=0)
 
     Departures from the authors' code:
 

@@ -70,12 +70,12 @@ class PairwiseBackend(nn.Module):
         self,
         num_users: int,
         num_items: int,
-        embedding_dim: int,
+        embedding_dim: int = 64,
         *,
         pair_loss: PairLoss | PointLoss = bpr_loss,
-        l2: float,
-        init_std: float,
-        users: UserDraw,
+        l2: float = 1e-4,
+        init_std: float = 0.1,
+        users: UserDraw = "interactions",
         negatives: NegativeDraw = "uniform",
     ) -> None:
         super().__init__()

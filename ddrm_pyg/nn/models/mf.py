@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.graph.sampling import NegativeDraw
-from ddrm_pyg.loader import UserDraw
-from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.nn.models._pairwise import PairwiseBackend
-from ddrm_pyg.typing import PairLoss, PointLoss
 
 
 class MF(PairwiseBackend):
@@ -35,29 +31,6 @@ class MF(PairwiseBackend):
         TypeError: ``pair_loss`` is neither pairwise nor pointwise.
         ValueError: A size < 1 or ``l2`` < 0.
     """
-
-    def __init__(
-        self,
-        num_users: int,
-        num_items: int,
-        embedding_dim: int = 64,
-        *,
-        pair_loss: PairLoss | PointLoss = bpr_loss,
-        l2: float = 1e-4,
-        init_std: float = 0.1,
-        users: UserDraw = "interactions",
-        negatives: NegativeDraw = "uniform",
-    ) -> None:
-        super().__init__(
-            num_users,
-            num_items,
-            embedding_dim,
-            pair_loss=pair_loss,
-            l2=l2,
-            init_std=init_std,
-            users=users,
-            negatives=negatives,
-        )
 
     def forward(self, graph: InteractionGraph | None = None) -> Embeddings:
         """Return the tables; the graph is not used."""
