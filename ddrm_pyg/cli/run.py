@@ -17,6 +17,10 @@ from ddrm_pyg.experiments.sources import Source, nearest
 def command(
     data: options.Data = "synthetic",
     backend: Annotated[str, typer.Option(help="lightgcn, mf or sgl.")] = "lightgcn",
+    backend_settings: Annotated[
+        str | None,
+        typer.Option(help="Settings of the backend: a stored name or a JSON file."),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of the backend at most.")
     ] = None,
@@ -48,7 +52,7 @@ def command(
     source = Source(
         data, user, item, rating, time, liked_from, options.parse_ratios(ratios)
     )
-    base = backend_cell(backend, seed, epochs)
+    base = backend_cell(backend, seed, epochs, backend_settings)
     last = None
     if denoise == "ddrm":
         last = ddrm_cell(settings or "ddrm", base, seed, ddrm_epochs)
@@ -76,9 +80,11 @@ def _check_known(option: str, value: str, known: list[str]) -> None:
         )
 
 
-def backend_cell(backend: str, seed: int, epochs: int | None) -> Cell:
-    """The backend with its stored settings."""
-    settings = load_settings(backend, backend)
+def backend_cell(
+    backend: str, seed: int, epochs: int | None, settings_name: str | None = None
+) -> Cell:
+    """The backend with stored settings, those of its own name by default."""
+    settings = load_settings(settings_name or backend, backend)
     fit = settings["fit"] | ({"epochs": epochs} if epochs else {})
     return Cell(backend, seed, settings["model"], fit)
 

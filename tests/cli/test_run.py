@@ -342,3 +342,15 @@ def test_unknown_denoising_is_refused_with_the_nearest(call, tmp_path):
     assert "'--denoise' must be one of" in answer.err
     assert "did you mean 't-ce'" in answer.err
     assert not (tmp_path / "run").exists()
+
+
+def test_backend_settings_by_name_and_file(tmp_path):
+    stored = backend_cell("lightgcn", 0, None, "lightgcn_ml-1m")
+    assert stored.fit["lr"] == 0.002
+    assert backend_cell("lightgcn", 0, None).fit["lr"] == 0.005
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"model": {"num_layers": 1}, "fit": {"lr": 0.1}}))
+    mine = backend_cell("lightgcn", 0, 7, str(path))
+    assert (mine.model, mine.fit) == ({"num_layers": 1}, {"lr": 0.1, "epochs": 7})
+    with pytest.raises(ValueError, match="did you mean 'lightgcn_ml-1m'"):
+        backend_cell("lightgcn", 0, None, "lightgcn_ml1m")
