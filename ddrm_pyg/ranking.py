@@ -19,6 +19,7 @@ from torch_geometric.metrics import (
 )
 from tqdm import tqdm
 
+from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.typing import Scorer
 
@@ -133,6 +134,8 @@ def evaluate(
         raise ValueError(f"'k' must hold list lengths >= 1 (got {tuple(k)})")
     k = tuple(dict.fromkeys(k))
     held_out = InteractionGraph.from_data(data, splits=(split,))
+    if isinstance(scorer, Embeddings):
+        scorer.check_matches(held_out.num_users, held_out.num_items)
     user = held_out.degree("user").nonzero().flatten()
     if user.numel() == 0:
         raise ValueError(f"'split' must not be empty ('{split}' has no pairs)")

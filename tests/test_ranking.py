@@ -443,3 +443,9 @@ def test_negative_users_are_refused_instead_of_counting_from_the_end(data):
     scorer = Popularity().scorer(InteractionGraph.from_data(data))
     with pytest.raises(ValueError, match=r"'user' must hold rows >= 0 \(got -1\)"):
         recommend(scorer, torch.tensor([0, -1]), k=2)
+
+
+def test_embeddings_of_another_graph_are_refused(data):
+    users, items = data["user"].num_nodes, data["item"].num_nodes
+    with pytest.raises(ValueError, match="'user' must have one row per user"):
+        evaluate(Embeddings(torch.ones(users + 1, 2), torch.ones(items, 2)), data)

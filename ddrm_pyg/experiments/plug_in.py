@@ -119,8 +119,8 @@ def plug_in(
     Returns:
         The rows, and the verdict on the last one against the best of the backend, the
         backend at its best depth, and the history mean. (The best *on test*: choosing
-        the rival there can only make the verdict stricter.) No verdict if nothing
-        denoises.
+        the rival there makes "helps" harder to earn, and "hurts" likelier.) No verdict
+        if nothing denoises.
     """
     cells = rows_for(backend, last)
     if not runner.has_validation:

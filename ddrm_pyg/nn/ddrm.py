@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch_geometric.typing import SparseTensor
 
 from ddrm_pyg.diffusion import (
     GaussianDiffusion,
@@ -225,6 +226,11 @@ class DDRM(nn.Module):
         emb = Embeddings(user_emb.detach(), item_emb.detach())
         emb.check()
         self._check_fits(emb)
+        if history_weight is not None and isinstance(graph, SparseTensor):
+            raise ValueError(
+                "'history_weight' follows the order of an edge_index, which a "
+                "SparseTensor does not keep: give an InteractionGraph or an edge_index"
+            )
         graph = as_graph(graph, emb.num_users, emb.num_items)
         history = graph.history_mean(emb.item, weight=history_weight)
         return Embeddings(
