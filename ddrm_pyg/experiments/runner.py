@@ -25,10 +25,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.memory import PeakMemory
 from ddrm_pyg.experiments.sources import nearest
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
@@ -90,12 +91,14 @@ class Outcome:
         tensors: What later cells start from, by file stem.
         notes: What was chosen on the way.
         fit: What training did, where there was any.
+        num_parameters: Trained numbers; None without training.
     """
 
     scorer: Scorer
     tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     fit: FitResult | None = None
+    num_parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,9 @@ class Result:
         history: Training records, one per epoch.
         best_epoch: Selected epoch; None without training.
         seconds: Wall time of training or solving.
+        peak_memory: Bytes that training or solving added to the process at its peak,
+            see :class:`ddrm_pyg.experiments.memory.PeakMemory`.
+        num_parameters: Trained numbers; None without training.
     """
 
     cell: Cell
@@ -121,6 +127,8 @@ class Result:
     history: list[dict[str, float]]
     best_epoch: int | None
     seconds: float
+    peak_memory: int
+    num_parameters: int | None
 
     def embeddings(self, name: str = "embeddings") -> Embeddings:
         """Read the tables that the cell left for later ones."""
@@ -188,8 +196,14 @@ class Runner:
             logger.info("%s ...", cell.method)
             folder.mkdir(parents=True, exist_ok=True)
             begin = time.perf_counter()
-            outcome = METHODS[cell.method](self, cell)
-            self._write(cell, folder, outcome, time.perf_counter() - begin)
+            with PeakMemory(self.device) as peak:
+                outcome = METHODS[cell.method](self, cell)
+            cost = {
+                "seconds": round(time.perf_counter() - begin, 3),
+                "peak_memory": peak.bytes,
+                "num_parameters": outcome.num_parameters,
+            }
+            self._write(cell, folder, outcome, cost)
             (folder / "checkpoint.pt").unlink(missing_ok=True)
         return _read(cell, folder)
 
@@ -208,7 +222,7 @@ class Runner:
         )
 
     def _write(
-        self, cell: Cell, folder: Path, outcome: Outcome, seconds: float
+        self, cell: Cell, folder: Path, outcome: Outcome, cost: dict[str, Any]
     ) -> None:
         test = evaluate(outcome.scorer, self.data, split="test")
         val = {}
@@ -223,7 +237,7 @@ class Runner:
         record = {
             "cell": dataclasses.asdict(cell),
             "data": self.fingerprint,
-            "seconds": round(seconds, 3),
+            **cost,
             "notes": outcome.notes,
             "best_epoch": outcome.fit and outcome.fit.best_epoch,
             "history": outcome.fit.history if outcome.fit else [],
@@ -247,6 +261,8 @@ def _read(cell: Cell, folder: Path) -> Result:
         history=record["history"],
         best_epoch=record["best_epoch"],
         seconds=record["seconds"],
+        peak_memory=record["peak_memory"],
+        num_parameters=record["num_parameters"],
     )
 
 
@@ -388,9 +404,18 @@ def _backend(
         result = runner.train(cell, trained)
         emb = backend.scorer(graph.to(backend.user_table.device))
         tables = {"user": backend.user_table, "item": backend.item_table}
-        return Outcome(emb, {"embeddings": emb._asdict(), "tables": tables}, fit=result)
+        return Outcome(
+            emb,
+            {"embeddings": emb._asdict(), "tables": tables},
+            fit=result,
+            num_parameters=_num_parameters(trained),
+        )
 
     return train
+
+
+def _num_parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def _steps_per_epoch(runner: Runner, cell: Cell) -> int:
@@ -479,6 +504,7 @@ def _ddrm(runner: Runner, cell: Cell) -> Outcome:
         denoised,
         {"embeddings": denoised._asdict(), "weights": ddrm.state_dict()},
         fit=result,
+        num_parameters=_num_parameters(ddrm),
     )
 
 
