@@ -17,8 +17,8 @@ from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph, row_pointer
 
 logger = logging.getLogger("ddrm_pyg")
 
-_CHUNK = 1 << 16
-"""Interactions compared at a time; bounds the memory, never changes a value."""
+_CHUNK = 1 << 12
+"""Interactions compared at a time: few enough to stay in a cache."""
 
 
 @torch.no_grad()
@@ -83,8 +83,9 @@ def recency_weight(data: HeteroData, tau: float) -> Tensor:
     .. math:: w_{ui} = e^{-r_{ui} / \tau}
 
     with r the number of train interactions of the same user that came later. They are
-    ordered by ``edge_time``; interactions of equal time, and all of them where the data
-    have no times (which is logged), stand in the order of ``edge_index``.
+    ordered by ``edge_time``, unknown ones (-1) first; interactions of equal time, and
+    all of them where the data have no times (which is logged), stand in the order of
+    ``edge_index``.
 
     Args:
         data: The loaded data set; only its train interactions are read.
