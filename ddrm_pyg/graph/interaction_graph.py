@@ -208,7 +208,7 @@ class InteractionGraph:
                 f"'history' must have the graph's {self.num_items} items "
                 f"(got {rows.num_items})"
             )
-        values = rows._ones(item_emb) if weight is None else rows._checked(weight)
+        values = rows._ones(item_emb) if weight is None else rows.check_weight(weight)
         values = values.to(item_emb)
         total = item_emb.new_zeros(rows.num_users)
         total = total.index_add(0, rows.edge_index[0], values)
@@ -221,7 +221,15 @@ class InteractionGraph:
     def _ones(self, like: Tensor) -> Tensor:
         return like.new_ones(self.num_edges)
 
-    def _checked(self, weight: Tensor) -> Tensor:
+    def check_weight(self, weight: Tensor) -> Tensor:
+        """Return the weights of a caller, if they fit.
+
+        Args:
+            weight: One value per interaction, in the order of ``edge_index``.
+
+        Raises:
+            ValueError: Not of shape ``[E]``, negative or not finite.
+        """
         if weight.shape != (self.num_edges,):
             raise ValueError(
                 f"'weight' must have one value per interaction, {self.num_edges} "

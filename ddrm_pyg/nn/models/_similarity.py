@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, csr_tensor, row_pointer
+from ddrm_pyg.loader import RowTable
 
 
 def cooccurrence(graph: InteractionGraph, start: int, stop: int) -> Tensor:
@@ -35,24 +34,37 @@ def cooccurrence(graph: InteractionGraph, start: int, stop: int) -> Tensor:
     return ones @ columns
 
 
-class SimilarityScorer(NamedTuple):
-    """The user's 0/1 row of train items times an item-item matrix.
+class SimilarityScorer:
+    """The users' rows of train items times an item-item matrix.
 
-    Attributes:
-        graph: Train interactions: the rows.
+    Args:
+        graph: Train interactions; a pair that repeats is one entry of its row.
         matrix: ``[num_items, num_items]`` float, dense or sparse CSR.
+        history_weight: ``[E]`` entry of each interaction in its user's row, in the
+            order of ``edge_index``; 1 if None.
+
+    Raises:
+        ValueError: ``history_weight`` does not have one value >= 0 per interaction.
     """
 
-    graph: InteractionGraph
-    matrix: Tensor
+    def __init__(
+        self,
+        graph: InteractionGraph,
+        matrix: Tensor,
+        history_weight: Tensor | None = None,
+    ) -> None:
+        if history_weight is not None:
+            graph.check_weight(history_weight)
+        self.table = RowTable(graph, history_weight)
+        self.matrix = matrix
 
     def scores(self, user: Tensor) -> Tensor:
         """Sum the matrix rows of each user's items; ``[B, num_items]``."""
-        row, item = self.graph.rows(user)
-        rows = csr_tensor(
-            row_pointer(torch.bincount(row, minlength=user.numel())),
-            item,
-            torch.ones(item.numel(), device=item.device),
-            (user.numel(), self.graph.num_items),
+        rows = self.table.rows(user)
+        block = csr_tensor(
+            row_pointer(torch.bincount(rows.row, minlength=user.numel())),
+            rows.item,
+            rows.value,
+            (user.numel(), self.table.graph.num_items),
         )
-        return (rows @ self.matrix).to_dense()
+        return (block @ self.matrix).to_dense()

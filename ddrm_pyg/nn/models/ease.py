@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.models._similarity import SimilarityScorer, cooccurrence
@@ -32,15 +33,28 @@ class EASE:
             raise ValueError(f"'l2' must be > 0 (got {l2})")
         self.l2 = l2
 
-    def scorer(self, graph: InteractionGraph) -> SimilarityScorer:
-        """Solve for the weights."""
-        graph = graph.without_repeats()  # rows are 0/1
-        gram = cooccurrence(graph, 0, graph.num_items).double()
+    def scorer(
+        self, graph: InteractionGraph, *, history_weight: Tensor | None = None
+    ) -> SimilarityScorer:
+        """Solve for the weights.
+
+        Args:
+            graph: Train interactions.
+            history_weight: ``[E]`` weight of each interaction in its user's row when
+                items are scored, see :mod:`ddrm_pyg.graph.history_weight`; equal if
+                None. The regression's rows weigh all alike.
+
+        Raises:
+            ValueError: ``history_weight`` does not have one value >= 0 per
+                interaction.
+        """
+        pairs = graph.without_repeats()  # rows are 0/1
+        gram = cooccurrence(pairs, 0, graph.num_items).double()
         gram.diagonal().add_(self.l2)
         precision = torch.cholesky_inverse(torch.linalg.cholesky(gram))
         weight = precision / -precision.diagonal()
         weight.fill_diagonal_(0)
-        return SimilarityScorer(graph, weight.float())
+        return SimilarityScorer(graph, weight.float(), history_weight)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(l2={self.l2})"

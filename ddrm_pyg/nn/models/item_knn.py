@@ -23,7 +23,7 @@ class ItemKNN:
     .. math:: s_u = a_u C, \quad
               C_{ij} = \frac{|U_i \cap U_j|}{\sqrt{|U_i| |U_j|}}, \; C_{ii} = 0
 
-    where :math:`a_u` is the user's 0/1 row and every column of C keeps its k largest
+    where :math:`a_u` is the user's 0/1 row, and every column of C keeps its k largest
     entries.
 
     Args:
@@ -39,14 +39,27 @@ class ItemKNN:
             raise ValueError(f"'k' must be >= 1 (got {k})")
         self.k = k
 
-    def scorer(self, graph: InteractionGraph) -> SimilarityScorer:
-        """Compute the similarities, a block of columns at a time."""
-        graph = graph.without_repeats()  # rows are 0/1
+    def scorer(
+        self, graph: InteractionGraph, *, history_weight: Tensor | None = None
+    ) -> SimilarityScorer:
+        """Compute the similarities, a block of columns at a time.
+
+        Args:
+            graph: Train interactions.
+            history_weight: ``[E]`` weight of each interaction in its user's row when
+                items are scored, see :mod:`ddrm_pyg.graph.history_weight`; equal if
+                None. The similarities weigh all alike.
+
+        Raises:
+            ValueError: ``history_weight`` does not have one value >= 0 per
+                interaction.
+        """
+        pairs = graph.without_repeats()  # counts are of users
         if self.k is None:
-            matrix = torch.cat(list(_cosine_columns(graph)), dim=1)
+            matrix = torch.cat(list(_cosine_columns(pairs)), dim=1)
         else:
-            matrix = _nearest(graph, min(self.k, graph.num_items))
-        return SimilarityScorer(graph, matrix)
+            matrix = _nearest(pairs, min(self.k, graph.num_items))
+        return SimilarityScorer(graph, matrix, history_weight)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(k={self.k})"

@@ -69,3 +69,13 @@ def test_l2_must_be_positive(l2):
 def test_is_what_the_protocols_ask():
     assert isinstance(EASE(), HasScorer)
     assert repr(EASE(20.0)) == "EASE(l2=20.0)"
+
+
+def test_history_weights_move_the_rows_and_not_the_weights(path_graph):
+    weight = torch.tensor([3.0, 0.5, 2.0])  # user 0: items 0 and 1; user 1: item 1
+    model = EASE(1.0)
+    plain = model.scorer(path_graph)
+    scorer = model.scorer(path_graph, history_weight=weight)
+    assert torch.equal(scorer.matrix, plain.matrix)
+    rows = torch.tensor([[3.0, 0.5], [0.0, 2.0]])
+    torch.testing.assert_close(scorer.scores(torch.tensor([0, 1])), rows @ plain.matrix)

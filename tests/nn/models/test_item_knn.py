@@ -97,3 +97,13 @@ def test_arguments(path_graph):
     assert repr(ItemKNN(7)) == "ItemKNN(k=7)"
     with pytest.raises(ValueError, match=r"'k' must be >= 1 \(got 0\)"):
         ItemKNN(0)
+
+
+def test_history_weights_move_the_rows_and_not_the_similarities(path_graph):
+    weight = torch.tensor([3.0, 0.5, 2.0])  # user 0: items 0 and 1; user 1: item 1
+    model = ItemKNN()
+    plain = model.scorer(path_graph)
+    scorer = model.scorer(path_graph, history_weight=weight)
+    assert torch.equal(scorer.matrix, plain.matrix)
+    rows = torch.tensor([[3.0, 0.5], [0.0, 2.0]])
+    torch.testing.assert_close(scorer.scores(torch.tensor([0, 1])), rows @ plain.matrix)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +37,49 @@ def test_scores_sum_the_matrix_rows_of_the_users_items(graph, pick):
         assert torch.equal(scorer.scores(user), expected)
 
 
+@given(graph=st.from_type(InteractionGraph), seed=st.integers(0, 99))
+def test_weighted_rows_sum_weighted_matrix_rows(graph, seed):
+    graph = graph.without_repeats()
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.rand(graph.num_edges, generator=generator)
+    matrix = torch.randn(graph.num_items, graph.num_items, generator=generator)
+    rows = torch.zeros(graph.num_users, graph.num_items)
+    rows[tuple(graph.edge_index)] = weight
+    scores = SimilarityScorer(graph, matrix, weight).scores(
+        torch.arange(graph.num_users)
+    )
+    torch.testing.assert_close(scores, rows @ matrix, rtol=1e-4, atol=1e-5)
+
+
+@given(graph=st.from_type(InteractionGraph))
+def test_equal_weights_change_no_bit(graph):
+    matrix = torch.rand(
+        graph.num_items, graph.num_items, generator=torch.Generator().manual_seed(0)
+    )
+    plain, weighted = (
+        SimilarityScorer(graph, matrix, weight).scores(torch.arange(graph.num_users))
+        for weight in (None, torch.ones(graph.num_edges))
+    )
+    assert torch.equal(plain, weighted)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (torch.ones(2), r"one value per interaction, 3 \(got shape \[2\]\)"),
+        (torch.tensor([1.0, -1.0, 1.0]), "must be finite and >= 0"),
+        (torch.tensor([1.0, torch.nan, 1.0]), "must be finite and >= 0"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(path_graph, weight, message):
+    with pytest.raises(ValueError, match=message):
+        SimilarityScorer(path_graph, torch.eye(2), weight)
+
+
 def test_hand_values(path_graph):
     assert cooccurrence(path_graph, 0, 2).tolist() == [[1, 1], [1, 2]]
     scorer = SimilarityScorer(path_graph, torch.tensor([[1.0, 2.0], [10.0, 20.0]]))
     assert scorer.scores(torch.tensor([1, 0])).tolist() == [[10, 20], [11, 22]]
+    weight = torch.tensor([3.0, 0.5, 2.0])  # user 0: items 0 and 1; user 1: item 1
+    scorer = SimilarityScorer(path_graph, scorer.matrix, weight)
+    assert scorer.scores(torch.tensor([1, 0])).tolist() == [[20, 40], [8, 16]]
