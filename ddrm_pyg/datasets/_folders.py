@@ -1,0 +1,234 @@
+"""Read folders that bring their own split."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.datasets._graph import build_graph
+from ddrm_pyg.datasets._text import read_blocks
+from ddrm_pyg.transforms.core import SPLITS, get_block
+from ddrm_pyg.transforms.split import HoldOutValidation
+
+logger = logging.getLogger("ddrm_pyg")
+
+# Ids of lists are row numbers of embedding tables. Anything far beyond the number of
+# pairs is a broken file, and would allocate gigabytes before anyone noticed.
+_MAX_ROWS = 1_000_000
+
+
+def brings_split(path: Path) -> bool:
+    """Tell whether a path is a folder in one of the layouts known here.
+
+    Args:
+        path: Any path.
+    """
+    return any((path / file).is_file() for file in FOLDER_READERS)
+
+
+def read_folder(path: Path, seed: int) -> HeteroData:
+    """Read a folder and hold out a validation split where it has none.
+
+    Args:
+        path: A folder that :func:`brings_split`.
+        seed: Seeds the draw.
+    """
+    read = next(r for file, r in FOLDER_READERS.items() if (path / file).is_file())
+    data = read(path)
+    if get_block(data, "val"):
+        return data
+    logger.warning(
+        "%s: no validation file; a tenth of each user's train pairs is held out "
+        "(seed %d)",
+        name_of(path),
+        seed,
+    )
+    return HoldOutValidation(0.1, seed=seed)(data)
+
+
+def _read_npy_folder(path: Path) -> HeteroData:
+    """Read {train,valid,test}_list.npy and, where present, labels.npz."""
+    pairs = {}
+    for split, file_split in zip(SPLITS, ("train", "valid", "test"), strict=True):
+        file = path / f"{file_split}_list.npy"
+        if split != "val" or file.exists():
+            pairs[split] = _read_pairs(file)
+    labels = _read_labels(path / "labels.npz")
+    blocks = {}
+    for split, index in pairs.items():
+        block = {"index": torch.from_numpy(index.T.copy())}
+        prefix = "valid" if split == "val" else split
+        for key, name in (("pos", "time"), ("rating", "rating"), ("tp", "is_noise")):
+            values = labels.get(f"{prefix}_{key}")
+            if values is not None:
+                block[name] = _label(path, f"{prefix}_{key}", values, len(index))
+        blocks[split] = block
+    raw = [
+        _raw_ids(
+            path, labels.get(key), [block["index"][i] for block in blocks.values()]
+        )
+        for i, key in enumerate(("user_raw", "movie_raw"))
+    ]
+    return build_graph(name_of(path), blocks, *raw)
+
+
+def _read_pairs(file: Path) -> np.ndarray:
+    """Return the (user, item) pairs ``[n, 2]`` int64 of one file."""
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: no such file")
+    try:
+        # A memory map compares the header with the size of the file before it
+        # allocates, and cannot unpickle.
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a broken header can raise nearly anything
+        raise ValueError(
+            f"{file.name}: not a plain .npy file ({_first_line(error)})"
+        ) from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{file.name}: not a plain .npy file (an archive of several)")
+    if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"{file.name}: expected integers [n, 2] "
+            f"(got {array.dtype} {list(array.shape)})"
+        )
+    return _check_ids(np.asarray(array), lambda row: f"{file.name}: row {row}")
+
+
+def _check_ids(pairs: np.ndarray, where: Callable[[int], str]) -> np.ndarray:
+    """Return pairs ``[n, 2]`` as int64, or refuse ids that are no row numbers."""
+    limit = max(_MAX_ROWS, 10 * len(pairs))
+    bad = (pairs < 0) | (pairs >= limit)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise ValueError(
+            f"{where(int(row))}: {('user', 'item')[column]} id {pairs[row, column]} "
+            f"is out of range (ids are row numbers, 0 … {limit - 1})"
+        )
+    return pairs.astype(np.int64)
+
+
+def _read_labels(file: Path) -> dict[str, np.ndarray]:
+    if not file.exists():
+        return {}
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            labels = dict(archive)
+    except Exception as error:  # a broken archive can raise nearly anything
+        raise ValueError(
+            f"{file.name}: not a plain .npz file ({_first_line(error)})"
+        ) from error
+    for key, values in labels.items():
+        kinds = "iuf" if key.endswith("_rating") else "iu"
+        plain = isinstance(values, np.ndarray) and values.dtype.kind in kinds
+        if not plain or values.ndim != 1:
+            raise ValueError(f"{file.name}: {key!r} must be one row of numbers")
+    return labels
+
+
+def _label(path: Path, key: str, values: np.ndarray, num_pairs: int) -> Tensor:
+    where = f"{name_of(path)}/labels.npz: {key!r}"
+    if len(values) != num_pairs:
+        raise ValueError(f"{where} must have {num_pairs} values (got {len(values)})")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{where} must be finite numbers")
+    if key.endswith("_rating"):
+        return torch.from_numpy(values.astype(np.float32))
+    if key.endswith("_pos"):
+        return torch.from_numpy(values.astype(np.int64))
+    if not np.isin(values, (0, 1)).all():
+        raise ValueError(f"{where} must be 0 or 1")
+    return torch.from_numpy(values == 0)
+
+
+def _raw_ids(path: Path, known: np.ndarray | None, nodes: list[Tensor]) -> Tensor:
+    """Return the caller's id of each row ``[n]``; the row itself where none is known.
+
+    Beside known ids an unknown one (0) becomes -1 - row: the row itself could be
+    somebody else's id.
+    """
+    num_nodes = max((int(node.max()) + 1 for node in nodes if node.numel()), default=0)
+    if known is None:
+        return torch.arange(num_nodes)
+    if len(known) < num_nodes:
+        raise ValueError(
+            f"{name_of(path)}/labels.npz: {len(known)} raw ids, but ids up to "
+            f"{num_nodes - 1} in the lists"
+        )
+    raw_id = torch.from_numpy(known.astype(np.int64))
+    unknown = raw_id == 0
+    if bool(unknown.any()):
+        logger.warning(
+            "%s: %d raw ids are unknown and read as -1 - row",
+            name_of(path),
+            int(unknown.sum()),
+        )
+    return torch.where(unknown, -1 - torch.arange(len(raw_id)), raw_id)
+
+
+def _read_lightgcn_folder(path: Path) -> HeteroData:
+    """Read train.txt and test.txt, one user and its items per line."""
+    blocks = {
+        split: {"index": _read_adjacency(path / f"{split}.txt")}
+        for split in ("train", "test")
+    }
+    nodes = [[block["index"][i] for block in blocks.values()] for i in (0, 1)]
+    raw = [_raw_ids(path, None, of_type) for of_type in nodes]
+    return build_graph(name_of(path), blocks, *raw)
+
+
+def _read_adjacency(file: Path) -> Tensor:
+    """Return the pairs ``[2, E]`` of lines ``user item item …``."""
+    users: list[bytes] = []
+    items: list[bytes] = []
+    counts: list[int] = []
+    lines: list[int] = []
+    numbered = (
+        pair
+        for first_line, block in read_blocks(file)
+        for pair in enumerate(block.split(b"\n"), first_line)
+    )
+    for line, text in numbered:
+        tokens = text.split()
+        # Nineteen digits can exceed int64.
+        if not tokens:
+            continue
+        if not b"".join(tokens).isdigit() or max(map(len, tokens)) > 18:
+            bad = next(t for t in tokens if not t.isdigit() or len(t) > 18)
+            raise ValueError(
+                f"{file.name}:{line}: {bad.decode()[:40]!r} is no id, expected a row "
+                "number"
+            )
+        users.append(tokens[0])
+        items.extend(tokens[1:])
+        counts.append(len(tokens) - 1)
+        lines.append(line)
+    user = np.repeat(np.array(users, dtype=np.int64), counts)
+    pairs = np.stack([user, np.array(items, dtype=np.int64)], axis=1)
+    line_of_pair = np.repeat(np.array(lines, dtype=np.int64), counts)
+    pairs = _check_ids(pairs, lambda row: f"{file.name}:{line_of_pair[row]}")
+    return torch.from_numpy(pairs.T.copy())
+
+
+FOLDER_READERS: dict[str, Callable[[Path], HeteroData]] = {
+    "train_list.npy": _read_npy_folder,
+    "train.txt": _read_lightgcn_folder,
+}
+
+
+def name_of(folder: Path) -> str:
+    """Return what a folder is called, also where it is written as a dot.
+
+    Args:
+        folder: The folder.
+    """
+    return folder.resolve().name
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

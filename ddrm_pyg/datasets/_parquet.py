@@ -1,0 +1,90 @@
+"""Read parquet, batch by batch. Needs the extra ``[parquet]``."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddrm_pyg.datasets._table import Columns, Table, find_columns, objects
+
+BATCH_SIZE = 1 << 18  # rows that are looked at together
+
+
+def import_pyarrow(part: str = "pyarrow") -> Any:
+    """Return pyarrow or a module of it.
+
+    Args:
+        part: The module's full name.
+
+    Raises:
+        ImportError: It is not installed; the message names the extra.
+    """
+    try:
+        return import_module(part)
+    except ImportError as error:
+        raise ImportError(
+            "parquet files need pyarrow: pip install 'ddrm_pyg[parquet]'"
+        ) from error
+
+
+def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Table:
+    """Read the columns in use and no others.
+
+    Args:
+        path: A ``.parquet`` file.
+        columns: What the caller calls each role.
+        size: Rows that are looked at together.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+        ValueError: The file is damaged, or a value is refused.
+    """
+    parquet = import_pyarrow("pyarrow.parquet")
+    try:
+        file = parquet.ParquetFile(path)
+        names = file.schema_arrow.names
+    except Exception as error:  # a broken file can raise nearly anything
+        raise _unreadable(path, error) from error
+    with file:
+        found, inferred = find_columns(path.name, names, columns)
+        table = Table(path.name, found, inferred)
+        batches = file.iter_batches(size, columns=[*found.values()])
+        start = 0
+        while True:
+            try:
+                batch = next(batches, None)
+                if batch is None:
+                    return table
+                values = {
+                    role: _array(batch.column(name)) for role, name in found.items()
+                }
+            except Exception as error:
+                raise _unreadable(path, error) from error
+            table.append(values, partial(_place, path.name, start))
+            start += batch.num_rows
+
+
+def _place(file: str, start: int, row: int) -> str:
+    return f"{file}: row {start + row}"
+
+
+def _array(column: Any) -> np.ndarray:
+    """Return numbers and moments ``[n]`` as such, anything else as objects."""
+    arrow = import_pyarrow()
+    kinds = arrow.types
+    if kinds.is_timestamp(column.type) or kinds.is_date(column.type):
+        column = column.cast(arrow.timestamp("s"), safe=False)
+        return column.to_numpy(zero_copy_only=False)
+    is_number = kinds.is_signed_integer(column.type) or kinds.is_floating(column.type)
+    if is_number and not column.null_count:
+        return column.to_numpy(zero_copy_only=False)
+    return objects(column.to_pylist())
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return ValueError(f"{path.name}: not a whole parquet file ({reason})")

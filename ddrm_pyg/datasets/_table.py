@@ -1,0 +1,300 @@
+"""Interactions as rows that stream in: found columns, checked numbers, numbered ids."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.datasets._graph import RawIds, build_graph
+
+logger = logging.getLogger("ddrm_pyg")
+
+# What stands in for a default column: GroupLens' name, then RecBole's.
+_ALIASES = {
+    "user": ("userId", "user_id"),
+    "item": ("movieId", "item_id"),
+    "rating": (),
+    "time": ("timestamp",),
+}
+_LARGEST_TIME = 2.0**62
+_LARGEST_RATING = torch.finfo(torch.float32).max
+
+Columns = Mapping[str, str | None]
+"""What the caller calls the user, item, rating and time column; None is optional."""
+
+
+class Table:
+    """Rows of users, items and, where known, ratings and times.
+
+    Only codes and numbers are kept, 8 bytes for the two ids of a row, 4 for its rating
+    and 8 for its time, and each id once.
+
+    Args:
+        name: Name of the source, for messages.
+        found: What the source calls each role, see :func:`find_columns`.
+        inferred: Whether a column was found without being asked for by name.
+    """
+
+    def __init__(self, name: str, found: dict[str, str], inferred: bool) -> None:
+        self.name = name
+        self.found = found
+        self.inferred = inferred
+        self._ids = {role: _Ids() for role in ("user", "item")}
+        self._ratings: list[np.ndarray] = []
+        self._times: list[np.ndarray] = []
+        self._times_are_dates: bool | None = None
+        self._drops_fractions = False
+
+    def append(
+        self, columns: Mapping[str, np.ndarray], where: Callable[[int], str]
+    ) -> None:
+        """Add rows.
+
+        Args:
+            columns: For each found role its values ``[n]``: numbers, moments, or
+                objects as they stand in the source.
+            where: The place of a row, counted from 0, as people know it.
+
+        Raises:
+            ValueError: A value is refused; the message says where it is.
+        """
+        for role, values in columns.items():
+            try:
+                if role == "rating":
+                    numbers = _finite(values, _LARGEST_RATING, "a number")
+                    self._ratings.append(numbers.astype(np.float32))
+                elif role == "time":
+                    self._times.append(self._to_seconds(values))
+                else:
+                    self._ids[role].append(values)
+            except _RefusedError as refused:
+                raise ValueError(
+                    f"{where(refused.row)}: column {self.found[role]!r} is "
+                    f"{str(values[refused.row])[:80]!r}, expected {refused.expected}"
+                ) from None
+
+    def to_data(self) -> HeteroData:
+        """Number the ids in their own order and build the graph, once.
+
+        Returns:
+            Unsplit interactions, in the order of the source.
+
+        Raises:
+            ValueError: There are no rows.
+        """
+        user, user_raw = self._ids["user"].numbered()
+        item, item_raw = self._ids["item"].numbered()
+        if not len(user):
+            raise ValueError(f"{self.name}: no rows")
+        block = {"index": torch.from_numpy(np.stack([user, item], dtype=np.int64))}
+        if "rating" in self.found:
+            block["rating"] = _join(self._ratings)
+        if "time" in self.found:
+            block["time"] = _join(self._times)
+        if self._drops_fractions:
+            logger.warning("%s: fractions of a second are dropped", self.name)
+        return build_graph(self.name, {"train": block}, user_raw, item_raw)
+
+    def _to_seconds(self, values: np.ndarray) -> np.ndarray:
+        if self._times_are_dates is None:  # the first one decides for all
+            self._times_are_dates = values.dtype.kind == "O" and _is_text(values[0])
+        if self._times_are_dates:
+            values = _dates(values)
+        if values.dtype.kind == "M":
+            unknown = np.isnat(values)
+            if unknown.any():
+                raise _RefusedError(int(unknown.argmax()), "a time")
+            return values.astype("datetime64[s]").astype(np.int64)
+        if values.dtype.kind == "i":  # beyond 2 ** 53, floats would merge moments
+            return values.astype(np.int64)
+        numbers = _finite(values, _LARGEST_TIME, "a number")
+        whole = np.floor(numbers)
+        self._drops_fractions |= bool((whole != numbers).any())
+        return whole.astype(np.int64)
+
+
+class _RefusedError(Exception):
+    """The value of a row is not what was expected."""
+
+    def __init__(self, row: int, expected: str) -> None:
+        self.row = row
+        self.expected = expected
+
+
+class _Ids:
+    """The ids of one column, numbered as they come."""
+
+    def __init__(self) -> None:
+        self._code_of: dict[int | str, int] = {}
+        self._codes: list[np.ndarray] = []
+
+    def append(self, values: np.ndarray) -> None:
+        """Number some values ``[n]``, integers or texts.
+
+        Raises:
+            _RefusedError: A value is neither, or an empty text.
+        """
+        if values.dtype.kind == "O":
+            _check_types(values, (str, int), "an id")
+        elif values.dtype.kind not in "iu":
+            raise _RefusedError(0, "an id (an integer or a text)")
+        code_in_block, distinct = pd.factorize(values)
+        ids = [_stripped(name) for name in distinct.tolist()]
+        no_id = [i for i, name in enumerate(ids) if name == "" or not _is_unicode(name)]
+        if no_id:
+            raise _RefusedError(int(np.isin(code_in_block, no_id).argmax()), "an id")
+        known = self._code_of
+        codes = [known.setdefault(name, len(known)) for name in ids]
+        self._codes.append(np.array(codes, dtype=np.int32)[code_in_block])
+
+    def numbered(self) -> tuple[np.ndarray, RawIds]:
+        """Return the row ``[N]`` of each value and the ids by row, ascending.
+
+        Ids are integers only where all are written as integers are.
+        """
+        names = list(self._code_of)
+        codes = np.concatenate(self._codes) if names else np.empty(0, dtype=np.int32)
+        self._codes.clear()
+        integers = [_canonical_integer(name) for name in names]
+        if None in integers:
+            texts = np.array([str(name) for name in names], dtype=object)
+            row_of, ids = pd.factorize(texts, sort=True)
+            return row_of[codes], ids.tolist()
+        row_of, ids = pd.factorize(np.array(integers, dtype=np.int64), sort=True)
+        return row_of[codes], torch.from_numpy(ids)
+
+
+def find_columns(
+    where: str, names: Sequence[str], columns: Columns
+) -> tuple[dict[str, str], bool]:
+    """Return what the source calls each role, and whether that had to be inferred.
+
+    Args:
+        where: The place of the names, for messages.
+        names: All columns of the source.
+        columns: What the caller asks for.
+
+    Raises:
+        ValueError: A column is missing, there twice, or asked for twice.
+    """
+    found = {}
+    for role, asked in columns.items():
+        by_default = asked in (None, role)
+        candidates = (role, *_ALIASES[role]) if by_default else (asked,)
+        name = next((name for name in candidates if name in names), None)
+        if name is not None:
+            if list(names).count(name) > 1:
+                raise ValueError(f"{where}: column {name!r} is there twice")
+            found[role] = name
+        elif asked is not None:
+            raise ValueError(_no_column(where, role, asked, names))
+    if len(set(found.values())) < len(found):
+        raise ValueError(f"{where}: one column has two uses (got {found})")
+    inferred = any(name != columns[role] for role, name in found.items())
+    return found, inferred
+
+
+def _no_column(where: str, role: str, asked: str, names: Sequence[str]) -> str:
+    lower = {str(name).lower(): name for name in names}
+    near = difflib.get_close_matches(asked.lower(), lower, n=1)
+    hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
+    there = ", ".join(repr(name) for name in names[:20])
+    return (
+        f"{where}: no column {asked!r} (there are {there}{hint}); "
+        f"--{role}, in Python {role}=, names the column to use"
+    )
+
+
+def _stripped(name: int | str) -> int | str:
+    return name.strip() if isinstance(name, str) else name
+
+
+def _is_unicode(name: int | str) -> bool:
+    """Tell whether a text can be written: JSON may hold half of a character."""
+    try:
+        return isinstance(name, int) or name.isascii() or bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _canonical_integer(name: int | str) -> int | None:
+    """Return the int64 that is written exactly so: not 007, not +7, not 1e3."""
+    if isinstance(name, str):
+        if len(name) > 20 or not name.isascii() or not name.removeprefix("-").isdigit():
+            return None
+        value = int(name)
+        if str(value) != name:
+            return None
+    else:
+        value = name
+    return value if -(2**63) <= value < 2**63 else None
+
+
+def is_canonical_integer(text: str) -> bool:
+    """Tell whether a text is an int64 as :func:`str` writes it."""
+    return _canonical_integer(text) is not None
+
+
+def _check_types(values: np.ndarray, types: tuple[type, ...], expected: str) -> None:
+    """Refuse the first object that is of none of these types; True is no integer."""
+    if not set(map(type, values)) <= set(types):
+        bad = next(row for row, value in enumerate(values) if type(value) not in types)
+        raise _RefusedError(bad, expected)
+
+
+def _finite(values: np.ndarray, largest: float, expected: str) -> np.ndarray:
+    """Return numbers ``[n]`` as float64, or refuse the first that is none."""
+    if values.dtype.kind == "O":
+        _check_types(values, (str, int, float), expected)
+        for row, value in enumerate(values):
+            if type(value) is int and abs(value) > largest:  # may be no float at all
+                raise _RefusedError(row, expected)
+        values = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(np.float64)
+    elif values.dtype.kind not in "iuf":
+        raise _RefusedError(0, expected)
+    numbers = values.astype(np.float64, copy=False)
+    fits = np.abs(numbers) <= largest  # False for NaN
+    if not fits.all():
+        raise _RefusedError(int(np.argmin(fits)), expected)
+    return numbers
+
+
+def _is_text(value: Any) -> bool:
+    return bool(pd.isna(pd.to_numeric(pd.Series([value]), errors="coerce")).all())
+
+
+def _dates(values: np.ndarray) -> np.ndarray:
+    """Return dates and times in ISO 8601 ``[n]`` as moments, unknown where they fail.
+
+    A text without a time zone is read as UTC.
+    """
+    expected = "a number of seconds, or a date like 2018-07-07 22:09:11"
+    _check_types(values.astype(object), (str,), expected)
+    moments = pd.to_datetime(
+        pd.Series(values), format="ISO8601", errors="coerce", utc=True
+    )
+    # pandas also takes the words "now" and "today"
+    starts = pd.Series(values).str.match(r"\s*\d{4}-\d\d-\d\d")
+    good = (moments.notna() & starts).to_numpy(bool)
+    if not good.all():
+        raise _RefusedError(int(np.argmin(good)), expected)
+    return moments.dt.tz_localize(None).to_numpy()
+
+
+def _join(parts: list[np.ndarray]) -> Tensor:
+    joined = np.concatenate(parts)
+    parts.clear()
+    return torch.from_numpy(joined)
+
+
+def objects(values: Sequence[Any]) -> np.ndarray:
+    """Return any values as an array of objects ``[n]``, lists among them included."""
+    return np.fromiter(values, dtype=object, count=len(values))
