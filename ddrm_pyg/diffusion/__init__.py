@@ -2,7 +2,7 @@
 
 from ddrm_pyg.diffusion.importance import ImportanceSampler
 from ddrm_pyg.diffusion.process import GaussianDiffusion
-from ddrm_pyg.diffusion.sampler import posterior_sample
+from ddrm_pyg.diffusion.sampler import posterior_sample, spread_steps
 from ddrm_pyg.diffusion.schedule import linear_variance_betas
 from ddrm_pyg.diffusion.timestep import timestep_embedding
 
@@ -11,5 +11,6 @@ __all__ = [
     "ImportanceSampler",
     "linear_variance_betas",
     "posterior_sample",
+    "spread_steps",
     "timestep_embedding",
 ]

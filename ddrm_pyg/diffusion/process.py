@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +44,8 @@ class GaussianDiffusion(nn.Module):
 
     def __init__(self, betas: Tensor) -> None:
         super().__init__()
-        betas = betas.double()
+        # exact and for respacing only: stays where and as it is
+        self.betas = betas = betas.double().cpu()
         alphas_cumprod = torch.cumprod(1 - betas, dim=0)
         before = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
         noise = 1 - alphas_cumprod
@@ -115,6 +119,36 @@ class GaussianDiffusion(nn.Module):
         """
         mean = self.posterior_x_start[t] * x_start + self.posterior_x_t[t] * x_t
         return mean, self.posterior_variance[t]
+
+    def respaced(self, steps: Sequence[int]) -> GaussianDiffusion:
+        r"""Keep some steps and jump over the others.
+
+        `"Improved Denoising Diffusion Probabilistic Models"
+        <https://arxiv.org/abs/2102.09672>`_ (ICML 2021), Section 4: the kept steps have
+        the :math:`\bar\alpha` they had, and betas and posterior follow from those.
+
+        Args:
+            steps: Ascending, within 0 ... T - 1. Index k of the result is ``steps[k]``.
+
+        Returns:
+            A process of as many steps. A step whose predecessor is kept too has the
+            same constants to the bit.
+
+        Raises:
+            ValueError: Steps that do not ascend, or are not there.
+        """
+        bounds = [-1, *steps, self.num_steps]
+        if len(steps) == 0 or any(low >= high for low, high in pairwise(bounds)):
+            raise ValueError(
+                f"'steps' must ascend within 0 ... {self.num_steps - 1} "
+                f"(got {list(steps)})"
+            )
+        jumps = [self.betas[low + 1 : high + 1] for low, high in pairwise(bounds[:-1])]
+        betas = [
+            jump[0] if jump.numel() == 1 else -jump.neg().log1p().sum().expm1()
+            for jump in jumps
+        ]
+        return GaussianDiffusion(torch.stack(betas))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_steps={self.num_steps})"

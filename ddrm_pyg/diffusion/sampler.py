@@ -37,3 +37,31 @@ def posterior_sample(
         known = min(step, diffusion.num_steps - 1)
         x_t, _ = diffusion.q_posterior(x_start, x_t, known)
     return x_t
+
+
+def spread_steps(num_chosen: int, num_steps: int) -> list[int]:
+    """Choose steps at equal distances, the last one always among them.
+
+    This is the "trailing" spacing of `"Common Diffusion Noise Schedules and Sample
+    Steps are Flawed" <https://arxiv.org/abs/2305.08891>`_ (WACV 2024): a walk begins at
+    the noise that its rows really have.
+
+    Args:
+        num_chosen: How many, at least 1.
+        num_steps: Of how many.
+
+    Returns:
+        Ascending 0-based steps; all of them if ``num_chosen`` is ``num_steps``.
+
+    Raises:
+        ValueError: ``num_chosen`` not in 1 ... ``num_steps``.
+
+    Example:
+        >>> spread_steps(3, 50)
+        [15, 32, 49]
+    """
+    if not 1 <= num_chosen <= num_steps:
+        raise ValueError(
+            f"'num_chosen' must lie in 1 ... {num_steps} (got {num_chosen})"
+        )
+    return [(k + 1) * num_steps // num_chosen - 1 for k in range(num_chosen)]

@@ -154,3 +154,44 @@ def test_clean_rows_follow_from_the_noise(scheduled):
     torch.testing.assert_close(
         scheduled.predict_x_start(x_t, t, noise), x_start, rtol=1e-4, atol=1e-5
     )
+
+
+# ------------------------------------------------------------------------- respacing
+
+
+def test_respaced_constants_by_hand(diffusion):
+    # steps 0 and 2: 1 - beta = 0.36 / 0.9
+    jump = diffusion.respaced([0, 2])
+    assert jump.alphas_cumprod.tolist() == pytest.approx([0.9, 0.36])
+    assert jump.betas.tolist() == pytest.approx([0.1, 0.6])
+    assert jump.posterior_x_start[1] == pytest.approx(0.9**0.5 * 0.6 / 0.64)
+    assert jump.posterior_x_t[1] == pytest.approx(0.4**0.5 * 0.1 / 0.64)
+    # the first step that is kept goes straight to the prediction
+    assert diffusion.respaced([2]).posterior_x_start.tolist() == [1]
+    assert diffusion.respaced([2]).posterior_x_t.tolist() == [0]
+
+
+def test_neighbours_keep_their_constants_to_the_bit(scheduled):
+    steps = list(range(scheduled.num_steps))
+    for kept in (steps, steps[: max(len(steps) // 2, 1)]):
+        respaced = scheduled.respaced(kept)
+        for name, constant in scheduled.named_buffers():
+            assert torch.equal(respaced.get_buffer(name), constant[: len(kept)]), name
+
+
+def test_respaced_steps_keep_their_noise_and_lie_on_the_path(scheduled):
+    steps = sorted({scheduled.num_steps // 3, scheduled.num_steps - 1})
+    respaced = scheduled.respaced(steps)
+    torch.testing.assert_close(
+        respaced.sqrt_one_minus_alphas_cumprod,
+        scheduled.sqrt_one_minus_alphas_cumprod[steps],
+        rtol=1e-5,
+        atol=0,
+    )
+    test_posterior_of_a_noiseless_pair_lies_on_the_path(respaced)
+
+
+@pytest.mark.parametrize("steps", [[], [1, 0], [1, 1], [-1, 2], [0, 3]])
+def test_steps_that_do_not_ascend_are_refused(diffusion, steps):
+    with pytest.raises(ValueError, match=r"'steps' must ascend within 0 \.\.\. 2"):
+        diffusion.respaced(steps)

@@ -1,7 +1,9 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ddrm_pyg.diffusion import GaussianDiffusion, posterior_sample
+from ddrm_pyg.diffusion import GaussianDiffusion, posterior_sample, spread_steps
 
 
 @pytest.fixture
@@ -62,3 +64,28 @@ def test_no_noise_is_drawn(diffusion):
     before = torch.get_rng_state()
     posterior_sample(diffusion, lambda x, step: 0.5 * x, torch.ones(3, 2), 3)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("num_chosen", "num_steps", "steps"),
+    [(1, 50, [49]), (2, 50, [24, 49]), (3, 50, [15, 32, 49]), (4, 4, [0, 1, 2, 3])],
+)
+def test_steps_are_spread_up_to_the_last(num_chosen, num_steps, steps):
+    assert spread_steps(num_chosen, num_steps) == steps
+
+
+@given(num_steps=st.integers(1, 200), data=st.data())
+def test_spread_steps_lie_at_equal_distances(num_steps, data):
+    num_chosen = data.draw(st.integers(1, num_steps))
+    steps = spread_steps(num_chosen, num_steps)
+    assert len(steps) == num_chosen
+    assert steps[-1] == num_steps - 1
+    gaps = {b - a for a, b in zip([-1, *steps], steps, strict=False)}
+    assert min(gaps) >= 1
+    assert max(gaps) - min(gaps) <= 1
+
+
+@pytest.mark.parametrize("num_chosen", [0, 4])
+def test_steps_that_are_not_there_are_not_chosen(num_chosen):
+    with pytest.raises(ValueError, match=rf"lie in 1 \.\.\. 3 \(got {num_chosen}\)"):
+        spread_steps(num_chosen, 3)
