@@ -52,6 +52,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.datasets.readers",
         "ddrm_pyg.datasets.writers",
         "ddrm_pyg.datasets.base",
+        "ddrm_pyg.datasets.paper",
         "ddrm_pyg.datasets.synthetic",
         "ddrm_pyg.datasets.movielens_1m",
         "ddrm_pyg.datasets.yelp",

@@ -6,10 +6,14 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "AmazonBook": "ddrm_pyg.datasets.amazon_book",
     "InteractionDataset": "ddrm_pyg.datasets.base",
     "MovieLens1M": "ddrm_pyg.datasets.movielens_1m",
+    "PaperDataset": "ddrm_pyg.datasets.paper",
     "SyntheticInteractions": "ddrm_pyg.datasets.synthetic",
+    "Yelp": "ddrm_pyg.datasets.yelp",
     "load_interactions": "ddrm_pyg.datasets.readers",
+    "save_interactions": "ddrm_pyg.datasets.writers",
 }
 
 __all__ = sorted(_HOME)
