@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,15 @@ from ddrm_pyg.diffusion import (
     GaussianDiffusion,
     linear_variance_betas,
     posterior_sample,
+    spread_steps,
 )
 from ddrm_pyg.embeddings import Embeddings, as_embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph
 from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
 from ddrm_pyg.nn.denoiser import MLPDenoiser
+
+Sampler = Literal["posterior", "skip"]
+"""Which steps the reverse process visits, see :class:`DDRM`."""
 
 _CHUNK = 8192
 """Rows denoised at a time; bounds the hidden activations, never the noise."""
@@ -47,6 +51,11 @@ class DDRM(nn.Module):
         num_inference_steps: T', steps of the reverse process (default: T).
         num_start_steps: Forward steps applied to the history before it is denoised
             (default: T, as published; 0 leaves it as it is).
+        sampler: ``"posterior"``, as published, counts T' steps down to the first,
+            wherever the start is; ``"skip"`` undoes the forward steps of the start in
+            T' jumps of equal length, whose posteriors follow from the steps jumped
+            over: at most ``num_start_steps`` (the default), the published walk if
+            all of them, and one pass at the first step for a start without noise.
         noise_scale: s of Eq. 8.
         noise_min: :math:`\alpha_{\min}` of Eq. 8.
         noise_max: :math:`\alpha_{\max}` of Eq. 8.
@@ -77,6 +86,7 @@ class DDRM(nn.Module):
         num_train_timesteps: int = 50,
         num_inference_steps: int | None = None,
         num_start_steps: int | None = None,
+        sampler: Sampler = "posterior",
         noise_scale: float = 1e-2,
         noise_min: float = 1e-4,
         noise_max: float = 1e-3,
@@ -92,9 +102,6 @@ class DDRM(nn.Module):
         self.num_train_timesteps = _at_least(
             1, "num_train_timesteps", num_train_timesteps
         )
-        self.num_inference_steps = _at_least(
-            1, "num_inference_steps", num_inference_steps, num_train_timesteps
-        )
         self.num_start_steps = _at_least(
             0, "num_start_steps", num_start_steps, num_train_timesteps
         )
@@ -102,6 +109,20 @@ class DDRM(nn.Module):
             raise ValueError(
                 f"'num_start_steps' must be <= 'num_train_timesteps', "
                 f"{num_train_timesteps} (got {num_start_steps})"
+            )
+        _check_among(get_args(Sampler), sampler=sampler)
+        self.sampler = sampler
+        num_steps = max(self.num_start_steps, 1)
+        self.num_inference_steps = _at_least(
+            1,
+            "num_inference_steps",
+            num_inference_steps,
+            num_steps if sampler == "skip" else num_train_timesteps,
+        )
+        if sampler == "skip" and self.num_inference_steps > num_steps:
+            raise ValueError(
+                f"'num_inference_steps' must be <= {num_steps}, the steps that "
+                f"sampler='skip' can choose from (got {num_inference_steps})"
             )
         for name, value in (
             ("reconstruction_weight", reconstruction_weight),
@@ -123,6 +144,10 @@ class DDRM(nn.Module):
                 fix_first_beta=fix_first_beta,
             )
         )
+        self._steps, self._walk = list(range(self.num_inference_steps)), self.diffusion
+        if sampler == "skip":
+            self._steps = spread_steps(self.num_inference_steps, num_steps)
+            self._walk = self.diffusion.respaced(self._steps)
         self.user_denoiser, self.item_denoiser = (
             MLPDenoiser(embedding_dim, hidden_dims, time_dim, activation)
             for _ in range(2)
@@ -327,12 +352,11 @@ class DDRM(nn.Module):
         done = []
         for x_t, guide in zip(start.split(_CHUNK), cond.split(_CHUNK), strict=True):
 
-            def predict(x_t: Tensor, step: int, cond: Tensor = guide) -> Tensor:
-                return denoiser(x_t, cond, torch.tensor([step], device=x_t.device))
+            def predict(x_t: Tensor, k: int, cond: Tensor = guide) -> Tensor:
+                step = torch.tensor([self._steps[k]], device=x_t.device)
+                return denoiser(x_t, cond, step)
 
-            done.append(
-                posterior_sample(self.diffusion, predict, x_t, self.num_inference_steps)
-            )
+            done.append(posterior_sample(self._walk, predict, x_t, len(self._steps)))
         return torch.cat(done)
 
 
@@ -421,6 +445,12 @@ def _at_least(low: int, name: str, value: int | None, default: int = 0) -> int:
     if value < low:
         raise ValueError(f"'{name}' must be >= {low} (got {value})")
     return value
+
+
+def _check_among(known: Sequence[str], **values: str) -> None:
+    for name, value in values.items():
+        if value not in known:
+            raise ValueError(f"'{name}' must be one of {list(known)} (got {value!r})")
 
 
 def _draw(

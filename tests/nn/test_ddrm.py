@@ -261,6 +261,56 @@ def test_one_pass_without_noise_is_the_item_denoiser_on_the_history(graph):
 def test_steps_default_to_those_of_training():
     model = make()
     assert (model.num_inference_steps, model.num_start_steps) == (4, 4)
+    model = make(sampler="skip", num_start_steps=3)
+    assert (model.num_inference_steps, model.num_start_steps) == (3, 3)
+
+
+@pytest.mark.parametrize("verb", ["forward", "denoise"])
+@pytest.mark.parametrize("steps", [4, 3])
+def test_skipping_nothing_is_the_published_walk_to_the_bit(graph, verb, steps):
+    skip, full = (
+        make(sampler=sampler, num_inference_steps=steps, num_start_steps=steps)
+        for sampler in ("skip", "posterior")
+    )
+    for left, right in zip(
+        *(
+            getattr(m, verb)(*vectors(4, 4), graph, generator=seeded())
+            for m in (skip, full)
+        ),
+        strict=True,
+    ):
+        assert torch.equal(left, right)
+
+
+def test_two_of_four_steps_by_hand():
+    model = make(sampler="skip", num_inference_steps=2)
+    history, user = vectors(5, 5)
+    noise = torch.randn(5, 3, generator=seeded(9)).numpy()
+    low, high = naive_kept(1, True), naive_kept(3, True)
+    expected = []
+    for x, guide, eps in zip(
+        history.double().numpy(), user.double().numpy(), noise, strict=True
+    ):
+        x = high**0.5 * x + (1 - high) ** 0.5 * eps
+        hat = naive_denoiser(model.item_denoiser, x, guide, 3)
+        # Eq. 12 with the variance of both steps at once: 1 - beta = high / low
+        x = (
+            low**0.5 * (1 - high / low) * hat + (high / low) ** 0.5 * (1 - low) * x
+        ) / (1 - high)
+        expected.append(naive_denoiser(model.item_denoiser, x, guide, 1))
+    out = model.generate(history, user, generator=seeded(9))
+    torch.testing.assert_close(
+        out.double(), torch.tensor(np.stack(expected)), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_limit_of_skipping_is_one_pass_without_noise(graph):
+    one, limit = (
+        make(num_start_steps=0, **options)
+        for options in ({"num_inference_steps": 1}, {"sampler": "skip"})
+    )
+    emb = vectors(4, 4)
+    assert torch.equal(one(*emb, graph).user, limit(*emb, graph).user)
 
 
 def test_forward_is_inference_in_every_mode(graph):
@@ -420,6 +470,15 @@ def test_reset_draws_both_denoisers_anew():
         ({"num_inference_steps": 0}, r"'num_inference_steps' must be >= 1 \(got 0\)"),
         ({"num_start_steps": -1}, r"'num_start_steps' must be >= 0 \(got -1\)"),
         ({"num_start_steps": 5}, r"'num_start_steps' must be <= 'num_train.*\(got 5\)"),
+        ({"sampler": "ddim"}, r"'sampler' must be one of .*\(got 'ddim'\)"),
+        (
+            {"sampler": "skip", "num_inference_steps": 5},
+            r"must be <= 4, the steps that sampler='skip' .* \(got 5\)",
+        ),
+        (
+            {"sampler": "skip", "num_start_steps": 0, "num_inference_steps": 2},
+            r"must be <= 1, the steps that sampler='skip' .* \(got 2\)",
+        ),
         ({"reconstruction_weight": 1.1}, r"'reconstruction_weight' .*\(got 1\.1\)"),
         ({"dropout": -0.1}, r"'dropout' must lie in \[0, 1\] \(got -0\.1\)"),
         ({"gamma": -1}, r"'gamma' must be >= 0 \(got -1\)"),
