@@ -327,6 +327,51 @@ class PairedTest(NamedTuple):
     num_users: int
 
 
+def mean_metrics(results: Sequence[Metrics]) -> Metrics:
+    """Average several rankings user by user, as those of several seeds.
+
+    Args:
+        results: Metrics of the same users; at least one.
+
+    Raises:
+        ValueError: None, or the users differ.
+    """
+    if not results:
+        raise ValueError("'results' must not be empty")
+    first = results[0]
+    if any(not torch.equal(first.user, other.user) for other in results):
+        raise ValueError("'results' must be measured on the same users")
+    per_user = {
+        name: torch.stack([other.per_user[name] for other in results]).mean(0)
+        for name in first.per_user
+    }
+    overall = {
+        name: float(np.mean([other[name] for other in results])) for name in first
+    }
+    return Metrics(first.user, per_user, overall)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for the number of tests they were taken from.
+
+    S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure" (Scandinavian
+    Journal of Statistics 6, 1979): the k-th smallest of m counts m - k + 1 times.
+
+    Args:
+        p_values: Of all tests that are looked at together.
+
+    Returns:
+        Adjusted values in the same order; those at most alpha are significant
+        together at the level alpha.
+    """
+    order = np.argsort(p_values, kind="stable")
+    factor = np.arange(len(p_values), 0, -1)
+    grown = np.maximum.accumulate(np.asarray(p_values)[order] * factor)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(grown, 1.0)
+    return adjusted.tolist()
+
+
 def paired_test(ours: Metrics, theirs: Metrics, metric: str = "ndcg@20") -> PairedTest:
     """Compare two rankings user by user.
 

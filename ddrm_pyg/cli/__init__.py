@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _app() -> typer.Typer:
-    from ddrm_pyg.cli import denoise, doctor, evaluate, recommend, run
+    from ddrm_pyg.cli import compare, denoise, doctor, evaluate, recommend, run
 
     app = typer.Typer(
         name="ddrm-pyg",
@@ -51,7 +51,7 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    for command in (run, evaluate, denoise, recommend, doctor):
+    for command in (run, compare, evaluate, denoise, recommend, doctor):
         app.command(command.__name__.rpartition(".")[2])(command.command)
     return app
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
 import typer
+
+from ddrm_pyg.experiments.sources import Source
 
 
 def _check_device(name: str | None) -> str | None:
@@ -19,24 +24,67 @@ def _check_device(name: str | None) -> str | None:
     return name
 
 
-Data = Annotated[
-    str,
-    typer.Option(help="A known data set (synthetic, ml-1m, ml-1m-clean) or a path."),
-]
-User = Annotated[str, typer.Option(help="Column of users, in a table.")]
-Item = Annotated[str, typer.Option(help="Column of items, in a table.")]
-Rating = Annotated[str | None, typer.Option(help="Column of ratings, in a table.")]
-Time = Annotated[str | None, typer.Option(help="Column of times, in a table.")]
-LikedFrom = Annotated[
-    float | None,
-    typer.Option(
-        help="Ratings below this are false positives: kept in train and validation, "
-        "never in test."
-    ),
-]
-Ratios = Annotated[
-    str, typer.Option(help="Shares of train, validation and test, in a table.")
-]
+def _source(
+    data: Annotated[
+        str, typer.Option(help="A known data set (synthetic, ml-1m, ...) or a path.")
+    ] = "synthetic",
+    user: Annotated[str, typer.Option(help="Column of users, in a table.")] = "user",
+    item: Annotated[str, typer.Option(help="Column of items, in a table.")] = "item",
+    rating: Annotated[
+        str | None, typer.Option(help="Column of ratings, in a table.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Column of times, in a table.")
+    ] = None,
+    liked_from: Annotated[
+        float | None,
+        typer.Option(
+            help="Ratings below this are false positives: kept in train and "
+            "validation, never in test."
+        ),
+    ] = None,
+    ratios: Annotated[
+        str, typer.Option(help="Shares of train, validation and test, in a table.")
+    ] = "0.7,0.1,0.2",
+) -> Source:
+    return Source(data, user, item, rating, time, liked_from, parse_ratios(ratios))
+
+
+def takes_source(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say where interactions come from.
+
+    They replace its parameter ``source``, a :class:`Source`, in the help and on the
+    command line; without a default for ``source``, ``--data`` must be given.
+    """
+    hints = get_type_hints(_source, include_extras=True)
+    options = [
+        parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY)
+        for name, parameter in inspect.signature(_source).parameters.items()
+    ]
+    own = get_type_hints(command, include_extras=True)
+    kept = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name != "source":
+            kept.append(
+                parameter.replace(annotation=own[name], kind=parameter.KEYWORD_ONLY)
+            )
+        elif parameter.default is parameter.empty:
+            options[0] = options[0].replace(default=parameter.empty)
+    names = [option.name for option in options]
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        source = _source(**{name: given.pop(name) for name in names})
+        command(source=source, **given)
+
+    data, *columns = options
+    *others, last = kept  # --json comes last everywhere
+    parameters = [data, *others, *columns, last]
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {p.name: p.annotation for p in parameters}
+    return with_options
+
+
 Seed = Annotated[
     int, typer.Option(min=0, max=2**63 - 1, help="Seed of weights, batches and noise.")
 ]

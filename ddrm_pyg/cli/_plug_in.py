@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,32 +11,28 @@ from typing import Any
 import torch
 from torch_geometric.data import HeteroData
 
+from ddrm_pyg.cli._folder import CELLS, claim
 from ddrm_pyg.cli._output import (
     print_json,
     raw_ids,
     write_ids,
     write_recommendations,
 )
+from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.plug_in import Row, as_record, plug_in
 from ddrm_pyg.experiments.report import format_table, plot_curves
-from ddrm_pyg.experiments.runner import (
-    Cell,
-    Result,
-    Runner,
-    fingerprint,
-    write_json,
-)
+from ddrm_pyg.experiments.runner import Runner, fingerprint, write_json
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import recommend_chunks
 
 logger = logging.getLogger("ddrm_pyg")
 
-CONFIG = "config.json"
-"""Written first: says what a folder is the run of."""
-
 FINISHED = "metrics.json"
 """Written last: a folder that has it is complete."""
+
+KEYS = ("source", "fingerprint", "backend", "denoise")
+"""What the config of a run says."""
 
 LIST_LENGTH = 20
 """Recommendations written for every user."""
@@ -72,15 +65,15 @@ def execute(
         ValueError: ``out`` holds a run with another configuration, or anything else.
     """
     begin = time.perf_counter()
-    _describe(source, data)
-    config = {
-        "source": asdict(source.located()),
-        "fingerprint": fingerprint(data),
-        "backend": asdict(backend),
-        "denoise": last and asdict(last),
-    }
-    _claim(out, config, overwrite)
-    runner = Runner(data, out / "cells", device=device, progress=not as_json)
+    describe(source, data)
+    told = (
+        asdict(source.located()),
+        fingerprint(data),
+        asdict(backend),
+        last and asdict(last),
+    )
+    claim(out, dict(zip(KEYS, told, strict=True)), FINISHED, overwrite)
+    runner = Runner(data, out / CELLS, device=device, progress=not as_json)
     rows, verdict = plug_in(runner, backend, last)
     judged = verdict.record() if verdict else {"verdict": None}
     served = next(row.result for row in rows if row.result.cell == (last or backend))
@@ -97,7 +90,8 @@ def execute(
     print(f"written to {out} in {time.perf_counter() - begin:.0f} s; see curves.png")
 
 
-def _describe(source: Source, data: HeteroData) -> None:
+def describe(source: Source, data: HeteroData) -> None:
+    """Say what was loaded."""
     sizes = [
         InteractionGraph.from_data(data, splits=(split,)).num_edges
         for split in ("train", "val", "test")
@@ -109,54 +103,6 @@ def _describe(source: Source, data: HeteroData) -> None:
         data["item"].num_nodes,
         *sizes,
     )
-
-
-def _claim(out: Path, config: dict[str, Any], overwrite: bool) -> None:
-    """Continue the folder's run if it is this one; never mix two."""
-    config = json.loads(json.dumps(config))  # tuples become lists, as in the file
-    found = read_config(out)
-    if found == config:
-        logger.info("continuing in %s", out)
-        return
-    if found is None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(f"'--out' must be a new folder or a run's (got {out})")
-    elif not overwrite:
-        raise ValueError(
-            f"'--out' must be new or hold this very run (got {out}, which holds "
-            f"another: {_difference(found, config)}; give --overwrite to replace it)"
-        )
-    else:
-        (out / FINISHED).unlink(missing_ok=True)  # first: the rest is no run now
-        shutil.rmtree(out / "cells", ignore_errors=True)
-    write_json(out / CONFIG, config)
-
-
-def read_config(folder: Path) -> dict[str, Any] | None:
-    """Read what a folder is the run of; None if it is no run's folder."""
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError):
-        return None
-    keys = {"source", "fingerprint", "backend", "denoise"}
-    return config if isinstance(config, dict) and config.keys() == keys else None
-
-
-def _difference(found: dict[str, Any], config: dict[str, Any]) -> str:
-    """Name the first setting in which two runs differ."""
-    old, new = dict(_flat(found)), dict(_flat(config))
-    name = next(key for key in old | new if old.get(key) != new.get(key))
-    if name == "fingerprint":
-        return "the interactions were others"
-    return f"{name} was {old.get(name)} and is {new.get(name)}"
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _write(

@@ -10,15 +10,16 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._plug_in import execute
-from ddrm_pyg.cli.run import ddrm_cell
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.experiments.runner import Cell
+from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.stored import denoised
 
 
+@options.takes_source
 def command(
+    source: Source,
     embeddings: options.Embeddings,
-    data: options.Data,
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     num_layers: options.NumLayers = 0,
     combine: options.Combine = "mean",
@@ -29,18 +30,9 @@ def command(
     seed: options.Seed = 0,
     device: options.Device = None,
     overwrite: options.Overwrite = False,
-    user: options.User = "user",
-    item: options.Item = "item",
-    rating: options.Rating = None,
-    time: options.Time = None,
-    liked_from: options.LikedFrom = None,
-    ratios: options.Ratios = "0.7,0.1,0.2",
     as_json: options.Json = False,
 ) -> None:
     """Plug DDRM onto given embeddings, compare, and write denoised ones."""
-    source = Source(
-        data, user, item, rating, time, liked_from, options.parse_ratios(ratios)
-    )
     tables = Embeddings.load(embeddings)
     loaded = source.load()
     tables.check_matches(
@@ -59,7 +51,7 @@ def command(
         source,
         loaded,
         base,
-        ddrm_cell(settings or "ddrm", base, seed, epochs),
+        denoised(base, "ddrm", seed=seed, settings=settings, epochs=epochs),
         out,
         device=device,
         overwrite=overwrite,

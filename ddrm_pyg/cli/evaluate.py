@@ -9,33 +9,25 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.experiments.runner import load_embeddings
+from ddrm_pyg.experiments.methods import load_embeddings
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.ranking import evaluate
 
 
+@options.takes_source
 def command(
+    source: Source,
     embeddings: options.Embeddings,
-    data: options.Data,
     num_layers: options.NumLayers = 0,
     combine: options.Combine = "mean",
     split: Annotated[
         Literal["val", "test"], typer.Option(help="Pairs that must be found.")
     ] = "test",
-    user: options.User = "user",
-    item: options.Item = "item",
-    rating: options.Rating = None,
-    time: options.Time = None,
-    liked_from: options.LikedFrom = None,
-    ratios: options.Ratios = "0.7,0.1,0.2",
     as_json: options.Json = False,
 ) -> None:
     """Rank all items by given embeddings and print the metrics."""
-    source = Source(
-        data, user, item, rating, time, liked_from, options.parse_ratios(ratios)
-    )
     loaded = source.load()
     graph = InteractionGraph.from_data(loaded)
     tables = load_embeddings(embeddings, graph)

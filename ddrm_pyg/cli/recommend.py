@@ -12,6 +12,7 @@ import typer
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli._folder import CELLS, CONFIG, read_config
 from ddrm_pyg.cli._output import (
     Chunks,
     lists,
@@ -19,15 +20,12 @@ from ddrm_pyg.cli._output import (
     raw_ids,
     write_recommendations,
 )
-from ddrm_pyg.cli._plug_in import CONFIG, FINISHED, read_config
+from ddrm_pyg.cli._plug_in import FINISHED, KEYS
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.experiments.runner import (
-    Runner,
-    cell_from_record,
-    fingerprint,
-    load_ddrm,
-)
+from ddrm_pyg.experiments.cells import cell_from_record
+from ddrm_pyg.experiments.methods import load_ddrm
+from ddrm_pyg.experiments.runner import Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import recommend_chunks
@@ -70,7 +68,7 @@ def command(
 
 
 def _open(run: Path) -> tuple[HeteroData, Runner, dict[str, Any]]:
-    config = read_config(run)
+    config = read_config(run, KEYS)
     if config is None:
         raise ValueError(f"{run}: not the folder of a run (no {CONFIG} of one)")
     if not (run / FINISHED).exists():
@@ -82,7 +80,7 @@ def _open(run: Path) -> tuple[HeteroData, Runner, dict[str, Any]]:
             f"{run}: the data must be what the run was made of "
             f"({source['data']} has changed)"
         )
-    return data, Runner(data, run / "cells", progress=False), config
+    return data, Runner(data, run / CELLS, progress=False), config
 
 
 def _known(

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddrm_pyg.experiments.runner import Cell, Result, Runner
+from ddrm_pyg.experiments.cells import Cell, Result
+from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.ranking import PairedTest, paired_test
 
 logger = logging.getLogger("ddrm_pyg")

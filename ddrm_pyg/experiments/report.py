@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddrm_pyg.experiments.compare import MEASURES, Comparison
 from ddrm_pyg.experiments.plug_in import METRIC, Row
 from ddrm_pyg.files import atomic_path
+from ddrm_pyg.ranking import Metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLUMNS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "coverage@20")
 _HEAD: dict[str, Any] = {"loc": "left", "fontsize": 10}
@@ -23,18 +26,74 @@ def format_table(rows: Sequence[Row]) -> str:
     """Lay out the rows as aligned text; the best value of a column is starred."""
     width = max(len(row.name) for row in rows)
     best = {c: max(row.result.test[c] for row in rows) for c in COLUMNS}
-    heads = []
-    for column in COLUMNS:
-        name, at, k = column.partition("@")
-        heads.append(_SHORT[name] + at + k if name in _SHORT else name)
-    lines = [" " * width + "".join(f"{head:>10} " for head in heads).rstrip()]
+    lines = [" " * width + "".join(f"{_head(c):>13}" for c in COLUMNS).rstrip()]
     for row in rows:
-        values = "".join(
-            f"{row.result.test[c]:10.4f}{'*' if row.result.test[c] == best[c] else ' '}"
-            for c in COLUMNS
-        )
-        lines.append(f"{row.name:<{width}}{values}".rstrip())
+        values = [_starred(row.result.test[c], best[c]) for c in COLUMNS]
+        line = f"{row.name:<{width}}" + "".join(f"{value:>13}" for value in values)
+        lines.append(line.rstrip())
     return "\n".join(lines)
+
+
+def format_comparison(rows: Sequence[Comparison]) -> str:
+    """Lay out a comparison as aligned text; the best metric of a column is starred.
+
+    The last columns are the deviation of NDCG@20 over seeds where there are several,
+    its gain over the best yardstick, and the p-value corrected for the number of rows.
+    """
+    width = max(len(row.name) for row in rows)
+    best = {m: max(row.metrics[m] for row in rows) for m in MEASURES[:-1]}
+    heads = [
+        *map(_head, MEASURES),
+        "train s",
+        "peak MB",
+        "parameters",
+        "sd N@20",
+        "gain",
+        "p Holm",
+    ]
+    lines = [" " * width + "".join(f"{head:>11}" for head in heads)]
+    for row in rows:
+        cells = [_starred(row.metrics[m], best.get(m)) for m in MEASURES]
+        deviation = row.deviation(METRIC)
+        cells += [
+            f"{row.cost.seconds:.1f} ",
+            f"{row.cost.peak_memory / 2**20:.0f} ",
+            "- " if row.cost.num_parameters is None else f"{row.cost.num_parameters} ",
+            "" if deviation is None else f"{deviation:.4f} ",
+            f"{row.test.relative:+.1%} " if row.test else "yardstick ",
+            "" if row.p_adjusted is None else f"{row.p_adjusted:.4f} ",
+        ]
+        line = f"{row.name:<{width}}" + "".join(f"{cell:>11}" for cell in cells)
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def _starred(value: float, best: float | None) -> str:
+    number = f"{value:.4f}" if value < 10 else f"{value:.0f}"
+    return number + ("*" if value == best else " ")
+
+
+def _head(measure: str) -> str:
+    name, _, k = measure.partition("@")
+    return f"{_SHORT[name]}@{k} " if name in _SHORT else f"{name} "
+
+
+def plot_comparison(rows: Sequence[Comparison], path: str | os.PathLike[str]) -> None:
+    """Draw test NDCG@20 and Recall@20 of every row with 95 % intervals over users.
+
+    The best yardstick is the dashed line.
+
+    Args:
+        rows: The comparison.
+        path: PNG to write.
+    """
+    figure, panels = _figure((11, 1.2 + 0.28 * len(rows)), 2)
+    yardstick = next(row for row in rows if row.test is None)
+    for axes, metric in zip(panels, (METRIC, "recall@20"), strict=True):
+        colours = {row.name: "C0" for row in rows if row.cost.num_parameters}
+        _draw_bars(axes, [(row.name, row.metrics) for row in rows], metric, colours)
+        axes.axvline(yardstick.metrics[metric], color="0.3", lw=1, ls="--")
+    _write(figure, path)
 
 
 def plot_curves(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
@@ -47,18 +106,26 @@ def plot_curves(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
         rows: The table.
         path: PNG to write.
     """
+    figure, (curves, bars) = _figure((11, 4.2), 2)
+    trained = [row for row in rows if row.result.history]
+    colours = {row.name: f"C{i}" for i, row in enumerate(trained)}
+    _draw_training(curves, trained, colours)
+    _draw_bars(bars, [(row.name, row.result.test) for row in rows], METRIC, colours)
+    _write(figure, path)
+
+
+def _figure(size: tuple[float, float], panels: int) -> tuple[Figure, Sequence[Axes]]:
     # a figure of its own: no display, and no state shared with a caller's pyplot
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    curves, bars = figure.subplots(1, 2)
-    trained = [row for row in rows if row.result.history]
-    colours = {row.name: f"C{i}" for i, row in enumerate(trained)}
-    _draw_training(curves, trained, colours)
-    _draw_test(bars, rows, colours)
-    for axes in (curves, bars):
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
+
+
+def _write(figure: Figure, path: str | os.PathLike[str]) -> None:
+    for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150)
@@ -94,25 +161,30 @@ def _draw_training(axes: Axes, rows: Sequence[Row], colours: dict[str, str]) -> 
         axes.annotate("no validation split", **middle)
 
 
-def _draw_test(axes: Axes, rows: Sequence[Row], colours: dict[str, str]) -> None:
+def _draw_bars(
+    axes: Axes,
+    rows: Sequence[tuple[str, Metrics]],
+    metric: str,
+    colours: dict[str, str],
+) -> None:
     place = np.arange(len(rows))[::-1]
-    users = [row.result.test.per_user[METRIC].double().numpy() for row in rows]
+    users = [metrics.per_user[metric].double().numpy() for _, metrics in rows]
     means = np.array([user.mean() for user in users])
     errors = [1.96 * user.std() / np.sqrt(len(user)) for user in users]
     axes.barh(
         place,
         means,
         xerr=errors,
-        color=[colours.get(row.name, "0.6") for row in rows],
+        color=[colours.get(name, "0.6") for name, _ in rows],
         alpha=0.6,
         error_kw={"ecolor": "0.3", "lw": 1},
     )
     for y, mean in zip(place, means, strict=True):
         axes.text(0.01 * means.max(), y, f"{mean:.4f}", va="center", fontsize=8)
-    axes.set_yticks(place, [row.name for row in rows])
+    axes.set_yticks(place, [name for name, _ in rows])
     axes.set_xlim(left=0)
-    axes.set_title(f"test: {_title(METRIC)}, 95 % interval over users", **_HEAD)
-    axes.set_xlabel(_title(METRIC))
+    axes.set_title(f"test: {_title(metric)}, 95 % interval over users", **_HEAD)
+    axes.set_xlabel(_title(metric))
 
 
 def _title(metric: str) -> str:

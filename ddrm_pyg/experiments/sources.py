@@ -19,19 +19,23 @@ def _synthetic() -> HeteroData:
     return SyntheticInteractions()[0]
 
 
-def _movielens(noise: str) -> Callable[[], HeteroData]:
+def _of_paper(name: str, noise: str) -> Callable[[], HeteroData]:
     def load() -> HeteroData:
-        from ddrm_pyg.datasets.movielens_1m import MovieLens1M
+        from ddrm_pyg import datasets
 
-        return MovieLens1M(str(DOWNLOADS), noise=noise)[0]
+        return getattr(datasets, name)(DOWNLOADS, noise=noise)[0]
 
     return load
 
 
 NAMED: dict[str, Callable[[], HeteroData]] = {
     "synthetic": _synthetic,
-    "ml-1m": _movielens("natural"),
-    "ml-1m-clean": _movielens("clean"),
+    "ml-1m": _of_paper("MovieLens1M", "natural"),
+    "ml-1m-clean": _of_paper("MovieLens1M", "clean"),
+    "yelp": _of_paper("Yelp", "natural"),
+    "yelp-clean": _of_paper("Yelp", "clean"),
+    "amazon-book": _of_paper("AmazonBook", "natural"),
+    "amazon-book-clean": _of_paper("AmazonBook", "clean"),
 }
 """Data sets that need no path."""
 
@@ -74,14 +78,17 @@ class Source:
             return self
         return replace(self, data=str(Path(self.data).resolve()))
 
-    def load(self) -> HeteroData:
+    def load(self, *, split: bool = True) -> HeteroData:
         """Load the data set.
+
+        Args:
+            split: Whether to split a table; whatever is split already stays so.
 
         Raises:
             FileNotFoundError: Neither a known name nor a path that exists.
             ValueError: The files are refused, or options do not go with a name.
         """
-        from ddrm_pyg.datasets.readers import load_interactions
+        from ddrm_pyg.datasets.readers import brings_split, load_interactions
 
         if self.data in NAMED:
             if self != Source(self.data):
@@ -102,7 +109,12 @@ class Source:
             time=self.time,
             liked_from=self.liked_from,
             ratios=self.ratios,
+            split=split or brings_split(self.data),
         )
+
+
+DEFAULT = Source()
+"""What runs where no data are given: offline, with known noise."""
 
 
 def nearest(word: str, known: dict | list[str]) -> str:

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ddrm_pyg.cli.run import BACKENDS, backend_cell, ddrm_cell
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.experiments.runner import METHODS
 
 ROWS = [
     "popularity",
@@ -301,18 +299,6 @@ def test_column_options_need_a_file(call, tmp_path, monkeypatch):
     assert "column options go with a file" in answer.error
 
 
-def test_cells_take_the_epochs_that_are_asked_for():
-    for backend in BACKENDS:
-        assert backend in METHODS
-        assert backend_cell(backend, 5, 7).fit["epochs"] == 7
-        stored = backend_cell(backend, 5, None)
-        assert stored.fit["epochs"] > 7
-        assert stored.seed == 5
-    base = backend_cell("mf", 5, None)
-    assert ddrm_cell("ddrm", base, 6, 3).fit["epochs"] == 3
-    assert ddrm_cell("ddrm", base, 6, None).base == base
-
-
 @pytest.mark.parametrize("denoise", ["t-ce", "r-ce", "deca", "wbpr"])
 def test_a_cleaner_is_judged_and_served(call, words, tmp_path, denoise):
     words = words[: words.index("--settings")]  # those of ddrm
@@ -342,15 +328,3 @@ def test_unknown_denoising_is_refused_with_the_nearest(call, tmp_path):
     assert "'--denoise' must be one of" in answer.err
     assert "did you mean 't-ce'" in answer.err
     assert not (tmp_path / "run").exists()
-
-
-def test_backend_settings_by_name_and_file(tmp_path):
-    stored = backend_cell("lightgcn", 0, None, "lightgcn_ml-1m")
-    assert stored.fit["lr"] == 0.002
-    assert backend_cell("lightgcn", 0, None).fit["lr"] == 0.005
-    path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"model": {"num_layers": 1}, "fit": {"lr": 0.1}}))
-    mine = backend_cell("lightgcn", 0, 7, str(path))
-    assert (mine.model, mine.fit) == ({"num_layers": 1}, {"lr": 0.1, "epochs": 7})
-    with pytest.raises(ValueError, match="did you mean 'lightgcn_ml-1m'"):
-        backend_cell("lightgcn", 0, None, "lightgcn_ml1m")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddrm_pyg.experiments.runner import Cell, Result
+from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.ranking import Metrics
 
 MakeResult = Callable[..., Result]
@@ -39,6 +39,8 @@ def make_result() -> MakeResult:
             history=list(history),
             best_epoch=best_epoch,
             seconds=0.0,
+            peak_memory=0,
+            num_parameters=None,
         )
 
     return make

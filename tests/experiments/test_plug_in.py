@@ -8,6 +8,7 @@ import logging
 import pytest
 import torch
 
+from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.plug_in import (
     METRIC,
     Row,
@@ -17,7 +18,7 @@ from ddrm_pyg.experiments.plug_in import (
     plug_in,
     rows_for,
 )
-from ddrm_pyg.experiments.runner import Cell, Runner
+from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.ranking import PairedTest
 
 BACKEND = Cell("mf", 0, {"embedding_dim": 4}, {"epochs": 2, "eval_every": 1})

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ddrm_pyg.experiments.plug_in import Row
 from ddrm_pyg.experiments.report import (
     COLUMNS,
-    _draw_test,
+    _draw_bars,
     _draw_training,
     format_table,
     plot_curves,
@@ -99,7 +99,7 @@ def test_curve_is_of_the_metric_that_selects(rows, axes):
 
 
 def test_bars_have_means_and_intervals(rows, axes):
-    _draw_test(axes, rows, {})
+    _draw_bars(axes, [(r.name, r.result.test) for r in rows], "ndcg@20", {})
     assert [bar.get_width() for bar in axes.patches] == pytest.approx(
         [0.1, 0.3, 0.1, 0.3]
     )

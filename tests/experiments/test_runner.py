@@ -10,17 +10,15 @@ import pytest
 import torch
 
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.experiments.runner import (
+from ddrm_pyg.experiments.cells import Cell, cell_from_record
+from ddrm_pyg.experiments.methods import (
     DEEPEST,
     METHODS,
-    Cell,
-    Runner,
-    cell_from_record,
-    fingerprint,
     load_ddrm,
     load_embeddings,
-    load_settings,
 )
+from ddrm_pyg.experiments.runner import Runner, fingerprint
+from ddrm_pyg.experiments.stored import load_settings
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.ranking import evaluate
@@ -48,9 +46,9 @@ def no_methods(monkeypatch):
     return switch_off
 
 
-def test_unknown_method_is_refused():
+def test_unknown_method_is_refused(runner):
     with pytest.raises(ValueError, match=r"'method' must be one of .* \(got 'mff'\)"):
-        Cell("mff")
+        runner.run(Cell("mff"))
 
 
 def test_cell_survives_json(runner):

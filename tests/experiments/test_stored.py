@@ -7,7 +7,17 @@ from importlib.resources import files
 
 import pytest
 
-from ddrm_pyg.experiments.runner import BACKENDS, CLEANERS, load_settings
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.methods import BACKENDS, CLEANERS, METHODS
+from ddrm_pyg.experiments.stored import (
+    DENOISERS,
+    GENERATIVE,
+    NAMES,
+    YARDSTICKS,
+    cell_for,
+    denoised,
+    load_settings,
+)
 
 STORED = {
     path.name.removesuffix(".json"): json.loads(path.read_text())
@@ -19,12 +29,12 @@ STORED = {
 @pytest.mark.parametrize("name", STORED)
 def test_stored_settings_are_accepted(name):
     method = STORED[name]["method"]
-    assert method in {*BACKENDS, *CLEANERS, "ddrm"}
+    assert method in {*BACKENDS, *GENERATIVE, *DENOISERS}
     assert load_settings(name, method) == STORED[name]
     assert set(STORED[name]) <= {"method", "about", "model", "fit", "paper"}
 
 
-@pytest.mark.parametrize("method", [*BACKENDS, "ddrm"])
+@pytest.mark.parametrize("method", [*BACKENDS, *GENERATIVE, "ddrm"])
 def test_every_trained_method_has_settings_of_its_name(method):
     assert load_settings(method, method)["fit"]["epochs"] >= 1
 
@@ -85,3 +95,70 @@ def test_unknown_name_is_told_what_fits_the_method():
     assert "ddrm" not in str(caught.value)
     with pytest.raises(ValueError, match=r"must be a JSON file or one of .*none.json"):
         load_settings("none.json", "ddrm")
+
+
+def test_settings_of_a_base_class_are_known():
+    settings = load_settings("tdiffrec", "tdiffrec")["model"]
+    assert {"w_min", "num_train_timesteps"} <= settings.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_is_a_cell_of_a_known_method(name):
+    cell = cell_for(name, seed=3, epochs=2)
+    assert cell.method in METHODS
+    if name in YARDSTICKS:
+        assert cell == Cell(name)
+        return
+    assert cell.seed == 3
+    while cell:
+        assert cell.fit["epochs"] == 2
+        cell = cell.base
+
+
+def test_names_say_what_is_added_to_what():
+    plain = cell_for("mf")
+    assert cell_for("mf+ddrm").base == plain
+    cleaned = cell_for("mf+t-ce")
+    assert (cleaned.method, cleaned.base) == ("mf+t-ce", None)
+    assert (cleaned.model, cleaned.fit) == (plain.model, plain.fit)
+    assert cleaned.clean == STORED["t-ce"]["model"]
+    assert cell_for("ldiffrec").base == cell_for("lightgcn")
+
+
+def test_settings_stored_for_a_data_set_are_preferred():
+    fit = cell_for("lightgcn", variant="ml-1m").fit
+    assert fit == STORED["lightgcn_ml-1m"]["fit"] != STORED["lightgcn"]["fit"]
+    special = cell_for("lightgcn+ddrm", variant="ml-1m")
+    assert special.model == STORED["ddrm_lightgcn_ml-1m"]["model"]
+    assert special.base.fit == fit
+    assert cell_for("cdae", variant="nowhere") == cell_for("cdae")
+    named = cell_for("lightgcn", settings="lightgcn_ml-1m", variant="nowhere")
+    assert named.fit == fit
+
+
+def test_ddrm_has_the_seed_it_is_given_or_the_backends():
+    base = cell_for("mf", seed=4)
+    assert denoised(base, "ddrm").seed == 4
+    assert denoised(base, "ddrm", seed=5).seed == 5
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match=r"must be one of .*did you mean 'diffrec'"):
+        cell_for("difrec")
+    with pytest.raises(ValueError, match="must be one of"):
+        cell_for("diffrec+ddrm")
+
+
+def test_settings_by_name_and_file(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"model": {"num_layers": 1}, "fit": {"lr": 0.1}}))
+    mine = cell_for("lightgcn", settings=str(path), epochs=7)
+    assert (mine.model, mine.fit) == ({"num_layers": 1}, {"lr": 0.1, "epochs": 7})
+    with pytest.raises(ValueError, match="did you mean 'lightgcn_ml-1m'"):
+        cell_for("lightgcn", settings="lightgcn_ml1m")
+
+
+def test_ddrm_has_epochs_of_its_own():
+    base = cell_for("mf", epochs=7)
+    cell = denoised(base, "ddrm", epochs=3)
+    assert (cell.fit["epochs"], cell.base) == (3, base)

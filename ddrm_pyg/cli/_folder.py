@@ -1,0 +1,78 @@
+"""Folders that commands write results to: whose they are, and never two in one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ddrm_pyg.experiments.runner import write_json
+
+logger = logging.getLogger("ddrm_pyg")
+
+CONFIG = "config.json"
+"""Written first: says what a folder holds the results of."""
+
+CELLS = "cells"
+"""Where an experiment's cells are kept."""
+
+
+def claim(out: Path, config: dict[str, Any], finished: str, overwrite: bool) -> None:
+    """Continue what a folder holds if it is this very thing; never mix two.
+
+    Args:
+        out: The folder.
+        config: What is about to be run.
+        finished: File that makes the folder complete.
+        overwrite: Replace what another run left.
+
+    Raises:
+        ValueError: ``out`` holds something else.
+    """
+    config = json.loads(json.dumps(config))  # tuples become lists, as in the file
+    found = read_config(out, config.keys())
+    if found == config:
+        logger.info("continuing in %s", out)
+        return
+    if found is None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"'--out' must be a new folder or a run's (got {out})")
+    elif not overwrite:
+        raise ValueError(
+            f"'--out' must be new or hold this very run (got {out}, which holds "
+            f"another: {_difference(found, config)}; give --overwrite to replace it)"
+        )
+    else:
+        (out / finished).unlink(missing_ok=True)  # first: the rest is no run now
+        shutil.rmtree(out / CELLS, ignore_errors=True)
+    write_json(out / CONFIG, config)
+
+
+def read_config(folder: Path, keys: Any) -> dict[str, Any] | None:
+    """Read what a folder holds; None if it is no folder of such a config."""
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError):
+        return None
+    known = isinstance(config, dict) and config.keys() == set(keys)
+    return config if known else None
+
+
+def _difference(found: dict[str, Any], config: dict[str, Any]) -> str:
+    """Name the first setting in which two runs differ."""
+    old, new = dict(_flat(found)), dict(_flat(config))
+    name = next(key for key in old | new if old.get(key) != new.get(key))
+    if name == "fingerprint":
+        return "the interactions were others"
+    return f"{name} was {old.get(name)} and is {new.get(name)}"
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

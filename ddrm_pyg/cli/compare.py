@@ -1,0 +1,128 @@
+"""``ddrm-pyg compare``: many methods on one data set, in one honest table."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli._folder import CELLS, claim
+from ddrm_pyg.cli._output import print_json
+from ddrm_pyg.cli._plug_in import describe
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.compare import (
+    Comparison,
+    cannot_say,
+    compare,
+    verdict,
+)
+from ddrm_pyg.experiments.report import format_comparison, plot_comparison
+from ddrm_pyg.experiments.runner import Runner, fingerprint, write_json
+from ddrm_pyg.experiments.sources import DEFAULT, Source
+from ddrm_pyg.experiments.stored import NAMES, YARDSTICKS, cell_for
+from ddrm_pyg.files import atomic_path
+
+FINISHED = "compare.json"
+
+
+@options.takes_source
+def command(
+    source: Source = DEFAULT,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Names with commas between them, such as mf,lightgcn+ddrm,diffrec; "
+            "popularity, item_knn and ease are always there."
+        ),
+    ] = "all",
+    settings: Annotated[
+        str | None,
+        typer.Option(
+            help="Prefer the settings stored for this data set, such as ml-1m."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds per trained method.")] = 1,
+    seed: options.Seed = 0,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of every training at most.")
+    ] = None,
+    device: options.Device = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Run many methods on one data set and test them against the best yardstick.
+
+    Interrupted, it goes on with the method that was not finished; methods and seeds
+    may be added later to the same folder.
+    """
+    names = list(NAMES) if methods == "all" else methods.split(",")
+    cells = {
+        name: _cells(name, range(seed, seed + seeds), settings, epochs)
+        for name in names
+        if name not in YARDSTICKS
+    }
+    data = source.load()
+    describe(source, data)
+    out = out or Path("runs") / f"compare-{source.name}"
+    told = {"source": asdict(source.located()), "fingerprint": fingerprint(data)}
+    claim(out, told, FINISHED, overwrite)
+    runner = Runner(data, out / CELLS, device=device, progress=not as_json)
+    rows = compare(runner, cells)
+    silent = cannot_say(data)
+    record = {
+        "rows": [row.record() for row in rows],
+        "verdict": verdict(rows),
+        "cannot_say": silent,
+    }
+    _write(out, rows, record)
+    if as_json:
+        print_json(record)
+        return
+    print(format_comparison(rows))
+    _print_verdict(record["verdict"])
+    for sentence in silent:
+        print(f"cannot be said here: {sentence}")
+    print(f"written to {out}; see compare.png")
+
+
+def _cells(
+    name: str, seeds: range, variant: str | None, epochs: int | None
+) -> list[Cell]:
+    return [
+        cell_for(name.strip(), seed=seed, variant=variant, epochs=epochs)
+        for seed in seeds
+    ]
+
+
+def _print_verdict(words: dict[str, Any]) -> None:
+    print(
+        f"\nagainst '{words['yardstick']}', the best yardstick (NDCG@20, paired t-test "
+        "over users, Holm-corrected p < .01, at least 1 %):"
+    )
+    for word in ("above", "below"):
+        print(f"  {word}: {', '.join(words[word]) or 'none'}")
+
+
+def _write(out: Path, rows: list[Comparison], record: dict[str, Any]) -> None:
+    plot_comparison(rows, out / "compare.png")
+    records = record["rows"]
+    with (
+        atomic_path(out / "compare.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, records[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(_flat, records))
+    write_json(out / FINISHED, record)
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: " ".join(map(str, value)) if isinstance(value, list) else value
+        for key, value in record.items()
+    }

@@ -1,0 +1,319 @@
+"""The noise audit's default signals, its table and its picture."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.methods import BACKENDS
+from ddrm_pyg.experiments.stored import cell_for
+from ddrm_pyg.files import atomic_path
+from ddrm_pyg.graph.history_weight import history_agreement
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.noise_audit import (
+    SCOPES,
+    Estimate,
+    LossTrajectory,
+    NoiseAudit,
+    activity_signal,
+    disagreement_signal,
+    ease_signal,
+    item_knn_signal,
+    popularity_signal,
+    reconstruction_signal,
+    train_only,
+)
+from ddrm_pyg.training import fit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+logger = logging.getLogger("ddrm_pyg")
+
+# A short training at a high rate: noise is what has not been learnt yet. Set on
+# ml-latest-small, the synthetic world and ML-1M with injected noise.
+EPOCHS, LR = 15, 5e-3
+DDRM_EPOCHS = 5
+_DDRM: dict[str, Any] = {
+    "hidden_dims": (200, 100, 200),
+    "num_train_timesteps": 50,
+    "noise_scale": 1e-2,
+}
+
+MOST_ITEMS = 20_000
+"""Items above which EASE's dense matrix (16 bytes an entry) is not solved for."""
+
+SIGNALS = {
+    "popularity": "the item has few interactions",
+    "activity": "the user has many interactions",
+    "item_knn": "low item cosine to the user's other items, the pair left out",
+    "ease": "low score by EASE, the pair left out",
+    "loss": "high loss, averaged over a backend's training",
+    "disagreement": "two seeds of the backend score it differently",
+    "agreement": "the backend's item vector is unlike the rest of the history",
+    "reconstruction": "DDRM rebuilds the two vectors badly from each other",
+}
+"""Name of each default signal, and what makes an interaction look like noise."""
+
+
+def compute_signals(
+    data: HeteroData,
+    *,
+    backend: str = "mf",
+    epochs: int = EPOCHS,
+    ddrm_epochs: int = DDRM_EPOCHS,
+    seed: int = 0,
+    device: str | None = None,
+    progress: bool = True,
+) -> dict[str, Tensor]:
+    """Compute the default signals: two short trainings of a backend, one of DDRM.
+
+    Only train interactions are read: no ratings, labels or held-out pairs, so that
+    trainings have no validation and run for all their epochs.
+
+    Args:
+        data: The loaded data set.
+        backend: ``"mf"``, ``"lightgcn"`` or ``"sgl"``, with its stored settings.
+        epochs: Epochs of the backend.
+        ddrm_epochs: Epochs of DDRM on the backend's embeddings.
+        seed: Seed of all trainings; the second backend has ``seed + 1``.
+        device: Where to train.
+        progress: Show bars on a terminal.
+
+    Returns:
+        Name to ``[E]``, the keys of :data:`SIGNALS`; without ``ease`` above
+        :data:`MOST_ITEMS` items, which is said.
+    """
+    bare = train_only(data)
+    graph = InteractionGraph.from_data(bare)
+    signals = {
+        "popularity": popularity_signal(graph),
+        "activity": activity_signal(graph),
+        "item_knn": item_knn_signal(graph),
+    }
+    if graph.num_items <= MOST_ITEMS:
+        signals["ease"] = ease_signal(graph)
+    else:
+        logger.warning(
+            "%d items: the signal 'ease' is left out above %d",
+            graph.num_items,
+            MOST_ITEMS,
+        )
+    told: dict[str, Any] = {"device": device, "progress": progress}
+    with torch.random.fork_rng():  # initial weights come from the global generator
+        model = cell_for(backend).model
+        emb, signals["loss"] = _train(backend, model, bare, epochs, seed, told)
+        other, _ = _train(backend, model, bare, epochs, seed + 1, told)
+        ddrm = _train_ddrm(emb, bare, ddrm_epochs, seed, told)
+    signals["disagreement"] = disagreement_signal(emb, other, graph)
+    signals["agreement"] = -history_agreement(graph, emb.item)
+    # all weight on the reconstruction: what is left of the loss is the gap
+    ddrm.reconstruction_weight = 1.0
+    signals["reconstruction"] = reconstruction_signal(ddrm.loss, emb, graph, seed=seed)
+    return signals
+
+
+def _train(
+    backend: str,
+    settings: Mapping[str, Any],
+    bare: HeteroData,
+    epochs: int,
+    seed: int,
+    told: dict[str, Any],
+) -> tuple[Embeddings, Tensor]:
+    """Train a backend; its embeddings and every interaction's mean loss."""
+    graph = InteractionGraph.from_data(bare)
+    torch.manual_seed(seed)
+    built = BACKENDS[backend](graph.num_users, graph.num_items, **settings)
+    model = LossTrajectory(built, graph.num_edges)
+    fit(model, bare, epochs=epochs, lr=LR, seed=seed, **told)
+    placed = graph.to(model.total.device)
+    model.note(placed)
+    tables = (table.detach().cpu() for table in model.scorer(placed))
+    return Embeddings(*tables), model.signal().cpu()
+
+
+def _train_ddrm(
+    emb: Embeddings, bare: HeteroData, epochs: int, seed: int, told: dict[str, Any]
+) -> DDRM:
+    torch.manual_seed(seed)
+    ddrm = DDRM(emb.user.size(1), **_DDRM)
+    fit(DDRMRecommender(ddrm, emb), bare, epochs=epochs, seed=seed, **told)
+    return ddrm.cpu()
+
+
+def stored_signals(
+    folder: str | os.PathLike[str], data: HeteroData, **settings: Any
+) -> dict[str, Tensor]:
+    """Call :func:`compute_signals`, or read what it gave for the same data before.
+
+    Args:
+        folder: Where signals are kept, in a file named by a hash of all they depend on.
+        data: The loaded data set.
+        **settings: Arguments of :func:`compute_signals`.
+    """
+    graph = InteractionGraph.from_data(data)
+    told = {k: v for k, v in settings.items() if k not in ("device", "progress")}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    digest.update(f"{graph.num_users} {graph.num_items}".encode())
+    digest.update(graph.edge_index.contiguous().numpy().tobytes())
+    path = Path(folder) / f"signals-{digest.hexdigest()[:12]}.safetensors"
+    if path.exists():
+        logger.info("signals read from %s", path)
+        kept = load_file(path)
+        return {name: kept[name] for name in SIGNALS if name in kept}
+    signals = compute_signals(data, **settings)
+    with atomic_path(path) as temporary:
+        save_file({k: v.contiguous() for k, v in signals.items()}, temporary)
+    return signals
+
+
+def as_record(found: NoiseAudit) -> dict[str, Any]:
+    """Flatten an audit for JSON.
+
+    Returns:
+        ``weights``; and, where there are labels, ``auroc`` and ``average_precision``
+        (pooled, by name), ``measures`` (all scopes with their intervals),
+        ``best_signal`` and ``gain``. ``auroc`` and ``average_precision`` are empty
+        without labels.
+    """
+    pooled = {name: by_scope["pooled"] for name, by_scope in found.measures.items()}
+    return {
+        "auroc": {k: m.auroc.value for k, m in pooled.items()},
+        "average_precision": {k: m.average_precision.value for k, m in pooled.items()},
+        "weights": found.weights,
+        "measures": {
+            name: {
+                scope: {k: list(v) for k, v in measure._asdict().items()}
+                for scope, measure in by_scope.items()
+            }
+            for name, by_scope in found.measures.items()
+        },
+        "best_signal": found.best_signal,
+        "gain": found.gain and list(found.gain),
+    }
+
+
+def format_audit(found: NoiseAudit) -> str:
+    """Lay out the AUROCs, and the pooled average precision, as aligned text."""
+    width = max(map(len, found.measures))
+    heads = (*SCOPES[:2], "within deciles", "average precision")
+    lines = [f"{'AUROC':<{width}}" + "".join(f"{head:>24}" for head in heads)]
+    for name, by_scope in found.measures.items():
+        shown = [by_scope[scope].auroc for scope in SCOPES]
+        shown.append(by_scope["pooled"].average_precision)
+        lines.append(f"{name:<{width}}" + "".join(f"{_text(e):>24}" for e in shown))
+    return "\n".join(lines)
+
+
+def _text(estimate: Estimate) -> str:
+    return f"{estimate.value:.4f} ({estimate.low:.4f}-{estimate.high:.4f})"
+
+
+def write_table(
+    path: str | os.PathLike[str],
+    found: NoiseAudit,
+    data: HeteroData,
+    ids: Mapping[str, list[Any]],
+) -> None:
+    """Write one line per train interaction, the noisiest first.
+
+    Args:
+        path: CSV to write: ``user,item,score,rank`` and the signals. ``rank`` is the
+            place among the user's own interactions, 1 the noisiest.
+        found: The audit.
+        data: What was audited.
+        ids: The caller's ids of ``user`` and ``item`` rows.
+    """
+    order = found.score.argsort(descending=True, stable=True)
+    user, item = data[EDGE].edge_index[:, order].tolist()
+    columns = [found.signals[name][order].tolist() for name in found.signals]
+    lines = zip(
+        user,
+        item,
+        found.score[order].tolist(),
+        found.rank[order].tolist(),
+        *columns,
+        strict=True,
+    )
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["user", "item", "score", "rank", *found.signals])
+        for u, i, score, rank, *values in lines:
+            numbers = (f"{value:.6g}" for value in values)
+            row = (ids["user"][u], ids["item"][i], f"{score:.6g}", rank, *numbers)
+            writer.writerow(row)
+
+
+def plot_audit(path: str | os.PathLike[str], found: NoiseAudit, noise: Tensor) -> None:
+    """Draw the precision among the noisiest interactions, and the AUROCs.
+
+    Args:
+        path: PNG to write.
+        found: An audit with measures.
+        noise: ``[E]`` bool labels.
+    """
+    # a figure of its own: no display, and no state shared with a caller's pyplot
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    curves, bars = figure.subplots(1, 2)
+    _draw_precision(curves, found, noise)
+    _draw_auroc(bars, found)
+    for axes in (curves, bars):
+        axes.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _draw_precision(axes: Axes, found: NoiseAudit, noise: Tensor) -> None:
+    size = noise.numel()
+    share = np.linspace(1 / 200, 1, 200)
+    shown = np.ceil(share * size).astype(int)
+    scores = {"combined": found.score, **found.signals}
+    for i, (name, score) in enumerate(scores.items()):
+        hits = noise[score.argsort(descending=True, stable=True)].double().cumsum(0)
+        precision = hits.numpy()[shown - 1] / shown
+        style: dict[str, Any] = (
+            {"lw": 2.2, "color": "k"} if i == 0 else {"lw": 1, "color": f"C{i}"}
+        )
+        axes.plot(share, precision, label=name, **style)
+    axes.axhline(float(noise.double().mean()), color="0.6", ls=":", label="by chance")
+    axes.set_title("noise among the noisiest interactions", loc="left", fontsize=10)
+    axes.set(xlabel="share of train interactions", ylabel="precision")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_auroc(axes: Axes, found: NoiseAudit) -> None:
+    names = list(found.measures)[::-1]
+    for shift, scope in ((0.2, SCOPES[0]), (-0.2, SCOPES[1])):
+        estimates = [found.measures[name][scope].auroc for name in names]
+        value = np.array([e.value for e in estimates])
+        reach = np.array([(e.value - e.low, e.high - e.value) for e in estimates]).T
+        place = np.arange(len(names)) + shift
+        axes.errorbar(value, place, xerr=reach.clip(min=0), fmt="o", ms=4, label=scope)
+    axes.axvline(0.5, color="0.6", ls=":")
+    axes.set_yticks(np.arange(len(names)), names)
+    axes.set_title("AUROC, 95 % interval over users", loc="left", fontsize=10)
+    axes.grid(alpha=0.3, axis="x")
+    axes.legend(frameon=False, fontsize=8)

@@ -1,0 +1,190 @@
+"""A list of methods on one data set, in one table."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.experiments.cells import Cell, Result
+from ddrm_pyg.experiments.plug_in import METRIC, SIGNIFICANCE, SMALLEST_GAIN
+from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.stored import YARDSTICKS
+from ddrm_pyg.graph.interaction_graph import EDGE
+from ddrm_pyg.ranking import Metrics, PairedTest, holm, mean_metrics, paired_test
+
+logger = logging.getLogger("ddrm_pyg")
+
+MEASURES = (
+    "recall@10",
+    "recall@20",
+    "ndcg@10",
+    "ndcg@20",
+    "coverage@20",
+    "popularity@20",
+)
+"""What a row tells of its rankings."""
+
+_DENSE = {"item_knn": 4, "ease": 16}
+"""Bytes for every pair of items, of methods that hold all of them."""
+
+
+class Cost(NamedTuple):
+    """What a row takes, with the trainings that it starts from.
+
+    Attributes:
+        seconds: Wall time of training or solving; the mean over seeds.
+        peak_memory: Bytes added to the process at the worst moment, over seeds.
+        num_parameters: Trained numbers; None for closed forms.
+    """
+
+    seconds: float
+    peak_memory: int
+    num_parameters: int | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method, over its seeds.
+
+    Attributes:
+        name: The method's name.
+        results: A result per seed; of closed forms, one.
+        cost: What one seed takes, with all that it starts from.
+        rival: The yardstick it was tested against; None for that yardstick itself.
+        test: The mean over seeds against the yardstick, user by user.
+        p_adjusted: Its p-value after Holm's correction over all rows.
+    """
+
+    name: str
+    results: Sequence[Result]
+    cost: Cost
+    rival: str | None = None
+    test: PairedTest | None = None
+    p_adjusted: float | None = None
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Test metrics, averaged over seeds for every user."""
+        return mean_metrics([result.test for result in self.results])
+
+    def deviation(self, metric: str) -> float | None:
+        """Standard deviation of a metric over seeds; None with fewer than two."""
+        values = [result.test[metric] for result in self.results]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+    def record(self) -> dict[str, Any]:
+        """Flatten for JSON and CSV."""
+        relative = self.test.relative if self.test else None
+        return {
+            "name": self.name,
+            **{name: self.metrics[name] for name in MEASURES},
+            **{f"{name} deviation": self.deviation(name) for name in MEASURES[:4]},
+            "seeds": [r.cell.seed for r in self.results if r.cell.seed is not None],
+            "best_epoch": [r.best_epoch for r in self.results if r.best_epoch],
+            **self.cost._asdict(),
+            "against": self.rival,
+            "relative": None if relative is None or math.isnan(relative) else relative,
+            "p_holm": self.p_adjusted,
+        }
+
+
+def compare(runner: Runner, methods: Mapping[str, Sequence[Cell]]) -> list[Comparison]:
+    """Run every method and test it against the best yardstick.
+
+    Args:
+        runner: The data set and where results are kept. What has been run before is
+            read from there, so that an interrupted comparison goes on.
+        methods: Name to its cells, one per seed; the yardsticks are added.
+
+    Returns:
+        A row per method, yardsticks first. Tests are paired t-tests over users of the
+        seeds' mean NDCG@20, against the yardstick that is best *on test* (which makes
+        beating it harder), Holm-corrected.
+    """
+    yardsticks = {name: [Cell(name)] for name in YARDSTICKS}
+    found = []
+    for name, cells in {**yardsticks, **methods}.items():
+        too_large = _too_large(name, runner.graph.num_items)
+        if too_large:
+            logger.warning("%s is left out: %s", name, too_large)
+            continue
+        results = [runner.run(cell) for cell in cells]
+        found.append(Comparison(name, results, _cost(runner, cells)))
+    known = [row for row in found if row.name in YARDSTICKS]
+    best = max(known, key=lambda row: row.metrics[METRIC])
+    others = [row for row in found if row is not best]
+    tests = [paired_test(row.metrics, best.metrics, METRIC) for row in others]
+    adjusted = holm([test.p_value for test in tests])
+    tested = {
+        row.name: replace(row, rival=best.name, test=test, p_adjusted=p)
+        for row, test, p in zip(others, tests, adjusted, strict=True)
+    }
+    return [tested.get(row.name, row) for row in found]
+
+
+def _cost(runner: Runner, cells: Sequence[Cell]) -> Cost:
+    chains = [[runner.run(link) for link in _chain(cell)] for cell in cells]
+    numbers = [result.num_parameters for result in chains[0]]
+    return Cost(
+        float(np.mean([sum(r.seconds for r in chain) for chain in chains])),
+        max(r.peak_memory for chain in chains for r in chain),
+        None if None in numbers else sum(n for n in numbers if n is not None),
+    )
+
+
+def _chain(cell: Cell) -> list[Cell]:
+    """A cell and all that it starts from."""
+    return [cell, *(_chain(cell.base) if cell.base else [])]
+
+
+def _too_large(name: str, num_items: int) -> str | None:
+    """Say why a method does not fit into memory, if it does not."""
+    needed = _DENSE.get(name, 0) * num_items**2
+    available = psutil.virtual_memory().available
+    if needed <= available:
+        return None
+    return (
+        f"all pairs of {num_items} items take {needed / 2**30:.0f} GiB and "
+        f"{available / 2**30:.0f} GiB are free"
+    )
+
+
+def verdict(rows: Sequence[Comparison]) -> dict[str, Any]:
+    """Name the rows that are above and below the best yardstick.
+
+    A difference counts if its corrected p-value is below .01 *and* it is at least 1 %
+    of the yardstick's mean.
+    """
+    yardstick = next(row for row in rows if row.test is None)
+    words: dict[str, Any] = {"yardstick": yardstick.name, "above": [], "below": []}
+    for row in rows:
+        if row.test is None or row.p_adjusted is None:
+            continue
+        if row.p_adjusted < SIGNIFICANCE and not abs(row.test.relative) < SMALLEST_GAIN:
+            words["above" if row.test.difference > 0 else "below"].append(row.name)
+    return words
+
+
+def cannot_say(data: HeteroData) -> list[str]:
+    """List the claims that a data set does not allow, in sentences."""
+    missing = []
+    if data[EDGE].get("edge_is_noise") is None:
+        missing += [
+            "no ratings or noise labels: test pairs may be noise themselves, so the "
+            "table tells who predicts clicks, not who predicts likes",
+            "nothing can be said about which method withstands noise",
+        ]
+    if data[EDGE].get("edge_time") is None:
+        missing.append(
+            "no times: the split is not by time, so nothing can be said about "
+            "predicting the future"
+        )
+    return missing

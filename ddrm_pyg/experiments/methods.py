@@ -1,0 +1,301 @@
+"""What the cells of a table do: every method by name."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.cells import Bench, Cell, Method, Outcome, Result
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bpr_loss
+from ddrm_pyg.nn.conv import light_propagate
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.nn.deca import DeCA
+from ddrm_pyg.nn.models import (
+    CDAE,
+    EASE,
+    MF,
+    SGL,
+    AdaGCL,
+    DiffRec,
+    ItemKNN,
+    LDiffRec,
+    LightGCN,
+    MultiDAE,
+    MultiVAE,
+    Popularity,
+    TDiffRec,
+    group_items,
+)
+from ddrm_pyg.ranking import evaluate
+from ddrm_pyg.training import fit
+
+logger = logging.getLogger("ddrm_pyg")
+
+DEEPEST = 6
+"""Largest propagation depth that validation may pick."""
+
+
+def load_embeddings(
+    path: str | os.PathLike[str], graph: InteractionGraph
+) -> Embeddings:
+    """Read tables for a graph as float32, in which propagation and DDRM compute.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The tables cannot be scored or do not match the graph.
+    """
+    tables = Embeddings.load(path)
+    tables.check_matches(graph.num_users, graph.num_items, str(path))
+    if all(table.dtype == torch.float32 for table in tables):
+        return tables
+    logger.warning("%s: read as float32", path)
+    tables = Embeddings(tables.user.float(), tables.item.float())
+    tables.check(str(path))
+    return tables
+
+
+def _closed_form(model: Callable[..., Any]) -> Method:
+    def solve(bench: Bench, cell: Cell) -> Outcome:
+        return Outcome(model(**cell.model).scorer(bench.graph))
+
+    return solve
+
+
+def _backend(
+    model: Callable[..., Any], clean: Callable[..., Any] | None = None
+) -> Method:
+    def train(bench: Bench, cell: Cell) -> Outcome:
+        torch.manual_seed(cell.seed or 0)
+        graph = bench.graph
+
+        def build(**changed: Any) -> Any:
+            return model(graph.num_users, graph.num_items, **{**cell.model, **changed})
+
+        if clean is None:
+            trained = backend = build()
+        else:
+            trained, backend = clean(build, _steps_per_epoch(bench, cell), cell.clean)
+        result = bench.train(cell, trained)
+        emb = backend.scorer(graph.to(backend.user_table.device))
+        tables = {"user": backend.user_table, "item": backend.item_table}
+        return Outcome(
+            emb,
+            {"embeddings": emb._asdict(), "tables": tables},
+            fit=result,
+            num_parameters=_num_parameters(trained),
+        )
+
+    return train
+
+
+def _num_parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _row_model(model: Callable[..., Any], *sizes: str) -> Method:
+    """A model that reads users' rows, built from sizes of the graph."""
+
+    def train(bench: Bench, cell: Cell) -> Outcome:
+        sized = [getattr(bench.graph, size) for size in sizes]
+        return _train_rows(bench, cell, lambda: model(*sized, **cell.model))
+
+    return train
+
+
+def _train_rows(bench: Bench, cell: Cell, build: Callable[[], Any]) -> Outcome:
+    torch.manual_seed(cell.seed or 0)
+    model = build()
+    result = bench.train(cell, model)
+    device = next(model.parameters()).device
+    return Outcome(
+        model.scorer(bench.graph.to(device)),
+        fit=result,
+        num_parameters=_num_parameters(model),
+    )
+
+
+def _tdiffrec(bench: Bench, cell: Cell) -> Outcome:
+    """Rows by time where it is known, else by the order of the interactions."""
+    edge_time = bench.data[EDGE].get("edge_time")
+    num_items = bench.graph.num_items
+    return _train_rows(
+        bench, cell, lambda: TDiffRec(num_items, edge_time=edge_time, **cell.model)
+    )
+
+
+def _ldiffrec(bench: Bench, cell: Cell) -> Outcome:
+    """Item groups from the embeddings of the base."""
+    settings = dict(cell.model)
+    item_group = group_items(
+        _base(bench, cell).embeddings().item,
+        settings.pop("num_groups", 2),
+        seed=cell.seed or 0,
+    )
+    return _train_rows(bench, cell, lambda: LDiffRec(item_group, **settings))
+
+
+def _steps_per_epoch(bench: Bench, cell: Cell) -> int:
+    batch_size = cell.fit.get(
+        "batch_size", inspect.signature(fit).parameters["batch_size"].default
+    )
+    return math.ceil(bench.graph.num_edges / batch_size)
+
+
+# What cleans a backend's training: given how to build the backend, the steps of an
+# epoch and the settings, each returns what is trained and the backend in it.
+
+
+def _t_ce(
+    build: Callable[..., Any],
+    steps: int,
+    settings: Mapping[str, Any],
+) -> tuple[Any, Any]:
+    # an unknown setting reaches the loss, which refuses it
+    given = dict(settings)
+    num_gradual = round(given.pop("num_gradual_epochs", 0) * steps)
+    backend = build(pair_loss=TruncatedLoss(bpr_loss, num_gradual=num_gradual, **given))
+    return backend, backend
+
+
+def _r_ce(
+    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    backend = build(pair_loss=ReweightedLoss(bpr_loss, **settings))
+    return backend, backend
+
+
+def _wbpr(
+    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    backend = build(negatives="popularity", **settings)
+    return backend, backend
+
+
+def _deca(
+    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    backend = build()
+    return DeCA(backend, **settings), backend
+
+
+def _given(bench: Bench, cell: Cell) -> Outcome:
+    """Embeddings from a file, propagated as told."""
+    tables = load_embeddings(cell.model["path"], bench.graph)
+    emb = light_propagate(
+        tables, bench.graph, cell.model["num_layers"], cell.model["combine"]
+    )
+    return Outcome(emb, {"embeddings": emb._asdict(), "tables": tables._asdict()})
+
+
+def _best_depth(bench: Bench, cell: Cell) -> Outcome:
+    """The backend's tables at the depth that validation likes best."""
+    tables = _base(bench, cell).embeddings("tables")
+    metric = cell.model.get("metric", "ndcg@20")
+    combine = cell.model.get("combine", "mean")
+    found = {}
+    for depth in range(DEEPEST + 1):
+        emb = light_propagate(tables, bench.graph, depth, combine)
+        found[depth] = evaluate(emb, bench.data, split="val")[metric]
+    depth = max(found, key=found.__getitem__)
+    return Outcome(
+        light_propagate(tables, bench.graph, depth, combine),
+        notes={"num_layers": depth, f"val {metric} by depth": list(found.values())},
+    )
+
+
+def _history_mean(bench: Bench, cell: Cell) -> Outcome:
+    """Where DDRM starts, taken as the answer."""
+    emb = _base(bench, cell).embeddings()
+    return Outcome(Embeddings(bench.graph.history_mean(emb.item), emb.item))
+
+
+def _ddrm(bench: Bench, cell: Cell) -> Outcome:
+    torch.manual_seed(cell.seed or 0)
+    emb = _base(bench, cell).embeddings()
+    ddrm = DDRM(emb.user.size(1), **cell.model)
+    model = DDRMRecommender(ddrm, emb)
+    result = bench.train(cell, model)
+    denoised = model.scorer(bench.graph.to(model.user_emb.device))
+    return Outcome(
+        denoised,
+        {"embeddings": denoised._asdict(), "weights": ddrm.state_dict()},
+        fit=result,
+        num_parameters=_num_parameters(ddrm),
+    )
+
+
+def _one_pass(bench: Bench, cell: Cell) -> Outcome:
+    """The trained DDRM as a plain denoiser: no noise added, one reverse step."""
+    trained = _base(bench, cell)
+    backend = _base(bench, trained.cell)
+    emb = backend.embeddings()
+    ddrm = load_ddrm(trained, num_inference_steps=1, num_start_steps=0)
+    return Outcome(ddrm(emb.user, emb.item, bench.graph))
+
+
+def load_ddrm(trained: Result, **changed: Any) -> DDRM:
+    """Rebuild a trained DDRM from its cell.
+
+    Args:
+        trained: A result of method ``ddrm``.
+        **changed: Constructor arguments to replace.
+    """
+    weights = trained.weights()
+    width = weights["item_denoiser.layers.0.weight"].size(1)
+    time_dim = weights["item_denoiser.time.weight"].size(0)
+    settings = {**trained.cell.model, **changed}
+    ddrm = DDRM((width - time_dim) // 2, **settings)
+    ddrm.load_state_dict(weights)
+    return ddrm
+
+
+def _base(bench: Bench, cell: Cell) -> Result:
+    if cell.base is None:
+        raise ValueError(f"'base' must be a cell for method '{cell.method}' (got None)")
+    return bench.run(cell.base)
+
+
+BACKENDS: dict[str, Callable[..., Any]] = {"mf": MF, "lightgcn": LightGCN, "sgl": SGL}
+"""Method name to the backend."""
+
+CLEANERS: dict[str, Callable[..., Any]] = {
+    "t-ce": _t_ce,
+    "r-ce": _r_ce,
+    "deca": _deca,
+    "wbpr": _wbpr,
+}
+"""What can clean a backend's training."""
+
+METHODS: dict[str, Method] = {
+    "popularity": _closed_form(Popularity),
+    "item_knn": _closed_form(ItemKNN),
+    "ease": _closed_form(EASE),
+    **{name: _backend(model) for name, model in BACKENDS.items()},
+    **{
+        f"{name}+{cleaner}": _backend(model, clean)
+        for name, model in BACKENDS.items()
+        for cleaner, clean in CLEANERS.items()
+    },
+    "adagcl": _backend(AdaGCL),
+    "cdae": _row_model(CDAE, "num_users", "num_items"),
+    "multidae": _row_model(MultiDAE, "num_items"),
+    "multivae": _row_model(MultiVAE, "num_items"),
+    "diffrec": _row_model(DiffRec, "num_items"),
+    "ldiffrec": _ldiffrec,
+    "tdiffrec": _tdiffrec,
+    "embeddings": _given,
+    "best_depth": _best_depth,
+    "history_mean": _history_mean,
+    "one_pass": _one_pass,
+    "ddrm": _ddrm,
+}
+"""Method name to what runs it."""

@@ -1,0 +1,238 @@
+"""Settings stored with the package, or in a file of the same form, and their cells."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.methods import BACKENDS, CLEANERS
+from ddrm_pyg.experiments.sources import nearest
+from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.nn.models import (
+    CDAE,
+    MF,
+    AdaGCL,
+    DiffRec,
+    LDiffRec,
+    MultiDAE,
+    MultiVAE,
+    TDiffRec,
+)
+from ddrm_pyg.training import fit
+
+FOLDER = Path(__file__).parent / "settings"
+
+YARDSTICKS = ("popularity", "item_knn", "ease")
+"""Methods without settings, which everything must be compared with."""
+
+GENERATIVE = (
+    "adagcl",
+    "cdae",
+    "multidae",
+    "multivae",
+    "diffrec",
+    "ldiffrec",
+    "tdiffrec",
+)
+"""Rivals that are no backends of DDRM here."""
+
+DENOISERS = ("ddrm", *CLEANERS)
+"""What a name may add to a backend's, as in ``lightgcn+ddrm``."""
+
+NAMES = (
+    *YARDSTICKS,
+    *BACKENDS,
+    *(f"{backend}+{added}" for backend in BACKENDS for added in DENOISERS),
+    *GENERATIVE,
+)
+"""Every method that a table may ask for."""
+
+
+def cell_for(
+    name: str,
+    *,
+    seed: int = 0,
+    settings: str | None = None,
+    variant: str | None = None,
+    epochs: int | None = None,
+) -> Cell:
+    """Build the cell of a method with its stored settings.
+
+    Args:
+        name: One of :data:`NAMES`.
+        seed: Seed of everything that is trained on the way.
+        settings: Name or file of the settings of what is trained first.
+        variant: Without ``settings``: those stored for a data set (``"ml-1m"``) are
+            taken where there are any, those of the method's own name elsewhere.
+        epochs: Epochs at most of every training on the way; as stored if None.
+
+    Raises:
+        ValueError: An unknown name.
+    """
+    if name not in NAMES:
+        raise ValueError(
+            f"a method must be one of {', '.join(NAMES)} "
+            f"(got '{name}'{nearest(name, list(NAMES))})"
+        )
+    if name in YARDSTICKS:
+        return Cell(name)
+    backend, _, added = name.partition("+")
+    stored = load_settings(settings or _stored_name(backend, variant), backend)
+    base = None
+    if backend == "ldiffrec":
+        base = cell_for("lightgcn", seed=seed, variant=variant, epochs=epochs)
+    cell = Cell(backend, seed, stored["model"], _fit_settings(stored, epochs), base)
+    if not added:
+        return cell
+    return denoised(cell, added, seed=seed, variant=variant, epochs=epochs)
+
+
+def denoised(
+    backend: Cell,
+    added: str,
+    *,
+    seed: int | None = None,
+    settings: str | None = None,
+    variant: str | None = None,
+    epochs: int | None = None,
+) -> Cell:
+    """Build the cell of what denoises a backend.
+
+    Args:
+        backend: The cell of a backend, or of given embeddings.
+        added: One of :data:`DENOISERS`.
+        seed: Seed of DDRM; the backend's if None.
+        settings: Name or file of its settings; by method and variant if None.
+        variant: As in :func:`cell_for`.
+        epochs: Epochs of DDRM at most.
+    """
+    name = settings or _stored_name(added, variant, backend.method)
+    stored = load_settings(name, added)
+    if added == "ddrm":
+        seed = backend.seed if seed is None else seed
+        fit_settings = _fit_settings(stored, epochs)
+        return Cell("ddrm", seed, stored["model"], fit_settings, backend)
+    return Cell(
+        f"{backend.method}+{added}",
+        backend.seed,
+        backend.model,
+        backend.fit,
+        clean=stored["model"],
+    )
+
+
+def _fit_settings(stored: dict[str, Any], epochs: int | None) -> dict[str, Any]:
+    return stored["fit"] | ({"epochs": epochs} if epochs else {})
+
+
+def _stored_name(method: str, variant: str | None, backend: str = "") -> str:
+    """The most special settings that are stored for a method."""
+    names = (f"{method}_{backend}_{variant}", f"{method}_{variant}")
+    return next((name for name in names if (FOLDER / f"{name}.json").exists()), method)
+
+
+def load_settings(name: str, method: str) -> dict[str, Any]:
+    """Read the settings of a method from the package, or from a file.
+
+    Args:
+        name: A name in ``ddrm_pyg/experiments/settings``, or a path to a JSON file
+            with objects ``model`` and ``fit``.
+        method: The trained method they are for.
+
+    Raises:
+        ValueError: No such settings, not readable as such, or refused by the method.
+    """
+    path = Path(name) if name.endswith(".json") else FOLDER / f"{name}.json"
+    if not path.is_file():
+        stored = sorted(FOLDER.glob("*.json"))
+        known = [p.stem for p in stored if _read_json(p).get("method") == method]
+        raise ValueError(
+            f"'settings' must be a JSON file or one of {', '.join(known)} "
+            f"(got '{name}'{nearest(name, known)})"
+        )
+    settings = _read_json(path)
+    try:
+        _check_settings(settings, method)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return settings
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON ({error})") from error
+
+
+def _check_settings(settings: Any, method: str) -> None:
+    """Refuse what would only fail once the models before this one are trained."""
+    if not isinstance(settings, dict) or not all(
+        isinstance(settings.get(part), dict) for part in ("model", "fit")
+    ):
+        raise ValueError("must hold the objects 'model' and 'fit'")
+    if settings.get("method", method) != method:
+        raise ValueError(f"'method' must be '{method}' (got '{settings['method']}')")
+    _check_model_settings(settings["model"], method)
+    for name, default in _defaults("fit", settings["fit"], fit, 2).items():
+        value = settings["fit"][name]
+        kind = (int, float) if isinstance(default, float) else type(default)
+        if not isinstance(value, kind):
+            raise ValueError(f"'{name}' must be like {default!r} (got {value!r})")
+
+
+def _check_model_settings(model: Mapping[str, Any], method: str) -> None:
+    """Build what the settings are for, at the smallest size."""
+    if method in CLEANERS:
+        CLEANERS[method](functools.partial(MF, 1, 1), 1, model)
+        return
+    kind, sizes = _SMALLEST[method]
+    given = {
+        k: v for k, v in model.items() if (method, k) != ("ldiffrec", "num_groups")
+    }
+    _defaults("model", given, kind, len(sizes))
+    kind(*sizes, **given)
+
+
+_SMALLEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    **{name: (kind, (1, 1)) for name, kind in BACKENDS.items()},
+    "ddrm": (DDRM, (1,)),  # the embeddings' width
+    "adagcl": (AdaGCL, (1, 1)),
+    "cdae": (CDAE, (1, 1)),
+    "multidae": (MultiDAE, (1,)),
+    "multivae": (MultiVAE, (1,)),
+    "diffrec": (DiffRec, (1,)),
+    "ldiffrec": (LDiffRec, (torch.zeros(1, dtype=torch.int64),)),
+    "tdiffrec": (TDiffRec, (1,)),
+}
+"""Class of every trained method, with what the data give its constructor."""
+
+
+def _defaults(
+    part: str, given: Mapping[str, Any], function: Callable[..., Any], first: int
+) -> dict[str, Any]:
+    """Default of every argument that is given; unknown ones are refused."""
+    parameters = list(_parameters(function))[first:]
+    known = {p.name: p.default for p in parameters if p.name not in _RUNNER_GIVES}
+    for name in given:
+        if name not in known:
+            raise ValueError(f"'{part}' has no setting '{name}'{nearest(name, known)}")
+    return {name: known[name] for name in given}
+
+
+def _parameters(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
+    """Parameters of a function or class, with those that its ** hands to the base."""
+    parameters = inspect.signature(function).parameters.values()
+    yield from (p for p in parameters if p.kind is not p.VAR_KEYWORD)
+    if isinstance(function, type) and any(p.kind is p.VAR_KEYWORD for p in parameters):
+        yield from list(_parameters(function.__mro__[1]))[1:]
+
+
+_RUNNER_GIVES = ("seed", "checkpoint", "log", "device", "progress", "edge_time")

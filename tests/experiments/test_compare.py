@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from ddrm_pyg.datasets.synthetic import SyntheticInteractions
+from ddrm_pyg.experiments import compare as module
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.compare import Comparison, Cost, cannot_say, compare, verdict
+from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.stored import YARDSTICKS
+from ddrm_pyg.graph.interaction_graph import EDGE
+from ddrm_pyg.ranking import PairedTest, holm, paired_test
+
+FIT = {"epochs": 2, "batch_size": 512}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return SyntheticInteractions(60, 80, 1200)[0]
+
+
+@pytest.fixture
+def runner(data, tmp_path):
+    return Runner(data, tmp_path, progress=False)
+
+
+def mf(seed: int = 0) -> Cell:
+    return Cell("mf", seed, {"embedding_dim": 4}, FIT)
+
+
+def ddrm(seed: int = 0) -> Cell:
+    model = {"hidden_dims": [4], "num_train_timesteps": 2, "num_inference_steps": 2}
+    return Cell("ddrm", seed, model, FIT, mf(seed))
+
+
+def test_rows_are_tested_against_the_best_yardstick(runner):
+    rows = compare(runner, {"mf": [mf(0), mf(1)], "mf+ddrm": [ddrm()]})
+    assert [row.name for row in rows] == [*YARDSTICKS, "mf", "mf+ddrm"]
+    scores = {row.name: row.metrics["ndcg@20"] for row in rows[:3]}
+    (best,) = [row for row in rows if row.test is None]
+    assert best.name == max(scores, key=scores.__getitem__)
+    others = [row for row in rows if row is not best]
+    raw = [paired_test(row.metrics, best.metrics) for row in others]
+    assert [row.test for row in others] == raw
+    assert [row.p_adjusted for row in others] == holm([test.p_value for test in raw])
+    assert {row.rival for row in others} == {best.name}
+
+
+def test_seeds_are_averaged_user_by_user(runner):
+    row = compare(runner, {"mf": [mf(0), mf(1)]})[-1]
+    a, b = (runner.run(mf(seed)).test for seed in (0, 1))
+    mean = (a.per_user["ndcg@20"] + b.per_user["ndcg@20"]) / 2
+    assert torch.allclose(row.metrics.per_user["ndcg@20"], mean)
+    assert row.metrics["coverage@20"] == pytest.approx(
+        (a["coverage@20"] + b["coverage@20"]) / 2
+    )
+    spread = abs(a["recall@10"] - b["recall@10"]) / math.sqrt(2)  # n - 1
+    assert row.deviation("recall@10") == pytest.approx(spread)
+    assert row.record()["seeds"] == [0, 1]
+
+
+def test_costs_include_what_a_row_starts_from(runner):
+    row = compare(runner, {"mf+ddrm": [ddrm()]})[-1]
+    base, last = runner.run(mf()), runner.run(ddrm())
+    assert row.cost.seconds == pytest.approx(base.seconds + last.seconds)
+    assert row.cost.peak_memory == max(base.peak_memory, last.peak_memory)
+    assert base.num_parameters == (60 + 80) * 4
+    assert row.cost.num_parameters == base.num_parameters + last.num_parameters
+
+
+def test_closed_forms_train_nothing_and_have_one_result(runner):
+    for row in compare(runner, {}):
+        assert row.cost.num_parameters is None
+        assert row.deviation("ndcg@20") is None
+        assert row.record()["seeds"] == []
+
+
+def test_interrupted_comparison_goes_on_with_the_missing_method(
+    data, tmp_path, monkeypatch
+):
+    methods = {"mf": [mf()], "mf+ddrm": [ddrm()]}
+    straight = compare(Runner(data, tmp_path / "a", progress=False), methods)
+    ran = []
+    train = Runner.train
+
+    def stop_at_ddrm(self, cell, model):
+        ran.append(cell.method)
+        if cell.method == "ddrm" and len(ran) < 3:
+            raise KeyboardInterrupt
+        return train(self, cell, model)
+
+    monkeypatch.setattr(Runner, "train", stop_at_ddrm)
+    with pytest.raises(KeyboardInterrupt):
+        compare(Runner(data, tmp_path / "b", progress=False), methods)
+    resumed = compare(Runner(data, tmp_path / "b", progress=False), methods)
+    assert ran == ["mf", "ddrm", "ddrm"]
+    for ours, theirs in zip(resumed, straight, strict=True):
+        assert dict(ours.metrics) == dict(theirs.metrics)
+
+
+def test_what_does_not_fit_is_left_out_and_said(runner, monkeypatch, caplog):
+    class Memory:
+        available = 10 * 80**2
+
+    monkeypatch.setattr(module.psutil, "virtual_memory", Memory)
+    rows = compare(runner, {})
+    assert [row.name for row in rows] == ["popularity", "item_knn"]
+    assert "ease is left out: all pairs of 80 items" in caplog.text
+
+
+def row(name, difference, relative, p):
+    test = PairedTest(difference, relative, p, 9)
+    return Comparison(name, [], Cost(0, 0, None), "ease", test, p)
+
+
+def test_verdict_needs_significance_and_a_percent():
+    ease = Comparison("ease", [], Cost(0, 0, None))
+    rows = [
+        ease,
+        row("better", 0.1, 0.011, 0.009),
+        row("better, but not by much", 0.1, 0.009, 0.001),
+        row("better, perhaps", 0.1, 0.5, 0.011),
+        row("worse", -0.1, -0.5, 0.001),
+        row("better than nothing", 0.1, math.nan, 0.001),
+    ]
+    assert verdict(rows) == {
+        "yardstick": "ease",
+        "above": ["better", "better than nothing"],
+        "below": ["worse"],
+    }
+
+
+def test_claims_follow_from_what_is_known(data):
+    assert cannot_say(data) == []
+    plain = data.clone()
+    del plain[EDGE].edge_is_noise
+    assert len(cannot_say(plain)) == 2
+    assert "predicts clicks" in cannot_say(plain)[0]
+    del plain[EDGE].edge_time
+    assert any("no times" in sentence for sentence in cannot_say(plain))
