@@ -1,7 +1,8 @@
-"""Weights of the interactions in a user's history: how much each counts in its mean.
+"""Weights of the interactions in a user's history, and histories without one of them.
 
-Each function returns one weight per train interaction, in the order of the graph's
-``edge_index``, for :meth:`InteractionGraph.history_mean` and whatever starts from it.
+Each ``*_weight`` function returns one weight per train interaction, in the order of the
+graph's ``edge_index``, for :meth:`InteractionGraph.history_mean` and whatever starts
+from it.
 """
 
 from __future__ import annotations
@@ -20,15 +21,85 @@ logger = logging.getLogger("ddrm_pyg")
 _CHUNK = 1 << 12
 """Interactions compared at a time: few enough to stay in a cache."""
 
+_NOTHING = 1e-9
+"""Share of a history's weight below which what is left of it is only rounding."""
+
+
+class HistorySums:
+    """What every user's history adds up to, so that one item is left out at no cost.
+
+    Sums are kept in float64, so that leaving one item out of a long history loses
+    nothing.
+
+    Args:
+        graph: Train interactions.
+        item_emb: ``[num_items, D]``.
+        weight: ``[E]`` non-negative weight of every interaction; equal if None.
+
+    Raises:
+        ValueError: ``item_emb`` or ``weight`` does not match the graph.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, graph: InteractionGraph, item_emb: Tensor, weight: Tensor | None = None
+    ) -> None:
+        self.graph = graph
+        self.item_emb = item_emb
+        self.weight = None if weight is None else weight.to(graph.device).double()
+        mean = graph.history_mean(item_emb.double(), weight=self.weight)
+        self._size = graph.degree("user").double()
+        if self.weight is not None:
+            self._size = torch.zeros_like(self._size).index_add(
+                0, graph.edge_index[0], self.weight
+            )
+        self._total = mean * self._size.unsqueeze(1)
+        self._mean_item = graph.mean_item(item_emb)
+
+    @torch.no_grad()
+    def rest(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """Add up histories without one of their items.
+
+        Args:
+            user: ``[B]`` int64.
+            item: ``[B]`` int64, an item of each; of a pair that repeats, the first
+                occurrence is left out.
+
+        Returns:
+            The weighted sum of the other items, ``[B, D]``, and of their weights,
+            ``[B]``, both float64.
+        """
+        left_out = self.item_emb[item].double()
+        if self.weight is None:
+            return self._total[user] - left_out, self._size[user] - 1
+        own = self.weight[self.graph.find(user, item)]
+        left_out *= own.unsqueeze(1)
+        return self._total[user] - left_out, self._size[user] - own
+
+    @torch.no_grad()
+    def mean_without(self, user: Tensor, item: Tensor) -> Tensor:
+        """Average histories without one of their items.
+
+        Args:
+            user: ``[B]`` int64.
+            item: ``[B]`` int64, as for :meth:`rest`.
+
+        Returns:
+            ``[B, D]`` of ``item_emb``'s type. Where nothing is left it is the mean item
+            over all interactions, as :meth:`InteractionGraph.history_mean` has it for
+            a user without items.
+        """
+        total, size = self.rest(user, item)
+        known = (size > _NOTHING * self._size[user]).unsqueeze(1)
+        mean = total / size.unsqueeze(1)
+        return torch.where(known, mean, self._mean_item).to(self.item_emb.dtype)
+
 
 @torch.no_grad()
 def history_agreement(graph: InteractionGraph, item_emb: Tensor) -> Tensor:
     r"""Compare every train item with the rest of its user's history.
 
     .. math:: a_{ui} = \cos\Big(e_i,\; \sum_{j \in I_u} e_j - e_i\Big)
-
-    The sums are taken in float64, so that leaving one item out of a long history loses
-    nothing.
 
     Args:
         graph: Train interactions; a pair that occurs twice is its own company.
@@ -40,10 +111,9 @@ def history_agreement(graph: InteractionGraph, item_emb: Tensor) -> Tensor:
     Raises:
         ValueError: ``item_emb`` does not match the graph.
     """
-    exact = item_emb.double()
-    total = graph.history_mean(exact) * graph.degree("user").unsqueeze(1)
+    sums = HistorySums(graph, item_emb)
     parts = [
-        F.cosine_similarity(exact[item], total[user] - exact[item])
+        F.cosine_similarity(item_emb[item].double(), sums.rest(user, item)[0])
         for user, item in graph.edge_index.split(_CHUNK, dim=1)
     ]
     return torch.cat(parts).to(item_emb.dtype)

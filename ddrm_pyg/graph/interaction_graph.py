@@ -162,12 +162,32 @@ class InteractionGraph:
         Returns:
             ``[B]`` bool.
         """
-        keys = self._by_user[0]
-        if keys.numel() == 0:
+        if self.num_edges == 0:
             return torch.zeros_like(user, dtype=torch.bool)
+        return self._search(user, item)[1]
+
+    def find(self, user: Tensor, item: Tensor) -> Tensor:
+        """Find the interactions of some pairs.
+
+        Args:
+            user: ``[B]`` int64.
+            item: ``[B]`` int64.
+
+        Returns:
+            ``[B]`` int64 columns of ``edge_index``, the first one of a pair that
+            repeats; -1 for a pair that did not interact.
+        """
+        if self.num_edges == 0:
+            return torch.full_like(user, -1)
+        position, found = self._search(user, item)
+        return torch.where(found, self._by_user[1][position], -1)
+
+    def _search(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """Position of each pair among the sorted ones, and whether it is there."""
+        keys = self._by_user[0]
         wanted = user * self.num_items + item
         position = torch.searchsorted(keys, wanted).clamp_(max=keys.numel() - 1)
-        return keys[position] == wanted
+        return position, keys[position] == wanted
 
     def history_mean(
         self,
@@ -213,10 +233,22 @@ class InteractionGraph:
         total = item_emb.new_zeros(rows.num_users)
         total = total.index_add(0, rows.edge_index[0], values)
         block = rows._csr_by_user(values / total.clamp(min=1e-38)[rows.edge_index[0]])
-        # mean item, weighted by interactions: the start of a user about whom
-        # nothing is known
+        known = (total > 0).unsqueeze(1)
+        return torch.where(known, block @ item_emb, self.mean_item(item_emb))
+
+    def mean_item(self, item_emb: Tensor) -> Tensor:
+        """Average the item vectors of all interactions.
+
+        The start of a user about whom nothing is known.
+
+        Args:
+            item_emb: ``[num_items, D]``.
+
+        Returns:
+            ``[D]``; zeros in a graph without interactions.
+        """
         share = self._item_degree.to(item_emb) / max(self.num_edges, 1)
-        return torch.where((total > 0).unsqueeze(1), block @ item_emb, share @ item_emb)
+        return share @ item_emb
 
     def _ones(self, like: Tensor) -> Tensor:
         return like.new_ones(self.num_edges)

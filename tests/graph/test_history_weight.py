@@ -9,6 +9,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.graph import history_weight as module
 from ddrm_pyg.graph.history_weight import (
+    HistorySums,
     agreement_weight,
     history_agreement,
     recency_weight,
@@ -101,6 +102,58 @@ def test_weights_carry_no_gradient(graph):
 def test_items_of_another_graph_are_refused(graph):
     with pytest.raises(ValueError, match=r"one row per item, 4 \(got 3\)"):
         agreement_weight(graph, ITEMS[:3])
+
+
+# ---------------------------------------------------------------------- leaving one out
+
+
+def test_mean_without_by_hand(graph):
+    user, item = torch.tensor([[0, 2, 1], [1, 0, 1]])
+    mean_item = ITEMS[[0, 2, 1, 0, 3, 1]].mean(0)  # user 1 has nothing else
+    expected = torch.stack([torch.tensor([2.0, 0.0]), ITEMS[3], mean_item])
+    mean = HistorySums(graph, ITEMS).mean_without(user, item)
+    torch.testing.assert_close(mean, expected)
+    # edges (2,0) (0,2) (1,1) (0,0) (2,3) (0,1)
+    weight = torch.tensor([1.0, 3.0, 2.0, 1.0, 0.0, 5.0])
+    mean = HistorySums(graph, ITEMS, weight).mean_without(user, item)
+    expected[0] = torch.tensor([(3 * 3 + 1 * 1) / 4, 0.0])
+    expected[1] = mean_item  # what is left of user 2 weighs nothing
+    torch.testing.assert_close(mean, expected)
+
+
+@given(
+    graph=st.from_type(InteractionGraph),
+    seed=st.integers(0, 99),
+    weighted=st.booleans(),
+)
+def test_mean_without_is_the_history_mean_of_a_graph_without(graph, seed, weighted):
+    graph = graph.without_repeats()
+    generator = torch.Generator().manual_seed(seed)
+    item_emb = torch.randn(graph.num_items, 3, generator=generator)
+    weight = torch.rand(graph.num_edges, generator=generator) if weighted else None
+    sums = HistorySums(graph, item_emb, weight)
+    for edge in range(graph.num_edges):
+        user, item = graph.edge_index[:, edge].view(2, 1)
+        keep = torch.arange(graph.num_edges) != edge
+        rest = graph.subgraph(keep)
+        if int(rest.degree("user")[user]) > 0:
+            part = None if weight is None else weight[keep]
+            expected = rest.history_mean(item_emb, weight=part)[user]
+        else:
+            expected = graph.mean_item(item_emb).unsqueeze(0)
+        mean = sums.mean_without(user, item)
+        assert mean.dtype == torch.float32
+        torch.testing.assert_close(mean, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_lightest_history_survives_the_heaviest_item():
+    graph = InteractionGraph(torch.tensor([[0, 0, 0], [0, 1, 2]]), 1, 3)
+    item_emb = torch.tensor([[1.0], [3.0], [1e4]])
+    weight = torch.tensor([1e-6, 1e-6, 1.0])
+    mean = HistorySums(graph, item_emb, weight).mean_without(
+        torch.tensor([0]), torch.tensor([2])
+    )
+    torch.testing.assert_close(mean, torch.tensor([[2.0]]), rtol=1e-4, atol=0)
 
 
 # ---------------------------------------------------------------------------- recency

@@ -325,3 +325,20 @@ def test_as_graph_refuses_other_types(edges, name):
     message = rf"'graph' must be an InteractionGraph, an edge_index .*\(got {name}\)"
     with pytest.raises(TypeError, match=message):
         as_graph(edges, 2, 2)
+
+
+@given(GRAPHS)
+def test_pairs_are_found_where_they_first_occur(graph):
+    user, item = torch.ones(graph.num_users, graph.num_items).nonzero().T
+    pairs = pairs_of(graph)
+    expected = [
+        pairs.index(pair) if pair in pairs else -1
+        for pair in zip(user.tolist(), item.tolist(), strict=True)
+    ]
+    assert graph.find(user, item).tolist() == expected
+
+
+def test_mean_item_by_hand(path_graph):
+    # u0-i0, u0-i1, u1-i1
+    item_emb = torch.tensor([[3.0, 0.0], [0.0, 6.0]])
+    assert path_graph.mean_item(item_emb).tolist() == pytest.approx([1, 4])
