@@ -17,12 +17,16 @@ from ddrm_pyg.diffusion import (
     spread_steps,
 )
 from ddrm_pyg.embeddings import Embeddings, as_embeddings
+from ddrm_pyg.graph.history_weight import HistorySums
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph
 from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
 from ddrm_pyg.nn.denoiser import MLPDenoiser
 
 Sampler = Literal["posterior", "skip"]
 """Which steps the reverse process visits, see :class:`DDRM`."""
+
+TrainStart = Literal["item", "history"]
+"""What the item network learns to denoise, see :class:`DDRMRecommender`."""
 
 _CHUNK = 8192
 """Rows denoised at a time; bounds the hidden activations, never the noise."""
@@ -164,6 +168,7 @@ class DDRM(nn.Module):
         item_emb: Tensor,
         neg_item_emb: Tensor,
         *,
+        history_emb: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         r"""Loss of each triplet (Algorithm 1; Eqs. 18-22).
@@ -179,6 +184,9 @@ class DDRM(nn.Module):
             user_emb: ``[B, D]`` vectors of users.
             item_emb: ``[B, D]`` vectors of items they interacted with.
             neg_item_emb: ``[B, D]`` vectors of items they did not.
+            history_emb: ``[B, D]`` what the item network is given to denoise, for
+                instance the mean of the user's other items; the item itself, as
+                published, if None. What it must reconstruct stays the item.
             generator: Source of steps, noise and dropout; torch's global one if None.
 
         Returns:
@@ -188,9 +196,8 @@ class DDRM(nn.Module):
         user_hat = self._reconstruct(
             self.user_denoiser, user_emb, item_emb, t, generator
         )
-        item_hat = self._reconstruct(
-            self.item_denoiser, item_emb, user_emb, t, generator
-        )
+        noised = item_emb if history_emb is None else history_emb
+        item_hat = self._reconstruct(self.item_denoiser, noised, user_emb, t, generator)
         positive = (user_hat * item_hat).sum(-1)
         negative = (user_hat * neg_item_emb).sum(-1)
         recommendation = F.softplus(negative - positive)
@@ -371,17 +378,22 @@ class DDRMRecommender(nn.Module):
             ``.pt`` file, or a pair ``(user, item)`` of tensors, arrays or
             ``torch.nn.Embedding``. For a graph model, the *propagated* embeddings.
         history_weight: ``[E]`` weight of each train interaction where generation
-            starts; equal if None.
+            starts; equal if None. See :mod:`ddrm_pyg.graph.history_weight`.
+        train_start: ``"item"`` trains to restore the noised item itself, as
+            published. ``"history"`` (ours) starts where inference starts: the item is
+            to be restored from the noised weighted mean of the user's other items.
         users: How triplets are drawn, see :func:`ddrm_pyg.loader.triplet_batches`;
             uniformly over users, as published.
         seed: Seed of the noise at inference, so that a model has one ranking.
 
     Raises:
-        ValueError: The vectors' width or type is not the plug-in's.
+        ValueError: The vectors' width or type is not the plug-in's, or an unknown
+            ``train_start``.
     """
 
     user_emb: Tensor
     item_emb: Tensor
+    history_weight: Tensor | None
 
     def __init__(
         self,
@@ -389,19 +401,23 @@ class DDRMRecommender(nn.Module):
         embeddings: Any,
         *,
         history_weight: Tensor | None = None,
+        train_start: TrainStart = "item",
         users: UserDraw = "uniform",
         seed: int = 0,
     ) -> None:
         super().__init__()
         emb = as_embeddings(embeddings)
         ddrm._check_fits(emb)
+        _check_among(get_args(TrainStart), train_start=train_start)
         self.ddrm = ddrm
+        self.train_start = train_start
         self.users = users
         self.seed = seed
         # frozen and known to the caller: not part of the state dict
         self.register_buffer("user_emb", emb.user, persistent=False)
         self.register_buffer("item_emb", emb.item, persistent=False)
         self.register_buffer("history_weight", history_weight, persistent=False)
+        self._sums: HistorySums | None = None  # of the graph that was last trained on
 
     @property
     def embeddings(self) -> Embeddings:
@@ -421,12 +437,22 @@ class DDRMRecommender(nn.Module):
         self, batch: Triplets, graph: InteractionGraph, *, generator: torch.Generator
     ) -> Iterator[Tensor]:
         """Yield the loss ``[B]`` of a batch."""
+        history_emb = None
+        if self.train_start == "history":
+            sums = self._history_sums(graph)
+            history_emb = sums.mean_without(batch.user, batch.pos_item)
         yield self.ddrm.loss(
             F.embedding(batch.user, self.user_emb),
             F.embedding(batch.pos_item, self.item_emb),
             F.embedding(batch.neg_item, self.item_emb),
+            history_emb=history_emb,
             generator=generator,
         )
+
+    def _history_sums(self, graph: InteractionGraph) -> HistorySums:
+        if self._sums is None or self._sums.graph is not graph:
+            self._sums = HistorySums(graph, self.item_emb, self.history_weight)
+        return self._sums
 
     def scorer(self, graph: InteractionGraph) -> Embeddings:
         """Generate all ideal items; equal seeds give equal rankings."""

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from ddrm_pyg import testing
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn import ddrm as module
@@ -634,6 +635,69 @@ def test_losses_are_those_of_the_plug_in(checkerboard):
     (loss,) = recommender.losses(batch, graph, generator=seeded(4))
     rows = emb.user[batch.user], emb.item[batch.pos_item], emb.item[batch.neg_item]
     assert torch.equal(loss, recommender.ddrm.loss(*rows, generator=seeded(4)))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_training_may_start_where_inference_does(checkerboard, weighted):
+    emb, graph = vectors(12, 12), checkerboard.graph
+    weight = torch.rand(graph.num_edges, generator=seeded(7)) if weighted else None
+    recommender = DDRMRecommender(
+        make(dropout=0.0), emb, history_weight=weight, train_start="history"
+    )
+    batch = next(iter(recommender.batches(graph, batch_size=8, generator=seeded())))
+    (loss,) = recommender.losses(batch, graph, generator=seeded(4))
+    weight = torch.ones(graph.num_edges) if weight is None else weight
+    for b, (user, item, negative) in enumerate(zip(*batch, strict=True)):
+        others = (graph.edge_index[0] == user) & (graph.edge_index[1] != item)
+        rows = emb.item[graph.edge_index[1][others]]
+        rest = (weight[others] @ rows) / weight[others].sum()
+        t, user_noise, item_noise = (
+            draw[b] for draw in replayed_draws(4, len(batch.user), 4)
+        )
+        kept = naive_kept(int(t), True)
+        user_t, item_t = (
+            kept**0.5 * x + (1 - kept) ** 0.5 * noise
+            for x, noise in ((emb.user[user], user_noise), (rest, item_noise))
+        )
+        ddrm, step = recommender.ddrm, t.view(1)
+        user_hat = ddrm.user_denoiser(user_t[None], emb.item[item][None], step)[0]
+        item_hat = ddrm.item_denoiser(item_t[None], emb.user[user][None], step)[0]
+        margin = user_hat @ (emb.item[negative] - item_hat)
+        # the targets stay the user and the item
+        reconstruction = (
+            (user_hat - emb.user[user]).square().mean()
+            + (item_hat - emb.item[item]).square().mean()
+        ) / 2
+        expected = 0.9 * nn.functional.softplus(margin) + 0.1 * reconstruction
+        torch.testing.assert_close(loss[b], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_histories_are_those_of_the_graph_that_is_trained_on(checkerboard):
+    emb, graph = vectors(12, 12), checkerboard.graph
+    other = graph.subgraph(torch.arange(graph.num_edges) % 3 > 0)
+    recommender = DDRMRecommender(make(), emb, train_start="history")
+    fresh = DDRMRecommender(make(), emb, train_start="history")
+    losses = []
+    for model, seen in ((recommender, graph), (recommender, other), (fresh, other)):
+        batch = next(iter(model.batches(other, batch_size=8, generator=seeded())))
+        losses += model.losses(batch, seen, generator=seeded())
+    assert not torch.equal(losses[0], losses[1])
+    assert torch.equal(losses[1], losses[2])
+
+
+def test_an_unknown_start_of_training_is_refused():
+    with pytest.raises(ValueError, match=r"'train_start' must be .*\(got 'mean'\)"):
+        DDRMRecommender(make(), vectors(4, 4), train_start="mean")
+
+
+@pytest.mark.parametrize("train_start", ["item", "history"])
+@pytest.mark.parametrize("sampler", ["posterior", "skip"])
+def test_recommender_keeps_the_protocol(train_start, sampler):
+    data = testing.checkerboard(12, 12)
+    model = DDRMRecommender(
+        make(sampler=sampler), vectors(12, 12), train_start=train_start
+    )
+    testing.check_recommender(model, data)
 
 
 def reconstruction_errors(ddrm, emb, pairs):
