@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ddrm_pyg.diffusion.timestep import timestep_embedding
 
@@ -40,32 +41,16 @@ class MLPDenoiser(nn.Module):
         activation: str = "relu",
     ) -> None:
         super().__init__()
-        if min(embedding_dim, time_dim, *hidden_dims) < 1:
-            raise ValueError(
-                "'embedding_dim', 'time_dim' and 'hidden_dims' must be >= 1 "
-                f"(got {embedding_dim}, {time_dim} and {tuple(hidden_dims)})"
-            )
-        if activation not in ACTIVATIONS:
-            raise ValueError(
-                f"'activation' must be one of {sorted(ACTIVATIONS)} "
-                f"(got '{activation}')"
-            )
+        _check(embedding_dim, time_dim, hidden_dims, activation)
         self.time_dim = time_dim
         self.time = nn.Linear(time_dim, time_dim)
         widths = [2 * embedding_dim + time_dim, *hidden_dims, embedding_dim]
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in pairwise(widths):
-            layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]
-        self.layers = nn.Sequential(*layers[:-1])
+        self.layers = _mlp(widths, activation)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw all weights anew from torch's global generator."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                variance = 2 / (module.in_features + module.out_features)
-                nn.init.normal_(module.weight, std=variance**0.5)
-                nn.init.normal_(module.bias, std=0.001)
+        _reset_linear(self)
 
     def forward(self, x_t: Tensor, cond: Tensor, t: Tensor) -> Tensor:
         """Predict the clean rows.
@@ -81,3 +66,150 @@ class MLPDenoiser(nn.Module):
         time = self.time(timestep_embedding(t, self.time_dim).to(x_t.dtype))
         time = time.expand(x_t.size(0), -1)
         return self.layers(torch.cat([x_t, time, cond], dim=-1))
+
+
+class TransformerDenoiser(nn.Module):
+    r"""The Transformer of DDRM's Table 3, as the paper words it.
+
+    Multi-head attention whose query is the condition, whose key is the step embedding
+    and whose value is the noisy vector, then a feed-forward network, each added to what
+    it was given:
+
+    .. math:: h = x_t + W_o \operatorname{Attention}(W_q c, W_k \tau_t, W_v x_t), \quad
+              \hat x_0 = h + \operatorname{MLP}(\operatorname{LayerNorm}(h))
+
+    The paper does not say what attention ranges over. If each vector were one token,
+    the softmax over a single key would be 1, and neither condition nor step would
+    count; so the tokens here are a head's entries, each one number, as in the
+    cross-covariance attention of `"XCiT" <https://arxiv.org/abs/2106.09681>`_
+    (NeurIPS 2021). The authors' code has something else, see :class:`GateDenoiser`.
+
+    Args:
+        embedding_dim: Width D of the vectors.
+        hidden_dims: Hidden widths of the feed-forward network, in order.
+        time_dim: Width of the step embedding :math:`\tau_t`.
+        activation: ``"relu"``, ``"sigmoid"`` or ``"tanh"``, of that network.
+        num_heads: Heads, of :math:`\lceil D / heads \rceil` entries each; a head of
+            one entry attends to nothing else.
+
+    Raises:
+        ValueError: A width or ``num_heads`` < 1, or an unknown activation.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        hidden_dims: Sequence[int],
+        time_dim: int = 10,
+        activation: str = "relu",
+        num_heads: int = 4,
+    ) -> None:
+        super().__init__()
+        _check(embedding_dim, time_dim, hidden_dims, activation)
+        if num_heads < 1:
+            raise ValueError(f"'num_heads' must be >= 1 (got {num_heads})")
+        self.time_dim = time_dim
+        self.num_heads = num_heads
+        width = num_heads * -(-embedding_dim // num_heads)
+        self.query = nn.Linear(embedding_dim, width)
+        self.key = nn.Linear(time_dim, width)
+        self.value = nn.Linear(embedding_dim, width)
+        self.out = nn.Linear(width, embedding_dim)
+        self.norm = nn.LayerNorm(embedding_dim)
+        self.layers = _mlp([embedding_dim, *hidden_dims, embedding_dim], activation)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew from torch's global generator."""
+        _reset_linear(self)
+        self.norm.reset_parameters()
+
+    def forward(self, x_t: Tensor, cond: Tensor, t: Tensor) -> Tensor:
+        """Predict the clean rows, see :meth:`MLPDenoiser.forward`."""
+        time = timestep_embedding(t, self.time_dim).to(x_t.dtype)
+        time = time.expand(x_t.size(0), -1)
+        query, key, value = (
+            project(rows).view(x_t.size(0), self.num_heads, -1, 1)
+            for project, rows in (
+                (self.query, cond),
+                (self.key, time),
+                (self.value, x_t),
+            )
+        )
+        attended = F.scaled_dot_product_attention(query, key, value)
+        hidden = x_t + self.out(attended.flatten(1))
+        return hidden + self.layers(self.norm(hidden))
+
+
+class GateDenoiser(nn.Module):
+    r"""The Transformer of DDRM's Table 3, as in the authors' code: a gate.
+
+    .. math:: v = x_t + W \tau_t + b, \quad
+              g = \sigma\big(f_k(v) \odot f_q(c)\big), \quad
+              \hat x_0 = f_o\big(g \odot f_v(v)\big)
+
+    with four MLPs f and a step embedding :math:`\tau_t` as wide as the vectors. There
+    is no softmax and there are no heads.
+
+    Args:
+        embedding_dim: Width D of the vectors.
+        hidden_dims: Hidden widths of each MLP, in order. (Two mirrored widths there.)
+        activation: ``"relu"``, ``"sigmoid"`` or ``"tanh"`` (there), of each MLP.
+
+    Raises:
+        ValueError: A width < 1 or an unknown activation.
+    """
+
+    def __init__(
+        self, embedding_dim: int, hidden_dims: Sequence[int], activation: str = "tanh"
+    ) -> None:
+        super().__init__()
+        _check(embedding_dim, embedding_dim, hidden_dims, activation)
+        self.time = nn.Linear(embedding_dim, embedding_dim)
+        self.query, self.key, self.value, self.layers = (
+            _mlp([embedding_dim, *hidden_dims, embedding_dim], activation)
+            for _ in range(4)
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew from torch's global generator."""
+        _reset_linear(self)
+
+    def forward(self, x_t: Tensor, cond: Tensor, t: Tensor) -> Tensor:
+        """Predict the clean rows, see :meth:`MLPDenoiser.forward`."""
+        time = timestep_embedding(t, self.time.in_features).to(x_t.dtype)
+        told = x_t + self.time(time)
+        gate = (self.key(told) * self.query(cond)).sigmoid()
+        return self.layers(gate * self.value(told))
+
+
+def _check(
+    embedding_dim: int, time_dim: int, hidden_dims: Sequence[int], activation: str
+) -> None:
+    if min(embedding_dim, time_dim, *hidden_dims) < 1:
+        raise ValueError(
+            "'embedding_dim', 'time_dim' and 'hidden_dims' must be >= 1 "
+            f"(got {embedding_dim}, {time_dim} and {tuple(hidden_dims)})"
+        )
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"'activation' must be one of {sorted(ACTIVATIONS)} (got '{activation}')"
+        )
+
+
+def _mlp(widths: Sequence[int], activation: str) -> nn.Sequential:
+    """Stack linear layers with an activation after each but the last."""
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(widths):
+        layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers[:-1])
+
+
+def _reset_linear(module: nn.Module) -> None:
+    """Draw weights from N(0, 2 / (fan_in + fan_out)), biases from N(0, 0.001^2)."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            variance = 2 / (part.in_features + part.out_features)
+            nn.init.normal_(part.weight, std=variance**0.5)
+            nn.init.normal_(part.bias, std=0.001)

@@ -1,10 +1,14 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from ddrm_pyg.nn.denoiser import MLPDenoiser
+from ddrm_pyg.nn.denoiser import GateDenoiser, MLPDenoiser, TransformerDenoiser
+
+KINDS = [MLPDenoiser, TransformerDenoiser, GateDenoiser]
+every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def linear_layers(module):
@@ -60,15 +64,21 @@ def test_initial_weights_have_the_published_spread():
     assert float(time.std()) == pytest.approx(math.sqrt(2 / 20), rel=0.05)
 
 
-def test_reset_draws_anew():
-    denoiser = MLPDenoiser(4, (5,))
+@every_kind
+def test_reset_draws_anew(kind):
+    denoiser = kind(4, (5,))
+    fixed = 0
+    if kind is TransformerDenoiser:  # a norm starts as the identity
+        fixed = 8
+        with torch.no_grad():
+            denoiser.norm.weight.fill_(3)
     draws = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
         denoiser.reset_parameters()
         draws.append(nn.utils.parameters_to_vector(denoiser.parameters()))
     assert torch.equal(draws[0], draws[1])
-    assert not (draws[0] == draws[2]).any()
+    assert int((draws[0] == draws[2]).sum()) == fixed
 
 
 def test_forward_by_hand():
@@ -90,9 +100,94 @@ def test_forward_by_hand():
     assert out.flatten().tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_one_step_serves_all_rows():
-    denoiser = MLPDenoiser(4, (5,))
-    x_t, cond = torch.randn(2, 6, 4)
+def naive_mlp(layers, x, activation):
+    """One row through a stack, from the weights alone."""
+    weights = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    for k, layer in enumerate(weights):
+        x = layer.weight.detach().double().numpy() @ x
+        x = x + layer.bias.detach().double().numpy()
+        x = activation(x) if k < len(weights) - 1 else x
+    return x
+
+
+def encoded(t, dim):
+    angles = [t * 10_000 ** (-k / (dim // 2)) for k in range(dim // 2)]
+    row = [math.cos(a) for a in angles] + [math.sin(a) for a in angles]
+    return np.array(row + [0.0] * (dim % 2))
+
+
+@pytest.mark.parametrize(("dim", "num_heads"), [(4, 2), (5, 2), (3, 1), (1, 4)])
+def test_transformer_attends_over_the_entries_of_each_head(dim, num_heads):
+    torch.manual_seed(0)
+    denoiser = TransformerDenoiser(dim, (7, 6), 4, "tanh", num_heads).double()
+    for parameter in denoiser.parameters():
+        nn.init.normal_(parameter)
+    x_t, cond = torch.randn(2, 3, dim, dtype=torch.float64)
+    out = denoiser(x_t, cond, torch.tensor([0, 3, 5]))
+    for row, c, t, found in zip(
+        x_t.numpy(), cond.numpy(), (0, 3, 5), out.detach(), strict=True
+    ):
+        query = naive_mlp([denoiser.query], c, None)
+        key = naive_mlp([denoiser.key], encoded(t, 4), None)
+        value = naive_mlp([denoiser.value], row, None)
+        size = len(query) // num_heads
+        attended = np.zeros(len(query))
+        for head in range(num_heads):
+            for i in range(head * size, (head + 1) * size):
+                others = range(head * size, (head + 1) * size)
+                share = [math.exp(query[i] * key[j]) for j in others]
+                attended[i] = sum(
+                    s * value[j] for s, j in zip(share, others, strict=True)
+                ) / sum(share)
+        hidden = row + naive_mlp([denoiser.out], attended, None)
+        spread = math.sqrt(hidden.var() + 1e-5)
+        normal = (hidden - hidden.mean()) / spread
+        normal = normal * denoiser.norm.weight.detach().numpy()
+        normal = normal + denoiser.norm.bias.detach().numpy()
+        expected = hidden + naive_mlp(denoiser.layers, normal, np.tanh)
+        assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-6, abs=1e-6)
+
+
+def test_gate_is_the_sigmoid_of_key_times_query():
+    torch.manual_seed(0)
+    denoiser = GateDenoiser(4, (7, 6)).double()
+    for parameter in denoiser.parameters():
+        nn.init.normal_(parameter)
+    x_t, cond = torch.randn(2, 3, 4, dtype=torch.float64)
+    out = denoiser(x_t, cond, torch.tensor([0, 3, 5]))
+    for row, c, t, found in zip(
+        x_t.numpy(), cond.numpy(), (0, 3, 5), out.detach(), strict=True
+    ):
+        told = row + naive_mlp([denoiser.time], encoded(t, 4), None)
+        key, value, query = (
+            naive_mlp(stack, seen, np.tanh)
+            for stack, seen in (
+                (denoiser.key, told),
+                (denoiser.value, told),
+                (denoiser.query, c),
+            )
+        )
+        gated = value / (1 + np.exp(-key * query))
+        expected = naive_mlp(denoiser.layers, gated, np.tanh)
+        assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-5, abs=1e-6)
+
+
+@every_kind
+def test_rows_step_and_condition_all_count_and_rows_stay_apart(kind):
+    torch.manual_seed(0)
+    denoiser = kind(8, (5,))
+    x_t, cond = torch.randn(2, 6, 8)
+    t = torch.arange(6)
+    out = denoiser(x_t, cond, t)
+    for changed in ((x_t + 1, cond, t), (x_t, cond + 1, t), (x_t, cond, t + 1)):
+        assert ((denoiser(*changed) - out).abs().amax(1) > 1e-6).all()
+    torch.testing.assert_close(denoiser(x_t[2:3], cond[2:3], t[2:3]), out[2:3])
+
+
+@every_kind
+def test_one_step_serves_all_rows(kind):
+    denoiser = kind(8, (5,))
+    x_t, cond = torch.randn(2, 6, 8)
     shared = denoiser(x_t, cond, torch.tensor([3]))
     each = denoiser(x_t, cond, torch.full((6,), 3))
     torch.testing.assert_close(shared, each)
@@ -100,8 +195,9 @@ def test_one_step_serves_all_rows():
     assert not torch.allclose(shared, other)
 
 
-def test_double_precision_runs():
-    denoiser = MLPDenoiser(4, (5,)).double()
+@every_kind
+def test_double_precision_runs(kind):
+    denoiser = kind(4, (5,)).double()
     x_t, cond = torch.randn(2, 6, 4, dtype=torch.float64)
     assert denoiser(x_t, cond, torch.tensor([3])).dtype == torch.float64
 
@@ -118,6 +214,16 @@ def test_double_precision_runs():
         ),
     ],
 )
-def test_bad_arguments_are_refused(arguments, message):
+@pytest.mark.parametrize("kind", [MLPDenoiser, TransformerDenoiser])
+def test_bad_arguments_are_refused(kind, arguments, message):
     with pytest.raises(ValueError, match=message):
-        MLPDenoiser(**{"embedding_dim": 4, "hidden_dims": (8,), **arguments})
+        kind(**{"embedding_dim": 4, "hidden_dims": (8,), **arguments})
+
+
+def test_bad_arguments_of_the_transformers_are_refused():
+    with pytest.raises(ValueError, match=r"'num_heads' must be >= 1 \(got 0\)"):
+        TransformerDenoiser(4, (8,), num_heads=0)
+    with pytest.raises(ValueError, match=r"must be >= 1 \(got 4, 4 and \(0,\)\)"):
+        GateDenoiser(4, (0,))
+    with pytest.raises(ValueError, match=r"'activation' must be .*'gelu'\)"):
+        GateDenoiser(4, (8,), "gelu")
