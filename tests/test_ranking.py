@@ -13,7 +13,7 @@ from ddrm_pyg import Embeddings, InteractionGraph, LightGCN, evaluate, recommend
 from ddrm_pyg.datasets import load_interactions
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.nn.models import EASE, ItemKNN, Popularity
-from ddrm_pyg.ranking import Metrics, paired_test
+from ddrm_pyg.ranking import Metrics, holm, mean_metrics, paired_test
 
 EDGE = ("user", "interacts", "item")
 ATTRIBUTE = {
@@ -449,3 +449,41 @@ def test_embeddings_of_another_graph_are_refused(data):
     users, items = data["user"].num_nodes, data["item"].num_nodes
     with pytest.raises(ValueError, match="'user' must have one row per user"):
         evaluate(Embeddings(torch.ones(users + 1, 2), torch.ones(items, 2)), data)
+
+
+def test_holm_by_hand():
+    # sorted: .01 * 4, .02 * 3, .03 * 2, .04 * 1; then never below an earlier one
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_rejects_as_the_stepwise_procedure_does(p_values):
+    alpha = 0.05
+    rejected = set()
+    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[i] * (len(p_values) - rank) > alpha:
+            break
+        rejected.add(i)
+    assert {i for i, p in enumerate(holm(p_values)) if p <= alpha} == rejected
+
+
+def test_mean_metrics_by_hand():
+    user = torch.tensor([3, 5])
+    seeds = [
+        Metrics(user, {"ndcg@20": torch.tensor([0.0, 0.5])}, {"coverage@20": 0.2}),
+        Metrics(user, {"ndcg@20": torch.tensor([1.0, 0.5])}, {"coverage@20": 0.4}),
+    ]
+    mean = mean_metrics(seeds)
+    assert mean.per_user["ndcg@20"].tolist() == [0.5, 0.5]
+    assert dict(mean) == pytest.approx({"ndcg@20": 0.5, "coverage@20": 0.3})
+
+
+def test_mean_metrics_refuses_other_users():
+    a, b = (Metrics(torch.tensor([u]), {"x": torch.zeros(1)}) for u in (0, 1))
+    with pytest.raises(ValueError, match="measured on the same users"):
+        mean_metrics([a, b])
+    with pytest.raises(ValueError, match="must not be empty"):
+        mean_metrics([])

@@ -1,11 +1,14 @@
 """Options that commands share."""
 
-from __future__ import annotations
+import inspect
+from typing import Annotated
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from ddrm_pyg.cli._options import _check_device, parse_ratios
+from ddrm_pyg.cli._options import _check_device, parse_ratios, takes_source
+from ddrm_pyg.experiments.sources import DEFAULT, Source
 
 
 def test_ratios_are_read():
@@ -27,3 +30,36 @@ def test_device_is_accepted(name):
 def test_device_must_be_there():
     with pytest.raises(typer.BadParameter, match="'gpu' cannot be used"):
         _check_device("gpu")
+
+
+def app(default) -> typer.Typer:
+    """A command that says which source it got."""
+    app = typer.Typer()
+
+    @app.command()
+    @takes_source
+    def command(
+        source: Source = default,
+        flag: Annotated[bool, typer.Option("--flag")] = False,
+    ) -> None:
+        print(source, flag)
+
+    return app
+
+
+def test_source_is_built_from_options():
+    words = ["--data", "x.csv", "--liked-from", "4", "--ratios", ".8,.1,.1", "--flag"]
+    answer = CliRunner().invoke(app(DEFAULT), [*words, "--time", "when"])
+    expected = Source("x.csv", time="when", liked_from=4.0, ratios=(0.8, 0.1, 0.1))
+    assert answer.output.strip() == f"{expected} True"
+
+
+def test_defaults_are_the_default_source():
+    answer = CliRunner().invoke(app(DEFAULT), [])
+    assert answer.output.strip() == f"{Source()} False"
+
+
+def test_data_must_be_given_where_a_command_has_no_default():
+    answer = CliRunner().invoke(app(inspect.Parameter.empty), [])
+    assert answer.exit_code == 2
+    assert "Missing option '--data'" in answer.output

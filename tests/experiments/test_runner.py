@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 
 import pytest
 import torch
 
-from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell, cell_from_record
 from ddrm_pyg.experiments.methods import (
-    DEEPEST,
     METHODS,
-    load_ddrm,
-    load_embeddings,
 )
 from ddrm_pyg.experiments.runner import Runner, fingerprint
-from ddrm_pyg.experiments.stored import load_settings
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.ranking import evaluate
@@ -49,12 +43,6 @@ def no_methods(monkeypatch):
 def test_unknown_method_is_refused(runner):
     with pytest.raises(ValueError, match=r"'method' must be one of .* \(got 'mff'\)"):
         runner.run(Cell("mff"))
-
-
-def test_cell_survives_json(runner):
-    again = cell_from_record(json.loads(json.dumps(dataclasses.asdict(DDRM))))
-    assert again.base == LIGHTGCN
-    assert runner.cell_folder(again) == runner.cell_folder(DDRM)
 
 
 @pytest.mark.parametrize(
@@ -186,35 +174,6 @@ def test_time_of_a_base_is_not_counted_twice(runner, monkeypatch):
     ]
 
 
-def test_depth_is_picked_by_validation(runner, data):
-    result = runner.run(Cell("best_depth", base=LIGHTGCN))
-    found = result.notes["val ndcg@20 by depth"]
-    assert len(found) == DEEPEST + 1
-    assert found[result.notes["num_layers"]] == max(found)
-    tables = runner.run(LIGHTGCN).embeddings("tables")
-    emb = light_propagate(tables, runner.graph, result.notes["num_layers"])
-    assert dict(evaluate(emb, data)) == pytest.approx(dict(result.test))
-
-
-def test_history_mean_is_where_ddrm_starts(runner, data):
-    item = runner.run(LIGHTGCN).embeddings().item
-    emb = Embeddings(runner.graph.history_mean(item), item)
-    result = runner.run(Cell("history_mean", base=LIGHTGCN))
-    assert dict(evaluate(emb, data)) == pytest.approx(dict(result.test))
-
-
-def test_trained_ddrm_is_rebuilt(runner):
-    trained = runner.run(DDRM)
-    ddrm = load_ddrm(trained)
-    assert ddrm.embedding_dim == 4
-    base = runner.run(LIGHTGCN).embeddings()
-    generator = torch.Generator().manual_seed(0)
-    denoised = ddrm(*base, runner.graph, generator=generator)
-    assert torch.allclose(denoised.user, trained.embeddings().user)
-    once = load_ddrm(trained, num_inference_steps=1, num_start_steps=0)
-    assert (once.num_inference_steps, once.num_start_steps) == (1, 0)
-
-
 def test_test_pairs_change_no_weights(data, tmp_path):
     other = data.clone()
     other[EDGE].test_edge_label_index = torch.tensor([[0], [0]])
@@ -232,61 +191,3 @@ def test_no_validation(data, tmp_path):
     result = runner.run(MF)
     assert result.val == {}
     assert result.best_epoch == FIT["epochs"]
-
-
-def test_missing_base_is_refused(runner):
-    with pytest.raises(ValueError, match="'base' must be a cell for method 'ddrm'"):
-        runner.run(Cell("ddrm"))
-
-
-@pytest.fixture
-def given(tmp_path):
-    generator = torch.Generator().manual_seed(0)
-    user, item = (torch.randn(n, 2, generator=generator) for n in (3, 4))
-    return Embeddings(user, item)
-
-
-def test_given_embeddings_are_propagated(runner, given, tmp_path):
-    given.save(tmp_path / "emb.npz")
-    model = {"path": str(tmp_path / "emb.npz"), "num_layers": 2, "combine": "mean"}
-    result = runner.run(Cell("embeddings", model=model))
-    expected = light_propagate(given, runner.graph, 2)
-    assert torch.equal(result.embeddings().user, expected.user)
-    assert torch.equal(result.embeddings("tables").item, given.item)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
-def test_tables_are_read_as_float32_and_it_is_said(
-    given, path_graph, tmp_path, caplog, dtype
-):
-    path = tmp_path / "emb.safetensors"
-    Embeddings(given.user[:2].to(dtype), given.item[:2].to(dtype)).save(path)
-    with caplog.at_level(logging.WARNING, "ddrm_pyg"):
-        tables = load_embeddings(path, path_graph)
-    assert tables.user.dtype == tables.item.dtype == torch.float32
-    assert "read as float32" in caplog.text
-    tables.save(path)
-    caplog.clear()
-    assert torch.equal(load_embeddings(path, path_graph).user, tables.user)
-    assert caplog.text == ""
-
-
-def test_tables_of_another_graph_are_refused(given, path_graph, tmp_path):
-    given.save(tmp_path / "emb.npz")
-    with pytest.raises(ValueError, match=r"emb.npz: .* graph, 2 \(got 3\)"):
-        load_embeddings(tmp_path / "emb.npz", path_graph)
-
-
-@pytest.mark.parametrize("cleaner", ["t-ce", "r-ce", "deca", "wbpr"])
-@pytest.mark.parametrize("backend", ["mf", "lightgcn", "sgl"])
-def test_every_cleaner_trains_every_backend(data, tmp_path, backend, cleaner):
-    clean = load_settings(cleaner, cleaner)["model"]
-    if cleaner == "t-ce":
-        clean |= {"drop_rate": 0.5, "num_gradual_epochs": 0}
-    fit = {"epochs": 4, "batch_size": 4}
-    cell = Cell(f"{backend}+{cleaner}", 0, {"embedding_dim": 4}, fit, clean=clean)
-    result = Runner(data, tmp_path, progress=False).run(cell)
-    assert result.embeddings().item.shape == (data["item"].num_nodes, 4)
-    plain = dataclasses.replace(cell, method=backend, clean={})
-    other = Runner(data, tmp_path, progress=False).run(plain).embeddings()
-    assert not torch.allclose(result.embeddings().item, other.item)
