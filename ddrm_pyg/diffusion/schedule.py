@@ -58,3 +58,36 @@ def linear_variance_betas(
             f"(got {noise_min:g} twice)"
         )
     return betas
+
+
+def linear_variance_noise(
+    t: Tensor,
+    noise_scale: Tensor,
+    *,
+    num_steps: int,
+    noise_min: float,
+    noise_max: float,
+    fix_first_beta: bool = True,
+) -> Tensor:
+    r"""Accumulated noise of rows that each have a scale of their own.
+
+    :math:`1 - \bar\alpha_t` of :func:`linear_variance_betas`, row by row in closed
+    form.
+
+    Args:
+        t: ``[B]`` int64 steps in 0 ... T - 1.
+        noise_scale: ``[B]`` s of each row, such that s ``noise_max`` < 1.
+        num_steps: T.
+        noise_min: :math:`\alpha_{\min}`.
+        noise_max: :math:`\alpha_{\max}`.
+        fix_first_beta: Overwrite the first beta as published.
+
+    Returns:
+        ``[B]`` float64 in [0, 1).
+    """
+    scale = noise_scale.double()
+    place = t.double() / max(num_steps - 1, 1)
+    remaining = 1 - scale * (noise_min + place * (noise_max - noise_min))
+    if fix_first_beta:
+        remaining = (1 - FIRST_BETA) * remaining / (1 - scale * noise_min)
+    return 1 - remaining

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,6 +14,7 @@ from torch_geometric.typing import SparseTensor
 from ddrm_pyg.diffusion import (
     GaussianDiffusion,
     linear_variance_betas,
+    linear_variance_noise,
     posterior_sample,
     spread_steps,
 )
@@ -20,10 +22,19 @@ from ddrm_pyg.embeddings import Embeddings, as_embeddings
 from ddrm_pyg.graph.history_weight import HistorySums
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph
 from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
-from ddrm_pyg.nn.denoiser import MLPDenoiser
+from ddrm_pyg.nn.denoiser import GateDenoiser, MLPDenoiser, TransformerDenoiser
 
 Sampler = Literal["posterior", "skip"]
 """Which steps the reverse process visits, see :class:`DDRM`."""
+
+Start = Literal["history", "noise"]
+"""What generation starts from, see :class:`DDRM`."""
+
+Denoiser = Literal["mlp", "transformer"]
+"""Which networks restore vectors, see :class:`DDRM`."""
+
+Attention = Literal["multi-head", "gate"]
+"""Which of the two readings of the transformer, see :class:`DDRM`."""
 
 TrainStart = Literal["item", "history"]
 """What the item network learns to denoise, see :class:`DDRMRecommender`."""
@@ -48,6 +59,10 @@ class DDRM(nn.Module):
     *reconstruction*, because Eq. 20 and the paper's prose disagree; reverse walks
     longer than the schedule repeat its last coefficients.
 
+    The variants of the paper's Table 3 are ``denoiser="transformer"``,
+    ``start="noise"`` and ``dynamic_scale=True``, that of its Figure 5
+    ``denoise_user=False``.
+
     Args:
         embedding_dim: Width D of the vectors.
         hidden_dims: Hidden widths of both networks.
@@ -70,6 +85,18 @@ class DDRM(nn.Module):
         activation: ``"relu"``, ``"sigmoid"`` or ``"tanh"``.
         dropout: Probability of dropping an entry of a noisy vector in training.
         fix_first_beta: Overwrite the first beta with 1e-5, as the authors' code does.
+        denoiser: ``"mlp"``, or ``"transformer"`` (Table 3).
+        attention: Of the transformer: ``"multi-head"`` as the paper words it, see
+            :class:`~ddrm_pyg.nn.denoiser.TransformerDenoiser`, or the ``"gate"`` of the
+            authors' code, see :class:`~ddrm_pyg.nn.denoiser.GateDenoiser`; its
+            activation there is ``"tanh"``.
+        start: What generation starts from: the noised ``"history"``, or pure
+            ``"noise"``, N(0, I) (Table 3). Training is the same.
+        dynamic_scale: In training each triplet draws its own s, uniform in
+            (0, 2 ``noise_scale``), and at inference s is ``noise_scale`` (our reading
+            of Table 3's dynamic scale, of which no code is published).
+        denoise_user: False removes the user network (Figure 5): in the losses the
+            user's own vector takes the place of its reconstruction.
 
     Raises:
         ValueError: An argument out of its range.
@@ -100,8 +127,20 @@ class DDRM(nn.Module):
         activation: str = "relu",
         dropout: float = 0.5,
         fix_first_beta: bool = True,
+        denoiser: Denoiser = "mlp",
+        attention: Attention = "multi-head",
+        start: Start = "history",
+        dynamic_scale: bool = False,
+        denoise_user: bool = True,
     ) -> None:
         super().__init__()
+        _check_among(get_args(Sampler), sampler=sampler)
+        _check_among(get_args(Denoiser), denoiser=denoiser)
+        _check_among(get_args(Attention), attention=attention)
+        _check_among(get_args(Start), start=start)
+        _check_share(reconstruction_weight=reconstruction_weight, dropout=dropout)
+        if not gamma >= 0:
+            raise ValueError(f"'gamma' must be >= 0 (got {gamma})")
         self.embedding_dim = embedding_dim
         self.num_train_timesteps = _at_least(
             1, "num_train_timesteps", num_train_timesteps
@@ -114,53 +153,61 @@ class DDRM(nn.Module):
                 f"'num_start_steps' must be <= 'num_train_timesteps', "
                 f"{num_train_timesteps} (got {num_start_steps})"
             )
-        _check_among(get_args(Sampler), sampler=sampler)
         self.sampler = sampler
-        num_steps = max(self.num_start_steps, 1)
-        self.num_inference_steps = _at_least(
-            1,
-            "num_inference_steps",
-            num_inference_steps,
-            num_steps if sampler == "skip" else num_train_timesteps,
-        )
-        if sampler == "skip" and self.num_inference_steps > num_steps:
-            raise ValueError(
-                f"'num_inference_steps' must be <= {num_steps}, the steps that "
-                f"sampler='skip' can choose from (got {num_inference_steps})"
-            )
-        for name, value in (
-            ("reconstruction_weight", reconstruction_weight),
-            ("dropout", dropout),
-        ):
-            if not 0 <= value <= 1:
-                raise ValueError(f"'{name}' must lie in [0, 1] (got {value})")
-        if not gamma >= 0:
-            raise ValueError(f"'gamma' must be >= 0 (got {gamma})")
+        self.noise_scale = noise_scale
         self.reconstruction_weight = reconstruction_weight
         self.gamma = gamma
         self.dropout = dropout
+        self.start = start
+        self.dynamic_scale = dynamic_scale
+        self._schedule: dict[str, Any] = {
+            "num_steps": num_train_timesteps,
+            "noise_min": noise_min,
+            "noise_max": noise_max,
+            "fix_first_beta": fix_first_beta,
+        }
         self.diffusion = GaussianDiffusion(
-            linear_variance_betas(
-                num_train_timesteps,
-                noise_scale=noise_scale,
-                noise_min=noise_min,
-                noise_max=noise_max,
-                fix_first_beta=fix_first_beta,
+            linear_variance_betas(noise_scale=noise_scale, **self._schedule)
+        )
+        if dynamic_scale and not 2 * noise_scale * noise_max < 1:
+            raise ValueError(
+                "'noise_scale' times 'noise_max' must be < 0.5 with 'dynamic_scale' "
+                f"(got {noise_scale * noise_max:g})"
             )
+        self._plan_walk(num_inference_steps)
+        network = partial(
+            _network,
+            denoiser,
+            attention,
+            embedding_dim,
+            hidden_dims,
+            time_dim,
+            activation,
         )
-        self._steps, self._walk = list(range(self.num_inference_steps)), self.diffusion
-        if sampler == "skip":
-            self._steps = spread_steps(self.num_inference_steps, num_steps)
+        self.user_denoiser = network() if denoise_user else None
+        self.item_denoiser = network()
+
+    def _plan_walk(self, num_inference_steps: int | None) -> None:
+        """Decide which steps the reverse process visits, on which schedule."""
+        skip, known = self.sampler == "skip", max(self.num_start_steps, 1)
+        default = known if skip else self.num_train_timesteps
+        count = _at_least(1, "num_inference_steps", num_inference_steps, default)
+        if skip and count > known:
+            raise ValueError(
+                f"'num_inference_steps' must be <= {known}, the steps that "
+                f"sampler='skip' can choose from (got {count})"
+            )
+        self.num_inference_steps = count
+        self._steps, self._walk = list(range(count)), self.diffusion
+        if skip:
+            self._steps = spread_steps(count, known)
             self._walk = self.diffusion.respaced(self._steps)
-        self.user_denoiser, self.item_denoiser = (
-            MLPDenoiser(embedding_dim, hidden_dims, time_dim, activation)
-            for _ in range(2)
-        )
 
     def reset_parameters(self) -> None:
         """Draw all weights anew from torch's global generator."""
-        self.user_denoiser.reset_parameters()
-        self.item_denoiser.reset_parameters()
+        for denoiser in (self.user_denoiser, self.item_denoiser):
+            if denoiser is not None:
+                denoiser.reset_parameters()
 
     def loss(
         self,
@@ -193,11 +240,19 @@ class DDRM(nn.Module):
             ``[B]``.
         """
         t = _draw(torch.randint, self.num_train_timesteps, user_emb[:, 0], generator)
-        user_hat = self._reconstruct(
-            self.user_denoiser, user_emb, item_emb, t, generator
+        scale = None
+        if self.dynamic_scale:
+            scale = _draw(torch.rand, None, user_emb[:, 0], generator)
+            scale = 2 * self.noise_scale * scale
+        user_hat = user_emb
+        if self.user_denoiser is not None:
+            user_hat = self._reconstruct(
+                self.user_denoiser, user_emb, item_emb, t, generator, scale
+            )
+        start = item_emb if history_emb is None else history_emb
+        item_hat = self._reconstruct(
+            self.item_denoiser, start, user_emb, t, generator, scale
         )
-        noised = item_emb if history_emb is None else history_emb
-        item_hat = self._reconstruct(self.item_denoiser, noised, user_emb, t, generator)
         positive = (user_hat * item_hat).sum(-1)
         negative = (user_hat * neg_item_emb).sum(-1)
         recommendation = F.softplus(negative - positive)
@@ -211,14 +266,20 @@ class DDRM(nn.Module):
 
     def _reconstruct(
         self,
-        denoiser: MLPDenoiser,
+        denoiser: nn.Module,
         x_start: Tensor,
         cond: Tensor,
         t: Tensor,
         generator: torch.Generator | None,
+        scale: Tensor | None = None,
     ) -> Tensor:
         noise = _draw(torch.randn, None, x_start, generator)
-        x_t = self.diffusion.q_sample(x_start, t, noise)
+        if scale is None:
+            x_t = self.diffusion.q_sample(x_start, t, noise)
+        else:
+            variance = linear_variance_noise(t, scale, **self._schedule).unsqueeze(-1)
+            kept, added = (1 - variance).sqrt(), variance.sqrt()
+            x_t = kept.to(x_start) * x_start + added.to(noise) * noise
         if self.training and self.dropout > 0:
             keep = _draw(torch.rand, None, x_t, generator) >= self.dropout
             x_t = x_t * keep / max(1 - self.dropout, 1e-12)
@@ -290,7 +351,8 @@ class DDRM(nn.Module):
             generator: Source of the start's noise; torch's global one if None.
 
         Returns:
-            Denoised embeddings of the same shapes.
+            Denoised embeddings of the same shapes; without a user network the user
+            vectors as they are.
         """
         emb = Embeddings(user_emb.detach(), item_emb.detach())
         emb.check()
@@ -301,10 +363,12 @@ class DDRM(nn.Module):
         )
         mean_item = graph.history_mean(emb.item)
         mean_user = seen_from_items.history_mean(emb.user)
-        return Embeddings(
-            self._reverse(self.user_denoiser, emb.user, mean_item, generator),
-            self._reverse(self.item_denoiser, emb.item, mean_user, generator),
-        )
+        user = emb.user
+        if self.user_denoiser is not None:
+            start = self._noised(user, generator)
+            user = self._reverse(self.user_denoiser, start, mean_item)
+        start = self._noised(emb.item, generator)
+        return Embeddings(user, self._reverse(self.item_denoiser, start, mean_user))
 
     def generate(
         self,
@@ -325,9 +389,20 @@ class DDRM(nn.Module):
             ``[B, D]`` to be compared with item vectors by inner product.
         """
         cond = history_emb if user_emb is None else user_emb
-        return self._reverse(
-            self.item_denoiser, history_emb.detach(), cond.detach(), generator
-        )
+        if self.start == "noise":
+            start = _draw(torch.randn, None, history_emb, generator)
+        else:
+            start = self._noised(history_emb.detach(), generator)
+        return self._reverse(self.item_denoiser, start, cond.detach())
+
+    def _noised(self, x_start: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Noise vectors to where the reverse process begins."""
+        # drawn even where it is not used: what follows has the same noise
+        noise = _draw(torch.randn, None, x_start, generator)
+        if self.num_start_steps == 0:
+            return x_start
+        last = torch.tensor([self.num_start_steps - 1], device=x_start.device)
+        return self.diffusion.q_sample(x_start, last, noise)
 
     def _check_fits(self, emb: Embeddings) -> None:
         if emb.user.size(1) != self.embedding_dim:
@@ -335,7 +410,7 @@ class DDRM(nn.Module):
                 f"'embeddings' must be {self.embedding_dim} wide, as 'ddrm' is "
                 f"(got {emb.user.size(1)})"
             )
-        dtype = self.item_denoiser.time.weight.dtype
+        dtype = next(self.item_denoiser.parameters()).dtype
         for name, table in zip(emb._fields, emb, strict=True):
             if table.dtype != dtype:
                 raise ValueError(
@@ -344,18 +419,7 @@ class DDRM(nn.Module):
                 )
 
     @torch.no_grad()
-    def _reverse(
-        self,
-        denoiser: MLPDenoiser,
-        start: Tensor,
-        cond: Tensor,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        # the noise of all rows is drawn before they are chunked
-        noise = _draw(torch.randn, None, start, generator)
-        if self.num_start_steps > 0:
-            last = torch.tensor([self.num_start_steps - 1], device=start.device)
-            start = self.diffusion.q_sample(start, last, noise)
+    def _reverse(self, denoiser: nn.Module, start: Tensor, cond: Tensor) -> Tensor:
         done = []
         for x_t, guide in zip(start.split(_CHUNK), cond.split(_CHUNK), strict=True):
 
@@ -471,6 +535,27 @@ def _at_least(low: int, name: str, value: int | None, default: int = 0) -> int:
     if value < low:
         raise ValueError(f"'{name}' must be >= {low} (got {value})")
     return value
+
+
+def _network(
+    denoiser: Denoiser,
+    attention: Attention,
+    embedding_dim: int,
+    hidden_dims: Sequence[int],
+    time_dim: int,
+    activation: str,
+) -> MLPDenoiser | TransformerDenoiser | GateDenoiser:
+    if denoiser == "mlp":
+        return MLPDenoiser(embedding_dim, hidden_dims, time_dim, activation)
+    if attention == "gate":
+        return GateDenoiser(embedding_dim, hidden_dims, activation)
+    return TransformerDenoiser(embedding_dim, hidden_dims, time_dim, activation)
+
+
+def _check_share(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"'{name}' must lie in [0, 1] (got {value})")
 
 
 def _check_among(known: Sequence[str], **values: str) -> None:

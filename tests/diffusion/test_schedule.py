@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ddrm_pyg.diffusion import linear_variance_betas
+from ddrm_pyg.diffusion import linear_variance_betas, linear_variance_noise
 
 SETTING = {"noise_scale": 0.01, "noise_min": 0.001, "noise_max": 0.01}
 
@@ -69,3 +69,25 @@ def test_one_step_takes_the_lower_end():
 def test_impossible_schedules_are_refused(num_steps, changes, message):
     with pytest.raises(ValueError, match=message):
         linear_variance_betas(num_steps, **{**SETTING, **changes})
+
+
+@pytest.mark.parametrize("fix_first_beta", [True, False])
+@pytest.mark.parametrize("num_steps", [1, 2, 50])
+def test_noise_of_own_scales_is_that_of_the_schedules(num_steps, fix_first_beta):
+    shape = {"noise_min": 0.1, "noise_max": 0.7, "fix_first_beta": fix_first_beta}
+    scales = [1e-4, 0.01, 0.5, 1.2]
+    t = torch.arange(num_steps)
+    for scale in scales:
+        betas = linear_variance_betas(num_steps, noise_scale=scale, **shape)
+        noise = linear_variance_noise(
+            t, torch.full((num_steps,), scale), num_steps=num_steps, **shape
+        )
+        expected = 1 - torch.cumprod(1 - betas, 0)
+        torch.testing.assert_close(noise, expected, rtol=1e-6, atol=1e-9)
+    mixed = linear_variance_noise(
+        torch.zeros(4, dtype=torch.int64),
+        torch.tensor(scales),
+        num_steps=num_steps,
+        **shape | {"fix_first_beta": False},
+    )
+    assert mixed.tolist() == pytest.approx([0.1 * s for s in scales], rel=1e-6)

@@ -10,6 +10,7 @@ from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn import ddrm as module
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.nn.denoiser import GateDenoiser, MLPDenoiser, TransformerDenoiser
 from ddrm_pyg.typing import Recommender, Scorer
 
 SCHEDULE = {"noise_scale": 0.5, "noise_min": 0.1, "noise_max": 0.7}
@@ -26,6 +27,13 @@ def make(seed=0, **options):
     return DDRM(
         options.pop("embedding_dim", 3), options.pop("hidden_dims", (6,)), **options
     )
+
+
+class Echo(nn.Module):
+    """Returns the noisy rows it is given."""
+
+    def forward(self, x_t, cond, t):
+        return x_t
 
 
 def vectors(num_users, num_items, dim=3, seed=1):
@@ -187,12 +195,6 @@ def test_loss_belongs_to_its_generator():
 
 
 def test_dropout_acts_on_noisy_vectors_in_training_only():
-    class Echo(nn.Module):
-        """Returns the noisy rows it is given."""
-
-        def forward(self, x_t, cond, t):
-            return x_t
-
     rows = torch.ones(4000, 3)
     model = make(dropout=0.25, noise_scale=1e-6)  # next to no noise
     t = torch.zeros(4000, dtype=torch.int64)
@@ -471,6 +473,10 @@ def test_reset_draws_both_denoisers_anew():
         ({"num_inference_steps": 0}, r"'num_inference_steps' must be >= 1 \(got 0\)"),
         ({"num_start_steps": -1}, r"'num_start_steps' must be >= 0 \(got -1\)"),
         ({"num_start_steps": 5}, r"'num_start_steps' must be <= 'num_train.*\(got 5\)"),
+        ({"denoiser": "unet"}, r"'denoiser' must be one of .*\(got 'unet'\)"),
+        ({"attention": "soft"}, r"'attention' must be one of .*\(got 'soft'\)"),
+        ({"start": "user"}, r"'start' must be one of .*\(got 'user'\)"),
+        ({"dynamic_scale": True, "noise_max": 1.0}, r"must be < 0\.5 .*\(got 0\.5\)"),
         ({"sampler": "ddim"}, r"'sampler' must be one of .*\(got 'ddim'\)"),
         (
             {"sampler": "skip", "num_inference_steps": 5},
@@ -516,6 +522,137 @@ def test_bad_arguments_are_refused(arguments, message):
 def test_vectors_that_do_not_fit_are_refused(graph, verb, tables, message):
     with pytest.raises(ValueError, match=message):
         getattr(make(), verb)(*tables, graph)
+
+
+# the variants of Table 3 and Figure 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ({}, MLPDenoiser),
+        ({"denoiser": "transformer"}, TransformerDenoiser),
+        ({"denoiser": "transformer", "attention": "gate"}, GateDenoiser),
+    ],
+)
+def test_both_networks_are_of_the_chosen_kind(arguments, kind):
+    model = make(activation="tanh", **arguments)
+    assert type(model.user_denoiser) is type(model.item_denoiser) is kind
+    assert isinstance(model.item_denoiser.layers[1], nn.Tanh)
+
+
+@pytest.mark.parametrize("num_start_steps", [None, 0])
+def test_generation_may_start_from_noise_alone(num_start_steps):
+    model = make(start="noise", num_start_steps=num_start_steps)
+    history, user = vectors(5, 5)
+    out = model.generate(history, user, generator=seeded(9))
+    assert torch.equal(out, model.generate(-history, user, generator=seeded(9)))
+    noise = torch.randn(5, 3, generator=seeded(9))
+    plain = make(num_start_steps=0).generate(noise, user, generator=seeded(1))
+    assert torch.equal(out, plain)
+    # the noise has no scale: it is N(0, I) whatever the schedule
+    model.item_denoiser = Echo()
+    model._plan_walk(1)
+    rows = model.generate(torch.zeros(20_000, 3), generator=seeded())
+    assert float(rows.var()) == pytest.approx(1, rel=0.03)
+
+
+def test_without_a_user_network_the_user_is_the_reconstruction(graph):
+    model = make(denoise_user=False, dropout=0.0, reconstruction_weight=0.3, gamma=0.5)
+    assert model.user_denoiser is None
+    assert all(name.startswith("item_denoiser") for name, _ in model.named_parameters())
+    user, item, negative = triplet()
+    loss = model.loss(user, item, negative, generator=seeded(4))
+    generator = seeded(4)
+    t = torch.randint(4, (5,), generator=generator)
+    noise = torch.randn(5, 3, generator=generator)
+    with torch.no_grad():
+        item_t = model.diffusion.q_sample(item, t, noise)
+        item_hat = model.item_denoiser(item_t, user, t)
+    margin = (user * (item_hat - negative)).sum(-1)
+    bpr = nn.functional.softplus(-margin)
+    reconstruction = (item_hat - item).square().mean(-1) / 2
+    weight = (user * item_hat).sum(-1).sigmoid() ** 0.5
+    torch.testing.assert_close(loss, weight * (0.7 * bpr + 0.3 * reconstruction))
+    # users pass unchanged, items and ideal items as ever
+    emb = vectors(4, 4)
+    out = model.denoise(*emb, graph, generator=seeded())
+    assert torch.equal(out.user, emb.user)
+    assert not torch.equal(out.item, emb.item)
+    model.reset_parameters()
+
+
+@pytest.mark.parametrize("fix_first_beta", [True, False])
+def test_a_dynamic_scale_is_uniform_up_to_twice_the_scale(fix_first_beta):
+    size = 30_000
+    schedule = {"noise_scale": 0.5, "noise_min": 0.2, "noise_max": 0.9}
+    model = make(
+        dynamic_scale=True,
+        dropout=0.0,
+        fix_first_beta=fix_first_beta,
+        num_train_timesteps=1,
+        reconstruction_weight=1.0,
+        denoise_user=False,
+        **schedule,
+    )
+    model.item_denoiser = Echo()
+    # of rows of zeros only noise is left: the loss is half their mean square
+    rows = torch.zeros(size, 3)
+    loss = model.loss(rows, rows, rows, generator=seeded()).detach()
+    # the scale's mean is the schedule's; the fixed beta leaves nothing to scale
+    mean = 1e-5 if fix_first_beta else 0.5 * 0.2
+    assert float(loss.mean()) == pytest.approx(mean / 2, rel=0.03)
+    fixed = make(num_train_timesteps=1, fix_first_beta=fix_first_beta, **schedule)
+    torch.testing.assert_close(
+        model.diffusion.alphas_cumprod, fixed.diffusion.alphas_cumprod
+    )
+
+
+def test_rows_of_a_dynamic_scale_by_hand():
+    model = make(
+        dynamic_scale=True, dropout=0.0, reconstruction_weight=1.0, denoise_user=False
+    )
+    model.item_denoiser = Echo()
+    user, item, negative = triplet(20)
+    loss = model.loss(user, item, negative, generator=seeded(4))
+    generator = seeded(4)
+    t = torch.randint(4, (20,), generator=generator)
+    scale = torch.rand(20, generator=generator)  # 2 * 0.5
+    noise = torch.randn(20, 3, generator=generator)
+    for b in range(20):
+        low, high = (scale[b] * (0.1 + 0.2 * k) for k in (0, int(t[b])))
+        kept = (1 - 1e-5) * (1 - high) / (1 - low)
+        x = kept**0.5 * item[b] + (1 - kept) ** 0.5 * noise[b]
+        expected = (x - item[b]).square().mean() / 2
+        torch.testing.assert_close(loss[b], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_dynamic_scale_plays_no_part_in_inference(graph):
+    emb = vectors(4, 4)
+    one, two = (
+        make(dynamic_scale=dynamic)(*emb, graph, generator=seeded())
+        for dynamic in (True, False)
+    )
+    assert torch.equal(one.user, two.user)
+
+
+VARIANTS = {
+    "transformer": {"denoiser": "transformer"},
+    "gate": {"denoiser": "transformer", "attention": "gate", "activation": "tanh"},
+    "noise": {"start": "noise"},
+    "dynamic scale": {"dynamic_scale": True},
+    "no user network": {"denoise_user": False},
+    "skip": {"sampler": "skip", "num_inference_steps": 2},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("train_start", ["item", "history"])
+def test_variants_keep_the_protocol(variant, train_start):
+    model = DDRMRecommender(
+        make(**VARIANTS[variant]), vectors(12, 12), train_start=train_start
+    )
+    testing.check_recommender(model, testing.checkerboard(12, 12))
 
 
 # the recommender
@@ -688,16 +825,6 @@ def test_histories_are_those_of_the_graph_that_is_trained_on(checkerboard):
 def test_an_unknown_start_of_training_is_refused():
     with pytest.raises(ValueError, match=r"'train_start' must be .*\(got 'mean'\)"):
         DDRMRecommender(make(), vectors(4, 4), train_start="mean")
-
-
-@pytest.mark.parametrize("train_start", ["item", "history"])
-@pytest.mark.parametrize("sampler", ["posterior", "skip"])
-def test_recommender_keeps_the_protocol(train_start, sampler):
-    data = testing.checkerboard(12, 12)
-    model = DDRMRecommender(
-        make(sampler=sampler), vectors(12, 12), train_start=train_start
-    )
-    testing.check_recommender(model, data)
 
 
 def reconstruction_errors(ddrm, emb, pairs):
