@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -187,9 +188,9 @@ def as_record(found: NoiseAudit) -> dict[str, Any]:
 
     Returns:
         ``weights``; and, where there are labels, ``auroc`` and ``average_precision``
-        (pooled, by name), ``measures`` (all scopes with their intervals),
-        ``best_signal`` and ``gain``. ``auroc`` and ``average_precision`` are empty
-        without labels.
+        (pooled, by name), ``measures`` (all scopes with their intervals; None where
+        nothing could be measured), ``best_signal`` and ``gain``. All but the weights
+        are empty without labels.
     """
     pooled = {name: by_scope["pooled"] for name, by_scope in found.measures.items()}
     return {
@@ -198,14 +199,19 @@ def as_record(found: NoiseAudit) -> dict[str, Any]:
         "weights": found.weights,
         "measures": {
             name: {
-                scope: {k: list(v) for k, v in measure._asdict().items()}
+                scope: {k: _known(v) for k, v in measure._asdict().items()}
                 for scope, measure in by_scope.items()
             }
             for name, by_scope in found.measures.items()
         },
         "best_signal": found.best_signal,
-        "gain": found.gain and list(found.gain),
+        "gain": found.gain and _known(found.gain),
     }
+
+
+def _known(estimate: Estimate) -> list[float | None]:
+    """JSON has no NaN."""
+    return [None if math.isnan(value) else value for value in estimate]
 
 
 def format_audit(found: NoiseAudit) -> str:

@@ -1,0 +1,648 @@
+"""Noise audit: score every train interaction, and measure how well that finds noise.
+
+A *signal* is one value per train interaction, in the order of ``edge_index``, that is
+higher where the interaction is likelier to be noise. No signal reads ratings, noise
+labels or held-out pairs; labels, where there are any, only measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import optimize, sparse, stats
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.sampling import draw_negatives
+from ddrm_pyg.nn.models._similarity import SimilarityScorer, cooccurrence
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SCOPES = ("pooled", "within users", "within popularity deciles")
+"""Over all interactions at once; mean over users; mean over tenths by popularity."""
+
+_COLUMNS = 512
+"""Items whose co-occurrences are held at a time."""
+
+_USERS = 1024
+"""Users whose dense rows are held at a time."""
+
+_PAIRS = 1 << 16
+"""Interactions whose vectors are held at a time."""
+
+_BINS = 1000
+"""Quantiles of the scores that resamples tell apart."""
+
+_DECILES = 10
+
+
+# Signals.
+
+
+def popularity_signal(graph: InteractionGraph) -> Tensor:
+    """Rarity: minus the number of the item's interactions, ``[E]``."""
+    return -graph.degree("item")[graph.edge_index[1]].float()
+
+
+def activity_signal(graph: InteractionGraph) -> Tensor:
+    """Restlessness: the number of the user's interactions, ``[E]``.
+
+    Who clicks on everything likes a smaller share of it.
+    """
+    return graph.degree("user")[graph.edge_index[0]].float()
+
+
+class LossTrajectory(nn.Module):
+    r"""Wraps a backend and notes every interaction's loss on the way of its training.
+
+    T-CE (`"Denoising Implicit Feedback for Recommendation"
+    <https://arxiv.org/abs/2006.04153>`_, WSDM 2021) rests on noise being learnt late:
+    its loss stays large while that of the others falls. Before each epoch, and with
+    :meth:`note` once more after the last, the cross-entropy of every train
+    interaction, :math:`-\log \sigma(s_{ui})`, is added to a running sum. Training
+    itself is the backend's, bit for bit.
+
+    Args:
+        backend: A Backend that is a Recommender, such as
+            :class:`ddrm_pyg.nn.models.MF`.
+        num_edges: E, train interactions.
+    """
+
+    total: Tensor
+    num_notes: Tensor
+
+    def __init__(self, backend: Any, num_edges: int) -> None:
+        super().__init__()
+        self.backend = backend
+        # buffers, so that a resumed run has the same sum
+        self.register_buffer("total", torch.zeros(num_edges))
+        self.register_buffer("num_notes", torch.zeros((), dtype=torch.int64))
+
+    def batches(
+        self, graph: InteractionGraph, *, batch_size: int, generator: torch.Generator
+    ) -> Any:
+        """Note all losses, then yield one epoch of the backend's batches."""
+        self.note(graph)
+        return self.backend.batches(graph, batch_size=batch_size, generator=generator)
+
+    def losses(
+        self, batch: Any, graph: InteractionGraph, *, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """Yield the backend's losses."""
+        return self.backend.losses(batch, graph, generator=generator)
+
+    def scorer(self, graph: InteractionGraph) -> Embeddings:
+        """Rank as the backend does."""
+        return self.backend.scorer(graph)
+
+    @torch.no_grad()
+    def note(self, graph: InteractionGraph) -> None:
+        """Add the present loss of every interaction to the sum."""
+        self.total += F.softplus(-_pair_scores(self.backend(graph), graph))
+        self.num_notes += 1
+
+    def signal(self) -> Tensor:
+        """Mean loss of every interaction over the epochs, ``[E]``."""
+        return self.total / self.num_notes.clamp(min=1)
+
+
+def disagreement_signal(
+    one: Embeddings, other: Embeddings, graph: InteractionGraph
+) -> Tensor:
+    r"""How far two models differ on every interaction, ``[E]`` in [0, 1].
+
+    :math:`|\sigma(s_{ui}) - \sigma(s'_{ui})|`, the idea of DeCA
+    (`"Learning Robust Recommenders through Cross-Model Agreement"
+    <https://arxiv.org/abs/2105.09605>`_, WWW 2022): models of other seeds or kinds
+    agree on clean pairs and differ on noisy ones.
+    """
+    scores = (_pair_scores(emb, graph).sigmoid() for emb in (one, other))
+    return (next(scores) - next(scores)).abs()
+
+
+@torch.no_grad()
+def reconstruction_signal(
+    reconstruction_loss: Callable[..., Tensor],
+    emb: Embeddings,
+    graph: InteractionGraph,
+    *,
+    num_draws: int = 2,
+    seed: int = 0,
+) -> Tensor:
+    """How badly a trained denoiser rebuilds the two vectors of an interaction, ``[E]``.
+
+    Each vector is noised and rebuilt under the guidance of the other, so that a user
+    and an item which do not belong together mislead the denoiser.
+
+    Args:
+        reconstruction_loss: ``(user_emb, item_emb, neg_item_emb, *, generator)`` to
+            ``[B]``: ``DDRM.loss`` of a plug-in in evaluation mode with
+            ``reconstruction_weight=1`` and ``gamma=0``, which reads no negative.
+        emb: What the denoiser was trained on.
+        graph: Train interactions.
+        num_draws: Steps and noises drawn per interaction; their mean is returned.
+        seed: Seed of the draws.
+    """
+    generator = torch.Generator(emb.user.device).manual_seed(seed)
+    parts = []
+    for user, item in graph.edge_index.split(_PAIRS, dim=1):
+        rows = emb.user[user], emb.item[item], emb.item[item]
+        draws = [
+            reconstruction_loss(*rows, generator=generator) for _ in range(num_draws)
+        ]
+        parts.append(torch.stack(draws).mean(0))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def item_knn_signal(graph: InteractionGraph) -> Tensor:
+    r"""Minus the pair's mean item cosine, counted without the pair itself, ``[E]``.
+
+    .. math:: s_{ui} = \frac{1}{d_u - 1} \sum_{j \in I_u \setminus i}
+              \frac{c_{ij} - 1}{\sqrt{(d_i - 1) \, d_j}}
+
+    with c the users that two items share and d the numbers of interactions: what the
+    cosines are once (u, i), and so u's own part in every :math:`c_{ij}`, is deleted.
+    0 where nobody else has the item or the user has no other.
+    """
+    pairs = graph.without_repeats()
+    user, item = graph.edge_index
+    degree = pairs.degree("item").float()
+    scale = degree.clamp(min=1).rsqrt()
+    everyone = torch.arange(graph.num_users, device=graph.device)
+    shared = torch.empty(graph.num_edges, device=graph.device)
+    for start in range(0, graph.num_items, _COLUMNS):
+        stop = min(start + _COLUMNS, graph.num_items)
+        block = cooccurrence(pairs, start, stop)
+        column = torch.arange(stop - start, device=graph.device)
+        block[column + start, column] = 0
+        block *= scale.unsqueeze(1)
+        scores = SimilarityScorer(pairs, block).scores(everyone)
+        within = ((item >= start) & (item < stop)).nonzero().flatten()
+        shared[within] = scores[user[within], item[within] - start]
+    own = torch.zeros(graph.num_users, device=graph.device)
+    own = own.index_add(0, pairs.edge_index[0], scale[pairs.edge_index[1]])
+    others = (degree[item] - 1).clamp(min=1).sqrt()
+    rest = (pairs.degree("user")[user] - 1).clamp(min=1)
+    return -(shared - (own[user] - scale[item])) / (others * rest)
+
+
+@torch.no_grad()
+def ease_signal(graph: InteractionGraph, *, l2: float = 1000.0) -> Tensor:
+    r"""Minus the score that EASE, solved without the pair, gives the pair, ``[E]``.
+
+    Deleting (u, i) changes the regression of item i on the other items in one target,
+    from 1 to 0, so that its new prediction is the old one less u's leverage. With
+    :math:`P = (X^\top X + \lambda I)^{-1}` and :math:`v = P x_u` that is
+
+    .. math:: s_{ui} = 1 - \frac{v_i}{P_{ii}}
+              - \left( x_u^\top v - \frac{v_i^2}{P_{ii}} \right)
+
+    Solved in float64; time grows with the cube and memory with the square of the
+    number of items.
+
+    Args:
+        graph: Train interactions.
+        l2: :math:`\lambda` of :class:`ddrm_pyg.nn.models.EASE`.
+    """
+    pairs = graph.without_repeats()
+    gram = cooccurrence(pairs, 0, graph.num_items).double()
+    gram.diagonal().add_(l2)
+    precision = torch.cholesky_inverse(torch.linalg.cholesky(gram)).float()
+    scorer = SimilarityScorer(pairs, precision)
+    by_user = graph.edge_index[0].argsort(stable=True)
+    signal = torch.empty(graph.num_edges, device=graph.device)
+    first = 0
+    for users in torch.arange(graph.num_users, device=graph.device).split(_USERS):
+        size = int(graph.degree("user")[users].sum())
+        edge = by_user[first : first + size]
+        first += size
+        v = scorer.scores(users)
+        row, item = pairs.rows(users)
+        norm = v.new_zeros(len(users)).index_add(0, row, v[row, item])
+        row, item = graph.edge_index[0, edge] - users[0], graph.edge_index[1, edge]
+        value, diagonal = v[row, item], precision.diagonal()[item]
+        signal[edge] = (value - value.square()) / diagonal + norm[row] - 1
+    return signal
+
+
+def _pair_scores(emb: Embeddings, graph: InteractionGraph) -> Tensor:
+    """Inner products of all interactions ``[E]``, in bounded memory."""
+    parts = [
+        (F.embedding(user, emb.user) * F.embedding(item, emb.item)).sum(-1)
+        for user, item in graph.edge_index.split(_PAIRS, dim=1)
+    ]
+    return torch.cat(parts)
+
+
+# The audit.
+
+
+class Estimate(NamedTuple):
+    """A measured value with its 95 % interval over resampled users."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Measure(NamedTuple):
+    """How well scores tell noise from the rest."""
+
+    auroc: Estimate
+    average_precision: Estimate
+
+
+@dataclass(frozen=True)
+class NoiseAudit:
+    """What an audit found.
+
+    Attributes:
+        signals: Name to ``[E]``.
+        weights: Name to the signal's share of the score.
+        score: ``[E]`` in (0, 1): the weighted mean of the signals' ranks, each scaled
+            to (0, 1). Higher is noisier.
+        rank: ``[E]`` place among the user's interactions; 1 is the noisiest.
+        measures: ``"combined"`` and every signal, by each of :data:`SCOPES`; empty
+            where the data have no labels to measure by.
+        best_signal: The signal of the highest pooled AUROC; None without labels.
+        gain: Pooled AUROC of the score less that of ``best_signal``; None without.
+    """
+
+    signals: dict[str, Tensor]
+    weights: dict[str, float]
+    score: Tensor
+    rank: Tensor
+    measures: dict[str, dict[str, Measure]]
+    best_signal: str | None = None
+    gain: Estimate | None = None
+
+
+def audit(
+    signals: Mapping[str, Tensor],
+    data: HeteroData,
+    weights: Mapping[str, float] | None = None,
+    *,
+    num_resamples: int = 200,
+    seed: int = 0,
+) -> NoiseAudit:
+    """Combine signals to one score per train interaction, and measure it.
+
+    Args:
+        signals: Name to ``[E]``, higher where noise is likelier; what
+            :func:`ddrm_pyg.experiments.audit.compute_signals` returns, or any other.
+        data: The data set they belong to. Its ``edge_is_noise`` measures and does
+            nothing else.
+        weights: Name to weight >= 0; equal if None, a rule fixed before any label was
+            seen. See :func:`fit_weights` for weights that are learnt without labels.
+        num_resamples: Resamples of users behind the intervals. They see the scores cut
+            into 1,000 quantiles; the values themselves are exact.
+        seed: Seed of the resamples.
+
+    Returns:
+        Scores, ranks and, where there are labels of both kinds, measures.
+
+    Raises:
+        ValueError: No signal, one of another length or not finite, weights for other
+            signals, negative or all 0, or ``num_resamples`` < 2.
+    """
+    graph = InteractionGraph.from_data(data)
+    ranks = {name: _ranks(name, signal, graph) for name, signal in signals.items()}
+    shares = _shares(weights, ranks)
+    if num_resamples < 2:
+        raise ValueError(f"'num_resamples' must be >= 2 (got {num_resamples})")
+    score = np.zeros(graph.num_edges)
+    for name, share in shares.items():
+        score += share * ranks[name]
+    combined = torch.from_numpy(score)
+    place = rank_within_user(combined, graph)
+    found = NoiseAudit(dict(signals), shares, combined, place, {})
+    noise = data[EDGE].get("edge_is_noise")
+    if noise is None or bool(noise.all()) or not bool(noise.any()):
+        return found
+    ruler = _Ruler(noise.cpu().numpy(), graph, num_resamples, seed)
+    return _measured(found, {"combined": score, **ranks}, ruler)
+
+
+def fit_weights(signals: Mapping[str, Tensor], injected: Tensor) -> dict[str, float]:
+    """Learn weights from noise that was put in on purpose, see :func:`inject`.
+
+    Logistic regression of the injected pairs on the signals' ranks. A weight is >= 0,
+    because a signal's direction is part of its definition, and kept small (ridge of
+    1e-3), so that signals of a few interactions that part them have finite weights.
+
+    Args:
+        signals: Name to ``[E]``, computed on the data with the injected pairs.
+        injected: ``[E]`` bool, True for those.
+
+    Returns:
+        Name to weight; they sum to 1.
+
+    Raises:
+        ValueError: Nothing or everything is injected, or no signal finds any of it.
+    """
+    if not bool(injected.any()) or bool(injected.all()):
+        raise ValueError("'injected' must mark some interactions and not all")
+    label = injected.cpu().double().numpy()
+    columns = [
+        _scaled_rank(signal.cpu().double().numpy()) for signal in signals.values()
+    ]
+    x = np.stack([*columns, np.ones(len(label))], axis=1)
+
+    def loss(weight: Floats) -> tuple[float, Floats]:
+        logit = x @ weight
+        chance = 0.5 * (1 + np.tanh(logit / 2))
+        kept = np.append(weight[:-1], 0)
+        value = np.mean(np.logaddexp(0, logit) - label * logit) + 5e-4 * kept @ kept
+        return float(value), x.T @ (chance - label) / len(label) + 1e-3 * kept
+
+    bounds = [(0, None)] * len(signals) + [(None, None)]
+    start = np.zeros(x.shape[1])
+    weight = optimize.minimize(loss, start, jac=True, bounds=bounds).x[:-1]
+    if not weight.any():
+        raise ValueError("'signals' must tell injected pairs from others (none does)")
+    return dict(zip(signals, (weight / weight.sum()).tolist(), strict=True))
+
+
+def inject(
+    data: HeteroData, *, ratio: float = 0.2, seed: int = 0
+) -> tuple[HeteroData, Tensor]:
+    """Add random pairs to the train interactions: noise that is known to be noise.
+
+    Each has the user of a train interaction, drawn uniformly, and an item that the
+    user does not have in train.
+
+    Args:
+        data: The loaded data set; only its train interactions are read.
+        ratio: Share of injected pairs in the result, in (0, 1). Slightly fewer where
+            one pair is drawn twice.
+        seed: Seed of the draws.
+
+    Returns:
+        Data with train interactions only, and ``[E]`` bool, True for the injected.
+
+    Raises:
+        ValueError: ``ratio`` is out of its range, or nothing can be added.
+    """
+    if not 0 < ratio < 1:
+        raise ValueError(f"'ratio' must lie in (0, 1) (got {ratio})")
+    graph = InteractionGraph.from_data(data)
+    generator = torch.Generator().manual_seed(seed)
+    size = round(graph.num_edges * ratio / (1 - ratio))
+    free = graph.without_repeats().degree("user") < graph.num_items
+    owners = graph.edge_index[0][free[graph.edge_index[0]]]
+    if size == 0 or owners.numel() == 0:
+        raise ValueError(
+            f"'data' must have room for noise ({graph.num_edges} train interactions)"
+        )
+    user = owners[torch.randint(owners.numel(), (size,), generator=generator)]
+    item = draw_negatives(graph, user, generator=generator)
+    added = torch.stack([user, item]).unique(dim=1)
+    noisy = train_only(data)
+    noisy[EDGE].edge_index = torch.cat([graph.edge_index, added], dim=1)
+    injected = torch.arange(noisy[EDGE].edge_index.size(1)) >= graph.num_edges
+    return noisy, injected
+
+
+def train_only(data: HeteroData) -> HeteroData:
+    """Keep the nodes and the train interactions, and nothing that is known of them."""
+    bare = HeteroData()
+    for kind in ("user", "item"):
+        bare[kind].num_nodes = data[kind].num_nodes
+    bare[EDGE].edge_index = data[EDGE].edge_index
+    return bare
+
+
+def rank_within_user(score: Tensor, graph: InteractionGraph) -> Tensor:
+    """Place of every interaction among its user's: 1 has the highest score.
+
+    Args:
+        score: ``[E]``.
+        graph: Train interactions.
+
+    Returns:
+        ``[E]`` int64; equal scores keep their order.
+    """
+    order = score.argsort(descending=True, stable=True)
+    user = graph.edge_index[0].cpu()
+    order = order[user[order].argsort(stable=True)]
+    count = graph.degree("user").cpu()
+    start = count.cumsum(0) - count
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order)) - start[user[order]] + 1
+    return rank
+
+
+def _ranks(name: str, signal: Tensor, graph: InteractionGraph) -> Floats:
+    if signal.shape != (graph.num_edges,):
+        raise ValueError(
+            f"'signals' must have one value per train interaction, {graph.num_edges} "
+            f"('{name}' has shape {list(signal.shape)})"
+        )
+    values = signal.detach().cpu().double().numpy()
+    if not np.isfinite(values).all():
+        bad = int(np.argmin(np.isfinite(values)))
+        raise ValueError(
+            f"'signals' must be finite ('{name}' is {values[bad]} at interaction {bad})"
+        )
+    return _scaled_rank(values)
+
+
+def _scaled_rank(values: Floats) -> Floats:
+    """Rank, ties at their mean, scaled to (0, 1)."""
+    return (stats.rankdata(values) - 0.5) / max(len(values), 1)
+
+
+def _shares(
+    weights: Mapping[str, float] | None, ranks: Mapping[str, Floats]
+) -> dict[str, float]:
+    if not ranks:
+        raise ValueError("'signals' must not be empty")
+    given = dict.fromkeys(ranks, 1.0) if weights is None else weights
+    unknown = [name for name in given if name not in ranks]
+    if unknown:
+        raise ValueError(
+            f"'weights' must be for the signals {', '.join(ranks)} (got '{unknown[0]}')"
+        )
+    total = sum(given.values())
+    if min(given.values(), default=0) < 0 or not 0 < total < np.inf:
+        raise ValueError(f"'weights' must be >= 0 and not all 0 (got {dict(given)})")
+    return {name: given.get(name, 0.0) / total for name in ranks}
+
+
+def _measured(
+    found: NoiseAudit, scores: Mapping[str, Floats], ruler: _Ruler
+) -> NoiseAudit:
+    measures, resampled = {}, {}
+    for name, score in scores.items():
+        measures[name], resampled[name] = ruler.measure(score)
+    value = {name: measures[name]["pooled"].auroc.value for name in found.signals}
+    best = max(value, key=value.__getitem__)
+    gain = Estimate(
+        measures["combined"]["pooled"].auroc.value - value[best],
+        *_interval(resampled["combined"] - resampled[best]),
+    )
+    return NoiseAudit(
+        found.signals, found.weights, found.score, found.rank, measures, best, gain
+    )
+
+
+class _Ruler:
+    """Measures scores against labels, on the data and on resampled users."""
+
+    def __init__(
+        self, noise: NDArray[np.bool_], graph: InteractionGraph, size: int, seed: int
+    ) -> None:
+        self.noise = noise
+        # users without train interactions have nothing to say
+        _, self.user = np.unique(graph.edge_index[0].cpu().numpy(), return_inverse=True)
+        self.decile = popularity_decile(graph)
+        num_users = int(self.user.max()) + 1
+        draw = np.random.default_rng(seed).integers(num_users, size=(size, num_users))
+        # how often each user was drawn, [size, num_users]
+        self.drawn = np.stack([np.bincount(d, minlength=num_users) for d in draw])
+
+    def measure(self, score: Floats) -> tuple[dict[str, Measure], Floats]:
+        """Measure in all scopes; the pooled AUROCs of the resamples come along."""
+        by_scope = {
+            "pooled": _areas_by_group(score, self.noise, np.zeros_like(self.user)),
+            "within users": _areas_by_group(score, self.noise, self.user),
+            "within popularity deciles": _areas_by_group(
+                score, self.noise, self.decile
+            ),
+        }
+        resampled = self._resampled(score, by_scope["within users"])
+        measures = {
+            scope: Measure(
+                *(
+                    Estimate(float(_mean_known(area)), *_interval(samples))
+                    for area, samples in zip(
+                        by_scope[scope], resampled[scope], strict=True
+                    )
+                )
+            )
+            for scope in SCOPES
+        }
+        return measures, resampled["pooled"][0]
+
+    def _resampled(self, score: Floats, of_users: Areas) -> dict[str, Areas]:
+        column = self.decile * _BINS + (_scaled_rank(score) * _BINS).astype(np.int64)
+        noise, clean = (
+            self._histogram(column, kind) for kind in (self.noise, ~self.noise)
+        )
+        start = np.arange(_DECILES) * _BINS
+        deciles = _areas(noise, clean, start)
+        pooled = _areas(_folded(noise), _folded(clean), start[:1])
+        known = ~np.isnan(of_users[0])
+        count = self.drawn @ known
+        with np.errstate(invalid="ignore"):
+            users = Areas(
+                *(self.drawn @ np.where(known, a, 0) / count for a in of_users)
+            )
+        return {
+            "pooled": Areas(*(area[:, 0] for area in pooled)),
+            "within users": users,
+            "within popularity deciles": Areas(*map(_mean_known, deciles)),
+        }
+
+    def _histogram(self, column: Ints, kind: NDArray[np.bool_]) -> Floats:
+        """Count interactions by column in every resample, ``[size, columns]``."""
+        shape = (self.drawn.shape[1], _DECILES * _BINS)
+        where = (self.user[kind], column[kind])
+        counts = sparse.csr_array((np.ones(int(kind.sum())), where), shape=shape)
+        return np.ascontiguousarray((counts.T @ self.drawn.T.astype(np.float64)).T)
+
+
+class Areas(NamedTuple):
+    """AUROC and average precision, ``[..., G]`` each; NaN where a kind is missing."""
+
+    auroc: Floats
+    average_precision: Floats
+
+
+def _areas_by_group(score: Floats, noise: NDArray[np.bool_], group: Ints) -> Areas:
+    """Areas ``[G]`` within every group, exact with ties."""
+    order = np.lexsort((score, group))
+    score, noise, group = score[order], noise[order], group[order]
+    new_group = np.diff(group, prepend=-1) != 0
+    first = np.flatnonzero(new_group | (np.diff(score, prepend=np.nan) != 0))
+    start = np.flatnonzero(new_group[first])
+    counts = (
+        np.add.reduceat(kind.astype(np.float64), first) for kind in (noise, ~noise)
+    )
+    noisy, clean = counts
+    return _areas(noisy, clean, start)
+
+
+def _areas(noise: Floats, clean: Floats, start: Ints) -> Areas:
+    """Areas under the curves of sorted scores.
+
+    Args:
+        noise: ``[..., T]`` noisy interactions at each distinct score, ascending within
+            each group.
+        clean: The same for the others.
+        start: ``[G]`` first column of each group.
+    """
+    size = np.diff(start, append=noise.shape[-1])
+
+    def total(values: Floats) -> Floats:
+        return np.add.reduceat(values, start, axis=-1)
+
+    def below(values: Floats) -> Floats:
+        """Sum over lower scores of the same group."""
+        lower = values.cumsum(-1) - values
+        return lower - np.repeat(lower[..., start], size, axis=-1)
+
+    num_noise, num_clean = total(noise), total(clean)
+    clean_below = below(clean)
+    hits = np.repeat(num_noise, size, axis=-1) - below(noise)
+    shown = hits + np.repeat(num_clean, size, axis=-1) - clean_below
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(shown > 0, hits / shown, 0)
+        auroc = total(noise * (clean_below + clean / 2)) / (num_noise * num_clean)
+        average = np.where(num_clean > 0, total(noise * precision) / num_noise, np.nan)
+    return Areas(auroc, average)
+
+
+def _folded(counts: Floats) -> Floats:
+    """Add up the deciles' columns, ``[..., _DECILES * _BINS]`` to ``[..., _BINS]``."""
+    return counts.reshape(-1, _DECILES, _BINS).sum(1)
+
+
+def popularity_decile(graph: InteractionGraph) -> Ints:
+    """Cut the interactions into tenths by the popularity of their item.
+
+    Returns:
+        ``[E]`` from 0, the rarest items, to 9; all interactions of an item are in one,
+        so that tenths are equal only up to the largest item.
+    """
+    degree = graph.degree("item").cpu().numpy()
+    order = degree.argsort(kind="stable")
+    middle = np.empty(len(degree))
+    middle[order] = degree[order].cumsum() - degree[order] / 2
+    decile = (_DECILES * middle / max(graph.num_edges, 1)).astype(np.int64)
+    return decile[graph.edge_index[1].cpu().numpy()]
+
+
+def _mean_known(values: Floats) -> Floats:
+    """Mean over the last axis of what is not NaN; NaN where nothing is."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(-1) / known.sum(-1)
+
+
+def _interval(samples: Floats) -> tuple[float, float]:
+    known = samples[~np.isnan(samples)]
+    if len(known) == 0:
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, (0.025, 0.975))
+    return float(low), float(high)

@@ -1,0 +1,455 @@
+"""Signals that never look, and measures that do."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+from torch.nn import functional as F
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.nn.models import EASE, MF
+from ddrm_pyg.noise_audit import (
+    SCOPES,
+    LossTrajectory,
+    activity_signal,
+    audit,
+    disagreement_signal,
+    ease_signal,
+    fit_weights,
+    inject,
+    item_knn_signal,
+    popularity_decile,
+    popularity_signal,
+    rank_within_user,
+    reconstruction_signal,
+    train_only,
+)
+from ddrm_pyg.training import fit
+
+
+def make_data(
+    pairs: list[tuple[int, int]], noise: list[int] | None = None
+) -> HeteroData:
+    data = HeteroData()
+    edge_index = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).T
+    for row, kind in enumerate(("user", "item")):
+        data[kind].num_nodes = int(edge_index[row].max()) + 1
+    data[EDGE].edge_index = edge_index
+    if noise is not None:
+        data[EDGE].edge_is_noise = torch.tensor(noise).bool()
+    return data
+
+
+def random_data(num_users: int = 60, num_items: int = 40, seed: int = 0) -> HeteroData:
+    """Every pair with chance 1/5, noise or not by the toss of a coin."""
+    generator = torch.Generator().manual_seed(seed)
+    pairs = torch.rand(num_users, num_items, generator=generator) < 0.2
+    data = make_data(pairs.nonzero().tolist())
+    data["user"].num_nodes, data["item"].num_nodes = num_users, num_items
+    size = data[EDGE].edge_index.size(1)
+    data[EDGE].edge_is_noise = torch.rand(size, generator=generator) < 0.4
+    return data
+
+
+@pytest.fixture
+def graph() -> InteractionGraph:
+    return InteractionGraph.from_data(random_data())
+
+
+# Signals.
+
+
+def test_popularity_and_activity_by_hand():
+    # item 0 has two users, items 1 and 2 have one; user 0 has three items
+    graph = InteractionGraph.from_data(make_data([(1, 0), (0, 2), (0, 0), (0, 1)]))
+    assert popularity_signal(graph).tolist() == [-2, -1, -2, -1]
+    assert activity_signal(graph).tolist() == [1, 3, 3, 3]
+
+
+def naive_item_cosine(graph: InteractionGraph, edge: int) -> float:
+    """Delete the pair, count again, and compare with the user's other items."""
+    user, item = graph.edge_index[:, edge].tolist()
+    x = torch.zeros(graph.num_users, graph.num_items, dtype=torch.float64)
+    x[tuple(graph.edge_index)] = 1
+    x[user, item] = 0
+    others = x[user].nonzero().flatten().tolist()
+    cosine = [
+        float(x[:, item] @ x[:, j] / (x[:, item].sum() * x[:, j].sum()).sqrt())
+        for j in others
+        if x[:, item].any()
+    ]
+    return sum(cosine) / len(cosine) if cosine else 0.0
+
+
+@given(...)
+def test_item_knn_is_counted_again_without_the_pair(graph: InteractionGraph):
+    graph = graph.without_repeats()
+    expected = [-naive_item_cosine(graph, edge) for edge in range(graph.num_edges)]
+    found = item_knn_signal(graph).tolist()
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def naive_ease(graph: InteractionGraph, edge: int, l2: float) -> float:
+    """Solve again without the pair and score it for what the user has left."""
+    keep = torch.arange(graph.num_edges) != edge
+    user, item = graph.edge_index[:, edge]
+    scores = EASE(l2).scorer(graph.subgraph(keep)).scores(user.view(1))
+    return float(scores[0, item])
+
+
+@given(...)
+def test_ease_is_solved_again_without_the_pair(graph: InteractionGraph):
+    graph = graph.without_repeats()
+    expected = [-naive_ease(graph, edge, 0.5) for edge in range(graph.num_edges)]
+    assert ease_signal(graph, l2=0.5).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_pairs_left_out_in_chunks(graph, monkeypatch):
+    whole = item_knn_signal(graph), ease_signal(graph)
+    monkeypatch.setattr("ddrm_pyg.noise_audit._COLUMNS", 7)
+    monkeypatch.setattr("ddrm_pyg.noise_audit._USERS", 7)
+    torch.testing.assert_close(item_knn_signal(graph), whole[0])
+    torch.testing.assert_close(ease_signal(graph), whole[1])
+
+
+def test_signals_follow_the_order_of_the_edges(graph):
+    order = torch.randperm(graph.num_edges, generator=torch.Generator().manual_seed(1))
+    mixed = InteractionGraph(
+        graph.edge_index[:, order], graph.num_users, graph.num_items
+    )
+    for signal in (popularity_signal, activity_signal, item_knn_signal, ease_signal):
+        torch.testing.assert_close(signal(mixed), signal(graph)[order])
+
+
+def trained(graph: InteractionGraph, wrapped: bool) -> tuple[MF, torch.Tensor | None]:
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = graph.num_users, graph.num_items
+    data[EDGE].edge_index = graph.edge_index
+    torch.manual_seed(0)
+    backend = MF(graph.num_users, graph.num_items, 4)
+    model = LossTrajectory(backend, graph.num_edges) if wrapped else backend
+    fit(model, data, epochs=3, batch_size=64, lr=0.01, progress=False)
+    if not wrapped:
+        return backend, None
+    model.note(graph)
+    return backend, model.signal()
+
+
+def test_loss_is_the_mean_over_the_epochs(graph, monkeypatch):
+    seen = []
+    note = LossTrajectory.note
+
+    def watch(self, graph):
+        user, item = graph.edge_index
+        score = (self.backend.user_table[user] * self.backend.item_table[item]).sum(1)
+        seen.append(-score.detach().sigmoid().log())
+        note(self, graph)
+
+    monkeypatch.setattr(LossTrajectory, "note", watch)
+    _, signal = trained(graph, wrapped=True)
+    assert len(seen) == 4  # before each of three epochs and after the last
+    assert not torch.equal(seen[0], seen[3])
+    torch.testing.assert_close(signal, torch.stack(seen).mean(0))
+
+
+def test_noting_does_not_touch_the_training(graph):
+    alone, _ = trained(graph, wrapped=False)
+    watched, _ = trained(graph, wrapped=True)
+    assert torch.equal(alone.user_table, watched.user_table)
+    assert torch.equal(alone.item_table, watched.item_table)
+
+
+def test_disagreement_by_hand():
+    graph = InteractionGraph.from_data(make_data([(0, 0), (0, 1)]))
+    one = Embeddings(torch.ones(1, 1), torch.tensor([[0.0], [2.0]]))
+    other = Embeddings(torch.ones(1, 1), torch.tensor([[0.0], [-2.0]]))
+    # sigma(0) - sigma(0) = 0; sigma(2) - sigma(-2) = 2 sigma(2) - 1 = tanh(1)
+    expected = torch.tensor([0.0, 1.0]).tanh()
+    torch.testing.assert_close(disagreement_signal(one, other, graph), expected)
+    torch.testing.assert_close(disagreement_signal(other, one, graph), expected)
+
+
+def test_reconstruction_is_the_mean_squared_gap(graph):
+    torch.manual_seed(0)
+    settings = {"hidden_dims": (8,), "num_train_timesteps": 1, "noise_scale": 1e-12}
+    ddrm = DDRM(4, **settings, fix_first_beta=False, reconstruction_weight=1.0).eval()
+    emb = Embeddings(torch.randn(60, 4), torch.randn(40, 4))
+    user, item = emb.user[graph.edge_index[0]], emb.item[graph.edge_index[1]]
+    first = torch.zeros(graph.num_edges, dtype=torch.int64)
+    with torch.no_grad():  # all but no noise, so that both inputs are the vectors
+        gap = F.mse_loss(
+            torch.cat(
+                [
+                    ddrm.user_denoiser(user, item, first),
+                    ddrm.item_denoiser(item, user, first),
+                ],
+                1,
+            ),
+            torch.cat([user, item], 1),
+            reduction="none",
+        ).mean(1)
+    found = reconstruction_signal(ddrm.loss, emb, graph)
+    torch.testing.assert_close(found, gap, rtol=1e-3, atol=1e-4)
+    assert torch.equal(found, reconstruction_signal(ddrm.loss, emb, graph))
+
+
+# Combining.
+
+
+def test_score_is_the_weighted_mean_of_ranks():
+    data = make_data([(0, 0), (0, 1), (1, 0), (1, 1)])
+    signals = {
+        "a": torch.tensor([10.0, 20.0, 30.0, 40.0]),  # ranks 1/8, 3/8, 5/8, 7/8
+        "b": torch.tensor([5.0, 5.0, -1.0, 5.0]),  # 5/8 (tied), 5/8, 1/8, 5/8
+    }
+    equal = audit(signals, data)
+    assert equal.score.tolist() == [3 / 8, 4 / 8, 3 / 8, 6 / 8]
+    assert equal.weights == {"a": 0.5, "b": 0.5}
+    assert equal.rank.tolist() == [2, 1, 2, 1]
+    weighed = audit(signals, data, {"a": 1, "b": 3})
+    assert weighed.score.tolist() == [4 / 8, 9 / 16, 2 / 8, 11 / 16]
+    alone = audit(signals, data, {"b": 2.0})
+    assert alone.score.tolist() == [5 / 8, 5 / 8, 1 / 8, 5 / 8]
+    assert alone.weights == {"a": 0.0, "b": 1.0}
+
+
+def test_rank_within_user_by_hand():
+    graph = InteractionGraph.from_data(make_data([(1, 0), (0, 0), (1, 1), (1, 2)]))
+    score = torch.tensor([0.5, 0.1, 0.9, 0.5])
+    assert rank_within_user(score, graph).tolist() == [2, 1, 1, 3]
+
+
+def test_labels_ratings_and_held_out_pairs_change_no_bit():
+    data = random_data()
+    bare = train_only(data)
+    data[EDGE].edge_rating = torch.rand(data[EDGE].edge_index.size(1))
+    data[EDGE].test_edge_label_index = torch.tensor([[0], [0]])
+    signals = {"a": popularity_signal(InteractionGraph.from_data(data))}
+    assert torch.equal(audit(signals, data).score, audit(signals, bare).score)
+    assert audit(signals, bare).measures == {}
+    assert audit(signals, bare).gain is None
+    assert set(bare[EDGE].keys()) == {"edge_index"}
+    noisy, _ = inject(data, ratio=0.2)
+    again, _ = inject(bare, ratio=0.2)
+    assert torch.equal(noisy[EDGE].edge_index, again[EDGE].edge_index)
+
+
+# Measuring.
+
+
+def test_areas_by_hand():
+    # scores high to low: noise, clean, noise, clean. Of 2 * 2 pairs 3 are in order;
+    # precision at the noise is 1/1 and 2/3
+    data = make_data([(0, 0), (1, 1), (2, 2), (3, 3)], noise=[1, 0, 1, 0])
+    found = audit({"a": torch.tensor([4.0, 3.0, 2.0, 1.0])}, data)
+    pooled = found.measures["a"]["pooled"]
+    assert pooled.auroc.value == pytest.approx(3 / 4)
+    assert pooled.average_precision.value == pytest.approx((1 + 2 / 3) / 2)
+    assert found.measures["combined"]["pooled"] == pooled
+    assert found.best_signal == "a"
+    assert found.gain == (0, 0, 0)
+
+
+def test_ties_count_one_half():
+    # one value for all: no order, and whoever is shown is shown with all others
+    data = make_data([(0, 0), (0, 1), (0, 2), (0, 3)], noise=[1, 0, 0, 0])
+    pooled = audit({"a": torch.zeros(4)}, data).measures["a"]["pooled"]
+    assert pooled.auroc == (0.5, 0.5, 0.5)
+    assert pooled.average_precision == (0.25, 0.25, 0.25)
+
+
+def test_within_users_leaves_out_who_has_one_kind():
+    # user 0: in order (1), user 1: in reverse (0), user 2: clean only
+    pairs = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
+    data = make_data(pairs, noise=[1, 0, 1, 0, 0, 0])
+    signal = torch.tensor([0.9, 0.1, 0.2, 0.3, 5.0, 6.0])
+    within = audit({"a": signal}, data).measures["a"]["within users"]
+    assert within.auroc.value == pytest.approx(1 / 2)
+    assert within.average_precision.value == pytest.approx((1 + 1 / 2) / 2)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 30))
+def test_areas_are_those_of_scikit_learn(seed: int, num_values: int):
+    data = random_data(12, 9, seed)
+    noise = data[EDGE].edge_is_noise
+    if noise.all() or not noise.any():
+        return
+    generator = torch.Generator().manual_seed(seed)
+    signal = torch.randint(num_values, noise.shape, generator=generator).float()
+    measures = audit({"a": signal}, data, num_resamples=2).measures["a"]
+    graph = InteractionGraph.from_data(data)
+    groups = {
+        "pooled": np.zeros(len(noise)),
+        "within users": graph.edge_index[0].numpy(),
+        "within popularity deciles": popularity_decile(graph),
+    }
+    for scope, group in groups.items():
+        parts = [group == g for g in np.unique(group)]
+        parts = [p for p in parts if 0 < noise[p].sum() < p.sum()]
+        for measure, area in (
+            (measures[scope].auroc, roc_auc_score),
+            (measures[scope].average_precision, average_precision_score),
+        ):
+            values = [area(noise[p], signal[p]) for p in parts]
+            expected = np.mean(values) if values else np.nan
+            assert measure.value == pytest.approx(expected, nan_ok=True)
+
+
+def test_deciles_hold_whole_items_and_a_tenth_each(graph):
+    decile = popularity_decile(graph)
+    degree = graph.degree("item")[graph.edge_index[1]].numpy()
+    for item in range(graph.num_items):
+        assert len(set(decile[graph.edge_index[1].numpy() == item])) <= 1
+    assert all(
+        degree[decile == d].max() <= degree[decile == d + 1].min() for d in range(9)
+    )
+    sizes = np.bincount(decile, minlength=10)
+    assert abs(sizes - graph.num_edges / 10).max() <= degree.max()
+
+
+def test_within_deciles_only_the_mixed_one_counts():
+    # items 0 to 99 with 1 to 100 users each; the rarer 70 are noise
+    pairs = [(user, item) for item in range(100) for user in range(item + 1)]
+    data = make_data(pairs, noise=[item < 70 for _, item in pairs])
+    signal = popularity_signal(InteractionGraph.from_data(data))
+    measures = audit({"popularity": signal}, data).measures["popularity"]
+    assert measures["pooled"].auroc.value == 1
+    # nine deciles hold one kind only; where both meet, items still differ
+    assert measures["within popularity deciles"].auroc.value == 1
+    flat = audit({"a": torch.zeros(len(pairs))}, data).measures["a"]
+    assert [flat[scope].auroc.value for scope in SCOPES] == [0.5] * 3
+
+
+def naive_interval(
+    data: HeteroData, score: torch.Tensor, size: int, seed: int
+) -> tuple[float, float]:
+    """Resample users one by one, copy their interactions, measure."""
+    user, noise = data[EDGE].edge_index[0].numpy(), data[EDGE].edge_is_noise.numpy()
+    num_users = len(np.unique(user))
+    drawn = np.random.default_rng(seed).integers(num_users, size=(size, num_users))
+    values = []
+    for users in drawn:
+        edges = np.concatenate([np.flatnonzero(user == u) for u in users])
+        values.append(roc_auc_score(noise[edges], score.numpy()[edges]))
+    return tuple(np.quantile(values, (0.025, 0.975)))
+
+
+def test_interval_is_that_of_copied_users():
+    data = random_data(30, 20)  # fewer interactions than quantiles: nothing is merged
+    score = torch.rand(
+        data[EDGE].edge_index.size(1), generator=torch.Generator().manual_seed(0)
+    )
+    estimate = audit({"a": score}, data, num_resamples=50, seed=3)
+    found = estimate.measures["a"]["pooled"].auroc
+    assert found[1:] == pytest.approx(naive_interval(data, score, 50, 3))
+    assert found.low < found.value < found.high
+    again = audit({"a": score}, data, num_resamples=50, seed=3)
+    assert again.measures == estimate.measures
+
+
+def test_gain_of_two_halves_of_the_truth():
+    data = random_data(200, 60)
+    noise = data[EDGE].edge_is_noise.double()
+    generator = torch.Generator().manual_seed(0)
+    signals = {
+        name: noise + 2 * torch.randn(noise.shape, generator=generator).double()
+        for name in ("one", "other")
+    }
+    found = audit(signals, data)
+    assert found.gain.low > 0.02  # two independent looks see more than one
+    best = found.measures[found.best_signal]["pooled"].auroc.value
+    combined = found.measures["combined"]["pooled"].auroc.value
+    assert found.gain.value == pytest.approx(combined - best)
+    for scope in SCOPES:
+        estimate = found.measures["combined"][scope].auroc
+        assert 0.5 < estimate.low < estimate.value < estimate.high < 1
+
+
+# Injected noise.
+
+
+def test_injected_pairs_are_new_and_counted():
+    data = random_data()
+    graph = InteractionGraph.from_data(data)
+    noisy, injected = inject(data, ratio=0.25, seed=1)
+    pairs = noisy[EDGE].edge_index
+    assert torch.equal(pairs[:, ~injected], graph.edge_index)
+    assert not bool(graph.contains(*pairs[:, injected]).any())
+    wanted = graph.num_edges / 3
+    assert 0.8 * wanted < int(injected.sum()) <= round(wanted)
+    assert torch.unique(pairs, dim=1).size(1) == pairs.size(1)
+
+
+def test_weights_find_the_signal_that_knows():
+    injected = torch.arange(400) % 5 == 0
+    generator = torch.Generator().manual_seed(0)
+    signals = {
+        "blind": torch.rand(400, generator=generator),
+        "knows": injected + torch.rand(400, generator=generator),
+        "wrong way": -(injected + torch.rand(400, generator=generator)),
+    }
+    weights = fit_weights(signals, injected)
+    assert weights["knows"] > 0.9
+    assert weights["wrong way"] == 0
+    assert sum(weights.values()) == pytest.approx(1)
+
+
+def test_weights_are_those_of_scikit_learn():
+    from scipy.stats import rankdata
+    from sklearn.linear_model import LogisticRegression
+
+    generator = torch.Generator().manual_seed(0)
+    injected = torch.rand(300, generator=generator) < 0.3
+    signals = {
+        name: injected + spread * torch.randn(300, generator=generator)
+        for name, spread in (("sharp", 1.0), ("dull", 2.0))
+    }
+    ranks = [(rankdata(s.numpy()) - 0.5) / 300 for s in signals.values()]
+    model = LogisticRegression(C=1 / (300 * 1e-3), tol=1e-8)
+    weight = model.fit(np.stack(ranks, 1), injected).coef_[0]
+    found = list(fit_weights(signals, injected).values())
+    assert found == pytest.approx((weight / weight.sum()).tolist(), abs=1e-3)
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"signals": {}}, "'signals' must not be empty"),
+        ({"signals": {"a": torch.zeros(3)}}, "one value per train interaction, 4"),
+        ({"signals": {"a": torch.full((4,), torch.nan)}}, "'a' is nan at interaction"),
+        ({"weights": {"b": 1.0}}, "must be for the signals a (got 'b')"),
+        ({"weights": {"a": 0.0}}, "must be >= 0 and not all 0"),
+        ({"weights": {"a": -1.0}}, "must be >= 0 and not all 0"),
+        ({"num_resamples": 1}, "'num_resamples' must be >= 2 (got 1)"),
+    ],
+)
+def test_audit_refuses(change, told):
+    data = make_data([(0, 0), (0, 1), (1, 0), (1, 1)], noise=[1, 0, 0, 1])
+    arguments = {"signals": {"a": torch.arange(4.0)}, "data": data} | change
+    with pytest.raises(ValueError, match=re.escape(told)):
+        audit(**arguments)
+
+
+def test_inject_and_fit_refuse():
+    data = make_data([(0, 0), (0, 1)])
+    with pytest.raises(ValueError, match=r"'ratio' must lie in \(0, 1\) \(got 1\)"):
+        inject(data, ratio=1)
+    with pytest.raises(ValueError, match="must have room for noise"):
+        inject(data)  # the only user has every item
+    with pytest.raises(ValueError, match="must mark some interactions and not all"):
+        fit_weights({"a": torch.arange(4.0)}, torch.ones(4).bool())
+    injected = torch.tensor([True, True, False, False])
+    with pytest.raises(ValueError, match="must tell injected pairs"):
+        fit_weights({"a": torch.arange(4.0)}, injected)
