@@ -51,6 +51,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.datasets._folders",
         "ddrm_pyg.datasets.readers",
         "ddrm_pyg.datasets.writers",
+        "ddrm_pyg.datasets.summary",
         "ddrm_pyg.datasets.base",
         "ddrm_pyg.datasets.paper",
         "ddrm_pyg.datasets.synthetic",

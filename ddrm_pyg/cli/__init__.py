@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         result = _INTERRUPTED
     except typer.TyperException as error:
         return _fail(error.format_message())
-    except (ValueError, ArithmeticError, OSError) as error:
+    except (ValueError, ArithmeticError, OSError, ImportError) as error:
         return _fail(str(error))
     if result == _INTERRUPTED:  # typer's word for it, too
         print("ddrm-pyg: interrupted", file=sys.stderr)
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _app() -> typer.Typer:
-    from ddrm_pyg.cli import compare, denoise, doctor, evaluate, recommend, run
+    from ddrm_pyg.cli import compare, data, denoise, doctor, evaluate, recommend, run
 
     app = typer.Typer(
         name="ddrm-pyg",
@@ -53,6 +53,7 @@ def _app() -> typer.Typer:
     )
     for command in (run, compare, evaluate, denoise, recommend, doctor):
         app.command(command.__name__.rpartition(".")[2])(command.command)
+    app.add_typer(data.app(), name="data")
     return app
 
 

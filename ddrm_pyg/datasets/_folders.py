@@ -23,20 +23,11 @@ logger = logging.getLogger("ddrm_pyg")
 _MAX_ROWS = 1_000_000
 
 
-def brings_split(path: Path) -> bool:
-    """Tell whether a path is a folder in one of the layouts known here.
-
-    Args:
-        path: Any path.
-    """
-    return any((path / file).is_file() for file in FOLDER_READERS)
-
-
 def read_folder(path: Path, seed: int) -> HeteroData:
     """Read a folder and hold out a validation split where it has none.
 
     Args:
-        path: A folder that :func:`brings_split`.
+        path: A folder with one of the files in ``FOLDER_READERS``.
         seed: Seeds the draw.
     """
     read = next(r for file, r in FOLDER_READERS.items() if (path / file).is_file())

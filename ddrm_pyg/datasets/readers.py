@@ -21,12 +21,7 @@ from scipy import sparse
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.datasets._delimited import read_delimited, read_inter, read_ratings_dat
-from ddrm_pyg.datasets._folders import (
-    FOLDER_READERS,
-    brings_split,
-    name_of,
-    read_folder,
-)
+from ddrm_pyg.datasets._folders import FOLDER_READERS, name_of, read_folder
 from ddrm_pyg.datasets._graph import warn_untrained
 from ddrm_pyg.datasets._json_lines import read_json_lines
 from ddrm_pyg.datasets._memory import read_frame, read_matrix
@@ -136,6 +131,15 @@ def load_interactions(
             return data
         name, data, said = _from_table(_read_table(path, columns))
     return _arrange(name, data, said, liked_from, ratios, seed, split)
+
+
+def brings_split(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path is a folder in a layout that brings its own split.
+
+    Args:
+        path: Any path.
+    """
+    return any((Path(path) / file).is_file() for file in FOLDER_READERS)
 
 
 def _refuse_arguments(what: str, given: dict[str, Any]) -> None:

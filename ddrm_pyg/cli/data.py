@@ -1,0 +1,108 @@
+"""``ddrm-pyg data``: show a data set, or write it in another format."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli._output import print_json, raw_ids, write_ids
+from ddrm_pyg.datasets.summary import plot_degrees, summarize
+from ddrm_pyg.datasets.writers import save_interactions, table_writer
+from ddrm_pyg.experiments.runner import fingerprint
+from ddrm_pyg.experiments.sources import Source
+
+_FIRST_DATE = 10**8  # seconds: smaller numbers are ranks rather than moments
+
+
+def app() -> typer.Typer:
+    """Return the commands of the group."""
+    group = typer.Typer(
+        help="Show a data set, or write it in another format.", rich_markup_mode=None
+    )
+    for command in (describe, convert):
+        group.command()(command)
+    return group
+
+
+def _positional(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a source, its path or name without ``--data``."""
+    wrapped = options.takes_source(command)
+    data, *others = inspect.signature(wrapped).parameters.values()
+    told = "A file, a folder or a known data set (synthetic, ml-1m, ...)."
+    annotation = Annotated[str, typer.Argument(metavar="PATH|NAME", help=told)]
+    data = data.replace(annotation=annotation)
+    wrapped.__signature__ = inspect.Signature([data, *others])  # type: ignore[attr-defined]
+    wrapped.__annotations__["data"] = annotation
+    return wrapped
+
+
+@_positional
+def describe(
+    source: Source,
+    out: Annotated[
+        Path | None, typer.Option(help="PNG with the degrees of users and items.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Count users, items and interactions, and identify them by a hash."""
+    if out is not None and out.suffix != ".png":
+        raise ValueError(f"'--out' must end in .png (got {out})")
+    data = source.load()
+    record = summarize(data) | {"fingerprint": fingerprint(data)}
+    if out is not None:
+        plot_degrees(data, out)
+    if as_json:
+        print_json(record)
+        return
+    for name, value in record.items():
+        print(f"{name:<15}{_shown(name, value)}")
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "time":
+        dates = (datetime.fromtimestamp(t, UTC) for t in value if t >= _FIRST_DATE)
+        days = " to ".join(f"{date:%Y-%m-%d}" for date in dates)
+        return f"{value[0]} to {value[1]}{days and f' ({days})'}"
+    if name == "noise":
+        return ", ".join(f"{split} {share:.1%}" for split, share in value.items())
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {count:,}" for key, count in value.items())
+    if isinstance(value, float):
+        return f"{value:.4%}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@_positional
+def convert(
+    source: Source,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="File .csv, .tsv, .jsonl (also .gz), .inter or .parquet, or a folder, "
+            "which keeps the split."
+        ),
+    ],
+    layout: Annotated[
+        str, typer.Option(help="Lists of a folder: npy, or lightgcn (train.txt).")
+    ] = "npy",
+    as_json: options.Json = False,
+) -> None:
+    """Write a data set in another format, in a file or folder that is not there yet."""
+    if out.exists():
+        raise ValueError(f"'--out' must not be there yet (got {out})")
+    is_table = table_writer(out) is not None
+    data = source.load(split=not is_table)
+    save_interactions(data, out, layout=layout)
+    if not is_table:
+        ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}
+        write_ids(out / "ids.csv", ids)
+    if as_json:
+        print_json({"out": str(out)} | summarize(data))
+    else:
+        print(out)

@@ -1,0 +1,222 @@
+"""Write interactions in the formats that the readers know."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.datasets._parquet import import_pyarrow
+from ddrm_pyg.files import atomic_path
+from ddrm_pyg.transforms.core import SPLITS, get_block
+
+logger = logging.getLogger("ddrm_pyg")
+
+LAYOUTS = ("npy", "lightgcn")
+_FILE_SPLITS = dict(zip(SPLITS, ("train", "valid", "test"), strict=True))
+_INTER_TYPES = {
+    "user": "user_id:token",
+    "item": "item_id:token",
+    "rating": "rating:float",
+    "time": "timestamp:float",
+}
+
+
+def save_interactions(
+    data: HeteroData, path: str | os.PathLike[str], *, layout: str = "npy"
+) -> None:
+    """Write a file or folder that :func:`load_interactions` reads.
+
+    A path with one of the suffixes ``.csv``, ``.tsv``, ``.jsonl`` (each also with
+    ``.gz``), ``.inter`` and ``.parquet`` becomes a table of the caller's ids with the
+    columns user, item and, where known, rating and time: all splits, one after another.
+    A path without a suffix becomes a folder that keeps the split:
+
+    - ``npy`` writes ``{train,valid,test}_list.npy`` and ``labels.npz`` with noise
+      labels, ratings, times and integer ids;
+    - ``lightgcn`` writes ``train.txt`` and ``test.txt``, row numbers only. It knows no
+      validation: those pairs go to train, where the reader holds some out again.
+
+    What a format cannot keep is said as a one-line warning of the logger ``ddrm_pyg``.
+
+    Args:
+        data: Interactions, split or not.
+        path: The file or folder. Each file appears only once it is complete.
+        layout: ``npy`` or ``lightgcn``, for a folder.
+
+    Raises:
+        ValueError: The suffix or layout is unknown, a folder is asked for and the data
+            are not split, or ids cannot be written.
+        ImportError: Parquet was asked for without the extra ``[parquet]``.
+    """
+    path = Path(path)
+    write = table_writer(path)
+    if write is not None:
+        frame = _to_frame(data)
+        if any(get_block(data, split) for split in SPLITS[1:]):
+            logger.warning("%s: a table does not keep the split", path.name)
+        with atomic_path(path) as temporary:
+            write(frame, temporary, path.name.endswith(".gz"))
+        return
+    if layout not in LAYOUTS:
+        raise ValueError(f"'layout' must be one of {', '.join(LAYOUTS)} (got {layout})")
+    blocks = {split: get_block(data, split) for split in SPLITS}
+    if not all(blocks.values()):
+        raise ValueError(f"{path}: a folder needs split interactions")
+    if layout == "npy":
+        _write_npy_folder(data, blocks, path)
+    else:
+        _write_lightgcn_folder(blocks, path)
+
+
+def table_writer(path: Path) -> Callable[[pd.DataFrame, Path, bool], None] | None:
+    """Return what writes a table of a path's suffix, None for a folder.
+
+    Args:
+        path: The file to write.
+
+    Raises:
+        ValueError: The suffix is unknown.
+    """
+    suffix = Path(path.name.removesuffix(".gz")).suffix
+    known = suffix in _TABLE_WRITERS and path.name != f"{suffix}.gz"
+    if known and not (path.suffix == ".gz" and suffix in (".parquet", ".inter")):
+        return _TABLE_WRITERS[suffix]
+    if path.suffix:
+        raise ValueError(
+            f"{path}: no writer for {path.suffix!r} (known: {', '.join(_TABLE_WRITERS)}"
+            ", text also as .gz, and a folder where there is no suffix)"
+        )
+    return None
+
+
+# Tables
+
+
+def _to_frame(data: HeteroData) -> pd.DataFrame:
+    """Return the pairs of all splits in the caller's ids."""
+    blocks = [block for split in SPLITS if (block := get_block(data, split))]
+    user, item = torch.cat([block["index"] for block in blocks], dim=1)
+    columns = {"user": _named(data, "user", user), "item": _named(data, "item", item)}
+    for name in ("rating", "time"):
+        if all(name in block for block in blocks):
+            columns[name] = torch.cat([block[name] for block in blocks]).numpy()
+    return pd.DataFrame(columns)
+
+
+def _named(data: HeteroData, node_type: str, row: Tensor) -> np.ndarray:
+    raw_id = data[node_type].raw_id
+    if isinstance(raw_id, Tensor):
+        return raw_id[row].numpy()
+    return np.array(raw_id, dtype=object)[row.numpy()]
+
+
+def _write_delimited(delimiter: str) -> Callable[[pd.DataFrame, Path, bool], None]:
+    def write(frame: pd.DataFrame, path: Path, packed: bool) -> None:
+        frame.to_csv(
+            path,
+            sep=delimiter,
+            index=False,
+            lineterminator="\n",
+            compression={"method": "gzip", "mtime": 0} if packed else None,
+        )
+
+    return write
+
+
+def _write_inter(frame: pd.DataFrame, path: Path, packed: bool) -> None:
+    _write_delimited("\t")(frame.rename(columns=_INTER_TYPES), path, packed)
+
+
+def _write_parquet(frame: pd.DataFrame, path: Path, packed: bool) -> None:
+    import_pyarrow()
+    frame.to_parquet(path, index=False)
+
+
+def _write_json_lines(frame: pd.DataFrame, path: Path, packed: bool) -> None:
+    rows = zip(*(frame[name].tolist() for name in frame), strict=True)
+    opened = gzip.GzipFile(path, "wb", mtime=0) if packed else path.open("wb")
+    with opened as file:
+        for row in rows:
+            record = dict(zip(frame, row, strict=True))
+            file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+
+
+_TABLE_WRITERS: dict[str, Callable[[pd.DataFrame, Path, bool], None]] = {
+    ".csv": _write_delimited(","),
+    ".tsv": _write_delimited("\t"),
+    ".inter": _write_inter,
+    ".jsonl": _write_json_lines,
+    ".parquet": _write_parquet,
+}
+
+
+# Folders
+
+
+def _write_npy_folder(
+    data: HeteroData, blocks: dict[str, dict[str, Tensor]], folder: Path
+) -> None:
+    labels: dict[str, np.ndarray] = {}
+    for split, block in blocks.items():
+        name = _FILE_SPLITS[split]
+        with atomic_path(folder / f"{name}_list.npy") as temporary:
+            np.save(temporary, block["index"].T.numpy(), allow_pickle=False)
+        if "is_noise" in block:
+            labels[f"{name}_tp"] = (~block["is_noise"]).long().numpy()
+        if "rating" in block:
+            labels[f"{name}_rating"] = block["rating"].numpy()
+        if "time" in block:
+            labels[f"{name}_pos"] = block["time"].numpy()
+    for key, node_type in (("user_raw", "user"), ("movie_raw", "item")):
+        known = _raw_of_labels(folder, data, node_type)
+        if known is not None:
+            labels[key] = known.numpy()
+    if labels:
+        with atomic_path(folder / "labels.npz") as temporary:
+            np.savez(temporary, allow_pickle=False, **labels)
+
+
+def _raw_of_labels(folder: Path, data: HeteroData, node_type: str) -> Tensor | None:
+    """Return the ids as ``labels.npz`` has them, 0 for an unknown one."""
+    raw_id = data[node_type].raw_id
+    row = torch.arange(data[node_type].num_nodes)
+    if isinstance(raw_id, Tensor):
+        if torch.equal(raw_id, row):  # what the reader takes where there are none
+            return None
+        if not (raw_id == 0).any():
+            return torch.where(raw_id == -1 - row, 0, raw_id)
+    what = "the id 0" if isinstance(raw_id, Tensor) else "ids that are texts"
+    logger.warning(
+        "%s: labels.npz cannot hold %s: rows of %ss lose their ids",
+        folder.name,
+        what,
+        node_type,
+    )
+    return None
+
+
+def _write_lightgcn_folder(blocks: dict[str, dict[str, Tensor]], folder: Path) -> None:
+    logger.warning(
+        "%s: train.txt and test.txt keep row numbers only; validation goes to train",
+        folder.name,
+    )
+    for name, splits in (("train", ("train", "val")), ("test", ("test",))):
+        index = torch.cat([blocks[split]["index"] for split in splits], dim=1)
+        user, item = index[:, index[0].argsort(stable=True)].tolist()
+        lines: dict[int, list[int]] = {}
+        for u, i in zip(user, item, strict=True):
+            lines.setdefault(u, [u]).append(i)
+        with atomic_path(folder / f"{name}.txt") as temporary:
+            temporary.write_text(
+                "".join(" ".join(map(str, line)) + "\n" for line in lines.values())
+            )
