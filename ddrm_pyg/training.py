@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,13 @@ def fit(
         FloatingPointError: The loss is no longer finite.
     """
     _check_model(model)
+    _check_integers(
+        epochs=epochs,
+        batch_size=batch_size,
+        eval_every=eval_every,
+        patience=patience,
+        seed=seed,
+    )
     _check_positive(
         epochs=epochs,
         batch_size=batch_size,
@@ -218,6 +226,7 @@ class _Run:
             data,
             split="val",
             k=sorted({10, 20, _list_length(result.metric)}),
+            exclude=graph,  # sorted already
         )
         result.history[-1] |= {
             name: value
@@ -301,6 +310,12 @@ def _check_model(model: Any) -> None:
         "'model' must be a torch.nn.Module with 'batches', 'losses' and 'scorer' "
         f"(got {name})"
     )
+
+
+def _check_integers(**values: Any) -> None:
+    for name, value in values.items():
+        if not isinstance(value, Integral):
+            raise ValueError(f"'{name}' must be an integer (got {value!r})")
 
 
 def _check_positive(**values: float) -> None:

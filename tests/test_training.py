@@ -21,6 +21,7 @@ from ddrm_pyg import (
     LightGCN,
     evaluate,
     fit,
+    training,
 )
 from ddrm_pyg.datasets import SyntheticInteractions
 from ddrm_pyg.loader import triplet_batches
@@ -135,6 +136,14 @@ def test_numbers_that_are_not_positive_are_refused(data, name, value):
         fit(make_mf(), data, **{name: value})
 
 
+@pytest.mark.parametrize(
+    "name", ["epochs", "batch_size", "eval_every", "patience", "seed"]
+)
+def test_counts_that_are_not_whole_are_refused(data, name):
+    with pytest.raises(ValueError, match=rf"'{name}' must be an integer \(got 1\.5\)"):
+        fit(make_mf(), data, **{name: 1.5})
+
+
 @pytest.mark.parametrize("metric", ["recall", "recall@0", "coverage@20", "ndcg@ten"])
 def test_unknown_metrics_are_refused(data, metric):
     message = rf"'metric' must be recall@K or ndcg@K \(got '{metric}'\)"
@@ -209,6 +218,24 @@ def test_the_best_value_is_what_the_returned_weights_measure(data):
     assert result.best_value == max(r.get(METRIC, 0) for r in result.history)
     measured = [r["epoch"] for r in result.history if METRIC in r]
     assert measured == [3, 6, 9, 12, 15, 18, 20]
+
+
+def test_the_train_pairs_are_sorted_once(data, monkeypatch):
+    graphs = []
+
+    def seen(scorer, data, **arguments):
+        graphs.append(arguments["exclude"])
+        return evaluate(scorer, data, **arguments)
+
+    monkeypatch.setattr(training, "evaluate", seen)
+    result = fit(make_mf(), data, epochs=4, batch_size=256, eval_every=1)
+    assert len(graphs) == 4
+    assert all(graph is graphs[0] for graph in graphs)
+    assert torch.equal(graphs[0].edge_index, data[EDGE].edge_index)
+    monkeypatch.undo()
+    assert without_seconds(result) == without_seconds(
+        fit(make_mf(), data, epochs=4, batch_size=256, eval_every=1)
+    )
 
 
 # ----------------------------------------------------------- randomness has an owner
