@@ -1,4 +1,5 @@
 import copy
+import functools
 import math
 
 import pytest
@@ -16,7 +17,7 @@ from ddrm_pyg.nn.deca import (
     denoise_negatives_loss,
     denoise_positives_loss,
 )
-from ddrm_pyg.nn.models import MF, LightGCN
+from ddrm_pyg.nn.models import MF, SGL, LightGCN
 from ddrm_pyg.ranking import evaluate
 from ddrm_pyg.testing import check_recommender
 from ddrm_pyg.testing import checkerboard as checkerboard_data
@@ -24,6 +25,9 @@ from ddrm_pyg.training import fit
 from ddrm_pyg.typing import Recommender
 
 BACKENDS = [MF, LightGCN]
+# the published contrast would need more epochs than a test has
+LIGHT_SGL = functools.partial(SGL, ssl_weight=0.01, temperature=0.5)
+TRAINED = [*BACKENDS, pytest.param(LIGHT_SGL, id="SGL")]
 F, G, H, H_PRIME = (torch.tensor(p) for p in (0.8, 0.6, 0.3, 0.7))
 LABEL = torch.tensor([1.0, 0.0])
 
@@ -285,7 +289,7 @@ def pretrained(target, backend, data):
     return DeCA(target, auxiliary, pretrained=True, c1=10, c2=10)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", TRAINED)
 @pytest.mark.parametrize(
     ("make", "negatives"),
     [
@@ -306,7 +310,7 @@ def test_every_combination_trains(backend, make, negatives):
     assert evaluate(scorer, data, k=(1,))["recall@1"] > 0.7
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", TRAINED)
 def test_learns_from_noisy_clicks(backend):
     data = SyntheticInteractions(60, 80, 1200)[0]
     graph = InteractionGraph.from_data(data)
@@ -316,7 +320,8 @@ def test_learns_from_noisy_clicks(backend):
     scores = deca.scorer(graph).scores(torch.arange(60))
     clicked = torch.zeros_like(scores, dtype=torch.bool)
     clicked[tuple(graph.edge_index)] = True
-    assert scores[clicked].mean() > scores[~clicked].mean() + 0.1
+    above = scores[clicked].unsqueeze(1) > scores[~clicked]
+    assert above.float().mean() > 0.6  # 0.5 without learning
 
 
 def test_a_resumed_run_goes_on_with_the_same_task(tmp_path):

@@ -1,3 +1,4 @@
+import functools
 import math
 
 import pytest
@@ -7,7 +8,7 @@ from ddrm_pyg.datasets import SyntheticInteractions
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.loader import Triplets
 from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bce_loss, bpr_loss
-from ddrm_pyg.nn.models import MF, LightGCN
+from ddrm_pyg.nn.models import MF, SGL, LightGCN
 from ddrm_pyg.nn.models._pairwise import PairwiseBackend
 from ddrm_pyg.ranking import evaluate
 from ddrm_pyg.testing import check_backend, check_recommender
@@ -16,6 +17,9 @@ from ddrm_pyg.training import fit
 from ddrm_pyg.typing import Backend, Recommender
 
 BACKENDS = [MF, LightGCN]
+# the published contrast would need more epochs than a test has
+LIGHT_SGL = functools.partial(SGL, ssl_weight=0.01, temperature=0.5)
+TRAINED = [*BACKENDS, pytest.param(LIGHT_SGL, id="SGL")]
 
 # every rival that needs no model of its own, as constructor arguments
 RIVALS = {
@@ -222,7 +226,7 @@ def test_ramp_goes_on_where_a_killed_run_left_it(tmp_path, plain):
     assert torch.equal(run(5, checkpoint), straight)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", TRAINED)
 @pytest.mark.parametrize("rival", RIVALS)
 def test_every_rival_trains_on_every_backend(backend, rival):
     data = checkerboard_data()
@@ -241,7 +245,7 @@ def planted():
     return SyntheticInteractions(60, 80, 1200)[0]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", TRAINED)
 @pytest.mark.parametrize("rival", RIVALS)
 def test_every_rival_learns_from_noisy_clicks(planted, backend, rival):
     graph = InteractionGraph.from_data(planted)
@@ -251,7 +255,8 @@ def test_every_rival_learns_from_noisy_clicks(planted, backend, rival):
     scores = model.scorer(graph).scores(torch.arange(60))
     clicked = torch.zeros_like(scores, dtype=torch.bool)
     clicked[tuple(graph.edge_index)] = True
-    assert scores[clicked].mean() > scores[~clicked].mean() + 0.1
+    above = scores[clicked].unsqueeze(1) > scores[~clicked]
+    assert above.float().mean() > 0.6  # 0.5 without learning
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
