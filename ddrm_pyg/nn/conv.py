@@ -131,7 +131,9 @@ class _SparseProduct(torch.autograd.Function):
         if ctx.needs_input_grad[3]:
             ctx.block = block
             ctx.save_for_backward(x)
-        return block @ x
+        # float32 under autocast, too: torch has no sparse product in bf16 on a CPU
+        with torch.autocast(x.device.type, enabled=False):
+            return block @ x
 
     @staticmethod
     @once_differentiable

@@ -271,3 +271,12 @@ def test_bad_arguments_are_refused(path_graph):
         ValueError, match=r"must have 1 users and 2 items \(got 2 and 2"
     ):
         light_propagate(short, path_graph, 1)
+
+
+def test_propagation_stays_float32_under_autocast(path_graph):
+    emb = Embeddings(torch.randn(2, 3), torch.randn(2, 3))
+    expected = light_propagate(emb, path_graph, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = light_propagate(emb, path_graph, 2)
+    for left, right in zip(found, expected, strict=True):
+        assert torch.equal(left, right)
