@@ -47,14 +47,15 @@ class HistorySums:
         self.graph = graph
         self.item_emb = item_emb
         self.weight = None if weight is None else weight.to(graph.device).double()
-        mean = graph.history_mean(item_emb.double(), weight=self.weight)
+        exact = item_emb.double()
+        mean = graph.history_mean(exact, weight=self.weight)
         self._size = graph.degree("user").double()
         if self.weight is not None:
             self._size = torch.zeros_like(self._size).index_add(
                 0, graph.edge_index[0], self.weight
             )
         self._total = mean * self._size.unsqueeze(1)
-        self._mean_item = graph.mean_item(item_emb)
+        self._mean_item = graph.mean_item(exact)
 
     @torch.no_grad()
     def rest(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
