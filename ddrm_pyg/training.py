@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.ranking import evaluate
 from ddrm_pyg.typing import Recommender
+
+Precision = Literal["float32", "bf16"]
+"""What losses are computed in, see :func:`fit`."""
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -63,6 +66,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     log: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
+    precision: Precision = "float32",
     progress: bool = True,
 ) -> FitResult:
     """Train a recommender with Adam and keep its best weights by validation.
@@ -87,6 +91,9 @@ def fit(
         checkpoint: File to continue from if it exists, written at every validation.
         log: JSON-lines file with one record per epoch.
         device: Where to train; where the model is if None.
+        precision: ``"float32"``, or ``"bf16"``: the losses are computed under
+            ``torch.autocast``, which takes matrix products in bfloat16. Weights,
+            gradients, the optimiser and validation stay in float32.
         progress: Show a bar on a terminal.
 
     Returns:
@@ -115,6 +122,8 @@ def fit(
         lr=lr,
     )
     _list_length(metric)
+    if precision not in get_args(Precision):
+        raise ValueError(f"'precision' must be 'float32' or 'bf16' (got {precision!r})")
     if device is not None:
         model.to(device)  # type: ignore[attr-defined]
     graph = InteractionGraph.from_data(data).to(_device(model))
@@ -137,9 +146,10 @@ def fit(
         metric=metric,
         eval_every=eval_every,
         patience=patience,
+        precision=precision,
     )
     with _own_randomness(seed), _bar(type(model).__name__, epochs, progress) as bar:
-        run = _Run(model, lr, weight_decay, seed, metric)
+        run = _Run(model, lr, weight_decay, seed, metric, precision)
         if checkpoint is not None and Path(checkpoint).exists():
             run.load(checkpoint, settings)
             bar.update(run.epoch)
@@ -167,8 +177,10 @@ class _Run:
         weight_decay: float,
         seed: int,
         metric: str,
+        precision: Precision,
     ) -> None:
         self.model = model
+        self.precision = precision
         groups = getattr(model, "parameter_groups", None)
         self.optimizer = torch.optim.Adam(
             groups() if groups else model.parameters(),
@@ -193,9 +205,7 @@ class _Run:
         for batch in self.model.batches(
             graph, batch_size=batch_size, generator=self.generators["batches"]
         ):
-            for loss in self.model.losses(
-                batch, graph, generator=self.generators["losses"]
-            ):
+            for loss in self._losses(batch, graph):
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.mean().backward()
                 self.optimizer.step()
@@ -215,6 +225,20 @@ class _Run:
                 "seconds": round(time.perf_counter() - begin, 3),
             }
         )
+
+    def _losses(self, batch: Any, graph: InteractionGraph) -> Iterator[Tensor]:
+        """Yield a batch's losses; only they are computed under autocast."""
+        losses = self.model.losses(batch, graph, generator=self.generators["losses"])
+        if self.precision == "float32":
+            yield from losses
+            return
+        device = _device(self.model).type
+        while True:
+            with torch.autocast(device, torch.bfloat16):
+                loss = next(losses, None)
+            if loss is None:
+                return
+            yield loss.float()
 
     def validate(
         self, data: HeteroData, graph: InteractionGraph, patience: int

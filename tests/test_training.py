@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from ddrm_pyg import (
     DDRM,
@@ -425,6 +426,65 @@ def test_a_finished_run_is_read_not_trained_again(data, tmp_path):
     again = make_mf()
     result = fit(interrupt(again, 0), data, checkpoint=checkpoint, **RUN)
     assert_same_run(model, expected, again, result)
+
+
+# -------------------------------------------------------------------------- precision
+
+
+@every_model
+def test_bf16_reaches_the_losses_and_nothing_else(data, make):
+    model, seen = make(), []
+    losses, scorer = model.losses, model.scorer
+
+    def recorded_losses(*args, **kwargs):
+        for loss in losses(*args, **kwargs):
+            seen.append(("losses", torch.is_autocast_enabled("cpu")))
+            yield loss
+            seen.append(("losses", torch.is_autocast_enabled("cpu")))
+
+    def recorded_scorer(graph):
+        seen.append(("scorer", torch.is_autocast_enabled("cpu")))
+        return scorer(graph)
+
+    model.losses, model.scorer = recorded_losses, recorded_scorer
+    run = {"epochs": 1, "batch_size": 512, "precision": "bf16", "progress": False}
+    handle = register_optimizer_step_pre_hook(
+        lambda *_: seen.append(("step", torch.is_autocast_enabled("cpu")))
+    )
+    fit(model, data, **run)
+    handle.remove()
+    assert set(seen) == {("losses", True), ("step", False), ("scorer", False)}
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_bf16_moves_the_losses_a_little_and_resumes_to_the_same_bits(data, tmp_path):
+    full = fit(make_ddrm(), data, **RUN)
+    straight = make_ddrm()
+    half = fit(straight, data, precision="bf16", **RUN)
+    losses = [[r["loss"] for r in result.history] for result in (full, half)]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    checkpoint = tmp_path / "run.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            interrupt(make_ddrm(), 5 * 8 + 2),
+            data,
+            checkpoint=checkpoint,
+            precision="bf16",
+            **RUN,
+        )
+    with pytest.raises(ValueError, match="'precision' was bf16 and is float32"):
+        fit(make_ddrm(), data, checkpoint=checkpoint, **RUN)
+    resumed = make_ddrm()
+    result = fit(resumed, data, checkpoint=checkpoint, precision="bf16", **RUN)
+    assert_same_run(straight, half, resumed, result)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bfloat16", None])
+def test_other_precisions_are_refused(data, precision):
+    message = rf"'precision' must be 'float32' or 'bf16' \(got {precision!r}\)"
+    with pytest.raises(ValueError, match=message):
+        fit(make_mf(), data, precision=precision)
 
 
 # ----------------------------------------------------------------- checkpoint and log

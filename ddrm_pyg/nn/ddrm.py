@@ -283,7 +283,8 @@ class DDRM(nn.Module):
         if self.training and self.dropout > 0:
             keep = _draw(torch.rand, None, x_t, generator) >= self.dropout
             x_t = x_t * keep / max(1 - self.dropout, 1e-12)
-        return denoiser(x_t, cond, t)
+        # what is compared is compared in full precision, under autocast, too
+        return denoiser(x_t, cond, t).to(x_start.dtype)
 
     def forward(
         self,

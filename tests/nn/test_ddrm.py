@@ -183,6 +183,19 @@ def test_loss_reaches_both_denoisers():
             assert parameter.grad.abs().sum() > 0
 
 
+def test_autocast_reaches_the_networks_and_not_the_loss():
+    model, batch = make(dropout=0.0), triplet(64)
+    full = model.loss(*batch, generator=seeded())
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.loss(*batch, generator=seeded())
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, full)
+    # bf16 keeps 8 bits; a sum of D products in bf16 would be coarser still
+    torch.testing.assert_close(half, full, rtol=0.05, atol=0.02)
+    seen = half.detach().view(torch.int32) & 0xFFFF
+    assert (seen != 0).any()  # not all values are those of bf16
+
+
 def test_loss_belongs_to_its_generator():
     model, batch = make(), triplet()
     state = torch.get_rng_state()
