@@ -105,6 +105,9 @@ def denoised(
 ) -> Cell:
     """Build the cell of what denoises a backend.
 
+    What cleans a backend's training may have settings of ``fit`` that replace the
+    backend's own.
+
     Args:
         backend: The cell of a backend, or of given embeddings.
         added: One of :data:`DENOISERS`.
@@ -123,7 +126,7 @@ def denoised(
         f"{backend.method}+{added}",
         backend.seed,
         backend.model,
-        backend.fit,
+        {**backend.fit, **stored["fit"]},
         clean=stored["model"],
     )
 

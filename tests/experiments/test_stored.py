@@ -39,6 +39,14 @@ def test_every_trained_method_has_settings_of_its_name(method):
     assert load_settings(method, method)["fit"]["epochs"] >= 1
 
 
+def test_a_cleaner_may_replace_how_its_backend_is_trained():
+    plain = cell_for("lightgcn", variant="ml-1m")
+    cleaned = cell_for("lightgcn+t-ce", variant="ml-1m")
+    assert cleaned.model == plain.model
+    assert cleaned.fit == plain.fit | STORED["t-ce_lightgcn_ml-1m"]["fit"]
+    assert cleaned.fit["batch_size"] != plain.fit["batch_size"]
+
+
 @pytest.mark.parametrize("method", CLEANERS)
 def test_every_cleaner_has_settings_of_its_name(method):
     assert load_settings(method, method)["fit"] == {}
