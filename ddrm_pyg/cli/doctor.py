@@ -22,7 +22,7 @@ PACKAGES = (
     "pandas",
     "safetensors",
 )
-EXTRAS = {"sparse": "torch_sparse"}
+EXTRAS = {"sparse": "torch_sparse", "diffrec": "sklearn", "parquet": "pyarrow"}
 
 
 def command(as_json: options.Json = False) -> None:
