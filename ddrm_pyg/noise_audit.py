@@ -193,7 +193,8 @@ def item_knn_signal(graph: InteractionGraph) -> Tensor:
     own = own.index_add(0, pairs.edge_index[0], scale[pairs.edge_index[1]])
     others = (degree[item] - 1).clamp(min=1).sqrt()
     rest = (pairs.degree("user")[user] - 1).clamp(min=1)
-    return -(shared - (own[user] - scale[item])) / (others * rest)
+    similarity = (shared - (own[user] - scale[item])) / (others * rest)
+    return -torch.where(degree[item] > 1, similarity, 0)  # 0, not what rounding left
 
 
 @torch.no_grad()

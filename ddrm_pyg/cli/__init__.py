@@ -42,7 +42,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _app() -> typer.Typer:
-    from ddrm_pyg.cli import compare, data, denoise, doctor, evaluate, recommend, run
+    from ddrm_pyg.cli import (
+        audit,
+        clean,
+        compare,
+        data,
+        denoise,
+        doctor,
+        evaluate,
+        recommend,
+        run,
+    )
 
     app = typer.Typer(
         name="ddrm-pyg",
@@ -51,7 +61,8 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    for command in (run, compare, evaluate, denoise, recommend, doctor):
+    commands = (run, compare, evaluate, denoise, recommend, audit, clean, doctor)
+    for command in commands:
         app.command(command.__name__.rpartition(".")[2])(command.command)
     app.add_typer(data.app(), name="data")
     return app

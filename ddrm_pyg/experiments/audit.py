@@ -33,6 +33,8 @@ from ddrm_pyg.noise_audit import (
     activity_signal,
     disagreement_signal,
     ease_signal,
+    fit_weights,
+    inject,
     item_knn_signal,
     popularity_signal,
     reconstruction_signal,
@@ -181,6 +183,24 @@ def stored_signals(
     with atomic_path(path) as temporary:
         save_file({k: v.contiguous() for k, v in signals.items()}, temporary)
     return signals
+
+
+def injected_weights(
+    data: HeteroData, *, ratio: float = 0.2, seed: int = 0, **settings: Any
+) -> dict[str, float]:
+    """Learn the signals' weights from random pairs injected into train.
+
+    Args:
+        data: The loaded data set; only its train interactions are read.
+        ratio: Share of injected pairs.
+        seed: Seed of the pairs and of all trainings.
+        **settings: Other arguments of :func:`compute_signals`.
+
+    Returns:
+        Name to weight, for :func:`ddrm_pyg.noise_audit.audit`.
+    """
+    noisy, injected = inject(data, ratio=ratio, seed=seed)
+    return fit_weights(compute_signals(noisy, seed=seed, **settings), injected)
 
 
 def as_record(found: NoiseAudit) -> dict[str, Any]:

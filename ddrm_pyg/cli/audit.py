@@ -1,0 +1,100 @@
+"""``ddrm-pyg audit``: which train interactions look like noise."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli._output import print_json, raw_ids
+from ddrm_pyg.cli._plug_in import describe
+from ddrm_pyg.experiments.audit import (
+    as_record,
+    compute_signals,
+    format_audit,
+    injected_weights,
+    plot_audit,
+    write_table,
+)
+from ddrm_pyg.experiments.runner import write_json
+from ddrm_pyg.experiments.sources import DEFAULT, Source
+from ddrm_pyg.graph.interaction_graph import EDGE
+from ddrm_pyg.noise_audit import Estimate, audit
+
+CANNOT_SAY = [
+    "no ratings or noise labels of both kinds: nothing can be said about how well the "
+    "score finds noise, or which signal does",
+    "a score is a rank among these interactions, not a chance of being noise: nothing "
+    "can be said about how much noise there is",
+]
+"""The claims that data without labels do not allow."""
+
+Backend = Annotated[
+    Literal["mf", "lightgcn", "sgl"],
+    typer.Option(help="Model that the signals of a training come from."),
+]
+Weights = Annotated[
+    Literal["equal", "injected"],
+    typer.Option(
+        help="How signals are combined: all alike, or as best finds random pairs that "
+        "are injected for the purpose (twice the time)."
+    ),
+]
+
+
+@options.takes_source
+def command(
+    source: Source = DEFAULT,
+    backend: Backend = "mf",
+    weights: Weights = "equal",
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Score every train interaction by how much it looks like noise.
+
+    No score reads ratings, labels or held-out pairs. Labels, where there are any,
+    measure how well the scores find noise.
+    """
+    if out is not None and not overwrite and out.exists():
+        raise ValueError(f"'--out' must be new (got {out}; give --overwrite)")
+    data = source.load()
+    describe(source, data)
+    told: dict[str, Any] = {
+        "backend": backend,
+        "seed": seed,
+        "device": device,
+        "progress": not as_json,
+    }
+    signals = compute_signals(data, **told)
+    shares = injected_weights(data, **told) if weights == "injected" else None
+    found = audit(signals, data, shares, seed=seed)
+    record = as_record(found) | {"cannot_say": [] if found.measures else CANNOT_SAY}
+    if out is not None:
+        ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}
+        write_table(out / "audit.csv", found, data, ids)
+        if found.measures:
+            plot_audit(out / "audit.png", found, data[EDGE].edge_is_noise)
+        write_json(out / "audit.json", record)
+    if as_json:
+        print_json(record)
+        return
+    if found.gain is not None:
+        print(format_audit(found))
+        print(
+            f"\ncombined less '{found.best_signal}', the best signal: "
+            f"{_signed(found.gain)}"
+        )
+    for sentence in record["cannot_say"]:
+        print(f"cannot be said here: {sentence}")
+    if out is not None:
+        print(f"written to {out}")
+    else:
+        print("give --out to keep the score of every interaction")
+
+
+def _signed(estimate: Estimate) -> str:
+    return f"{estimate.value:+.4f} ({estimate.low:+.4f} to {estimate.high:+.4f})"

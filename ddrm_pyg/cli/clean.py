@@ -1,0 +1,93 @@
+"""``ddrm-pyg clean``: a copy without the noisiest interactions, and its worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli._folder import CELLS, claim
+from ddrm_pyg.cli._output import print_json, raw_ids, write_ids
+from ddrm_pyg.cli._plug_in import describe
+from ddrm_pyg.cli.audit import Backend
+from ddrm_pyg.datasets.writers import save_interactions, table_writer
+from ddrm_pyg.experiments.audit import stored_signals
+from ddrm_pyg.experiments.clean import (
+    CLEANED,
+    as_records,
+    choices,
+    format_cleaning,
+    retrain,
+    without,
+)
+from ddrm_pyg.experiments.runner import fingerprint, write_json
+from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.stored import cell_for
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.noise_audit import audit
+
+KINDS = ("user", "item")
+
+
+@options.takes_source
+def command(
+    source: Source,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The copy: a table (.csv, .tsv, .jsonl, .inter, .parquet) of your own "
+            "ids, or a folder, which keeps the split."
+        ),
+    ],
+    drop: Annotated[
+        float, typer.Option(help="Share of train interactions to drop, in (0, 1).")
+    ] = 0.05,
+    backend: Backend = "mf",
+    backend_settings: Annotated[
+        str | None,
+        typer.Option(help="Settings of the backend: a stored name or a JSON file."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of the backend at most.")
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of signals and trainings; continued if it exists."),
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write a copy without the noisiest interactions, and report what it is worth.
+
+    The backend is trained on the data as they are, on the copy, and after dropping as
+    much at random and by popularity; validation and test are the same for all.
+    """
+    cell = cell_for(backend, seed=seed, settings=backend_settings, epochs=epochs)
+    if not 0 < drop < 1:
+        raise ValueError(f"'--drop' must lie in (0, 1) (got {drop})")
+    if out.exists():
+        raise ValueError(f"'--out' must be new (got {out})")
+    is_folder = table_writer(out) is None  # refuses what it cannot write
+    data = source.load()
+    describe(source, data)
+    runs = runs or Path("runs") / f"clean-{source.name}"
+    claim(runs, {"cleaned": fingerprint(data)}, "clean.json", overwrite=False)
+    told: dict[str, Any] = {"device": device, "progress": not as_json}
+    found = audit(stored_signals(runs, data, seed=seed, **told), data, seed=seed)
+    graph = InteractionGraph.from_data(data)
+    drops = choices(found.score, graph, drop, seed=seed)
+    save_interactions(without(data, drops[CLEANED]), out)
+    if is_folder:
+        write_ids(out / "ids.csv", {kind: raw_ids(data, kind) for kind in KINDS})
+    results = retrain(data, drops, cell, runs / CELLS, **told)
+    rows = as_records(results, drops, data)
+    record = {"out": str(out), "drop": drop, "rows": rows}
+    write_json(runs / f"clean-{backend}-{drop:g}-seed{seed}.json", record)
+    if as_json:
+        print_json(record)
+        return
+    print(format_cleaning(rows))
+    print(f"written to {out}")

@@ -1,0 +1,185 @@
+"""Drop the noisiest train interactions, and see what a backend makes of it."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.experiments.cells import Cell, Result
+from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.noise_audit import popularity_signal, rank_within_user
+from ddrm_pyg.ranking import paired_test
+from ddrm_pyg.transforms.core import get_block, noise_of, select, set_block
+
+METRICS = ("recall@20", "ndcg@20")
+"""What the paired tests are about."""
+
+PLAIN, CLEANED = "plain", "cleaned"
+
+
+def noisiest(score: Tensor, graph: InteractionGraph, share: float) -> Tensor:
+    """Mark the interactions with the highest scores.
+
+    Every user keeps the interaction with the lowest score, so that nobody is left
+    without a history.
+
+    Args:
+        score: ``[E]``; equal scores are taken in their order.
+        graph: Train interactions.
+        share: Of all interactions, rounded to whole ones, in (0, 1).
+
+    Returns:
+        ``[E]`` bool, True for those to drop.
+
+    Raises:
+        ValueError: ``share`` out of its range, or more than can be dropped.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"'share' must lie in (0, 1) (got {share})")
+    last = graph.degree("user")[graph.edge_index[0]]
+    free = (rank_within_user(score, graph) < last).nonzero().flatten()
+    size = round(share * graph.num_edges)
+    if not 0 < size <= free.numel():
+        raise ValueError(
+            f"'share' must drop between 1 and {free.numel()} of the {graph.num_edges} "
+            f"train interactions, every user keeping one (got {share}: {size})"
+        )
+    order = score[free].argsort(descending=True, stable=True)
+    drop = torch.zeros(graph.num_edges, dtype=torch.bool)
+    drop[free[order[:size]]] = True
+    return drop
+
+
+def choices(
+    score: Tensor, graph: InteractionGraph, share: float, *, seed: int = 0
+) -> dict[str, Tensor]:
+    """What to drop by the score, and what blind rules of the same size would.
+
+    Args:
+        score: ``[E]`` of an audit.
+        graph: Train interactions.
+        share: Of all interactions.
+        seed: Seed of the random choice, and of which of equally rare items go.
+
+    Returns:
+        ``cleaned``, ``random`` and ``popularity`` (the rarest items), each ``[E]``
+        bool.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    draw = torch.rand(graph.num_edges, generator=generator, dtype=torch.float64)
+    rules = {
+        CLEANED: score,
+        "random": draw,
+        "popularity": popularity_signal(graph).double() + 0.5 * draw,
+    }
+    return {name: noisiest(rule, graph, share) for name, rule in rules.items()}
+
+
+def without(data: HeteroData, drop: Tensor) -> HeteroData:
+    """Copy data without some train interactions; nodes and held-out pairs stay.
+
+    Args:
+        data: Not changed.
+        drop: ``[E]`` bool.
+    """
+    kept = copy.copy(data)
+    set_block(kept, "train", select(get_block(data, "train"), ~drop))
+    return kept
+
+
+def retrain(
+    data: HeteroData,
+    drops: Mapping[str, Tensor],
+    cell: Cell,
+    folder: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    progress: bool = True,
+) -> dict[str, Result]:
+    """Train a backend on the data as they are and after every choice.
+
+    Validation and test are the same for all. A run that is interrupted goes on with
+    the training that was not finished.
+
+    Args:
+        data: The loaded data set.
+        drops: Name to ``[E]`` bool, the interactions to drop.
+        cell: The backend.
+        folder: Where results are kept.
+        device: Where to train.
+        progress: Show bars on a terminal.
+
+    Returns:
+        ``plain`` and every name to its result.
+    """
+    train = {PLAIN: data, **{name: without(data, drop) for name, drop in drops.items()}}
+    return {
+        name: Runner(kept, folder, device=device, progress=progress).run(cell)
+        for name, kept in train.items()
+    }
+
+
+def as_records(
+    results: Mapping[str, Result], drops: Mapping[str, Tensor], data: HeteroData
+) -> list[dict[str, Any]]:
+    """Flatten results for JSON, each with paired tests against all the others.
+
+    Returns:
+        Records with ``name``, ``dropped``, ``noise`` (the share of noise among what
+        was dropped; None without labels), the metrics, and ``against``: other row to
+        metric to difference, relative difference, p-value and number of users.
+    """
+    block = get_block(data, "train")
+    return [
+        {
+            "name": name,
+            "dropped": int(drops[name].sum()) if name in drops else 0,
+            "noise": (
+                float(noise_of(block)[drops[name]].double().mean())
+                if name in drops and "is_noise" in block
+                else None
+            ),
+            **result.test,
+            "against": {
+                other: {metric: _test(result, rival, metric) for metric in METRICS}
+                for other, rival in results.items()
+                if other != name
+            },
+        }
+        for name, result in results.items()
+    ]
+
+
+def _test(ours: Result, theirs: Result, metric: str) -> dict[str, Any]:
+    test = paired_test(ours.test, theirs.test, metric)._asdict()
+    if math.isnan(test["relative"]):  # JSON has none
+        test["relative"] = None
+    return test
+
+
+def format_cleaning(records: list[dict[str, Any]]) -> str:
+    """Lay out the records as aligned text."""
+    width = max(len(record["name"]) for record in records)
+    heads = ("dropped", "noise", "R@10", "R@20", "N@10", "N@20", "N@20 to plain", "p")
+    lines = [" " * width + "".join(f"{head:>14}" for head in heads)]
+    for record in records:
+        cells = [f"{record['dropped']:,}" if record["dropped"] else ""]
+        cells.append("" if record["noise"] is None else f"{record['noise']:.1%}")
+        names = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+        cells += [f"{record[name]:.4f}" for name in names]
+        if PLAIN in record["against"]:
+            test = record["against"][PLAIN]["ndcg@20"]
+            relative = test["relative"]
+            cells.append("up from 0" if relative is None else f"{relative:+.1%}")
+            cells.append(f"{test['p_value']:.4f}")
+        line = f"{record['name']:<{width}}" + "".join(f"{cell:>14}" for cell in cells)
+        lines.append(line.rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,118 @@
+"""Scores for everyone's interactions, and claims only where labels allow them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddrm_pyg.datasets import SyntheticInteractions
+from ddrm_pyg.datasets.writers import save_interactions
+from ddrm_pyg.experiments.audit import SIGNALS, compute_signals
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch, tmp_path):
+    """Trainings that take no time, in an empty folder."""
+    monkeypatch.setitem(compute_signals.__kwdefaults__, "epochs", 3)
+    monkeypatch.setitem(compute_signals.__kwdefaults__, "ddrm_epochs", 1)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A small planted world in the folder layout, with its labels."""
+    data = SyntheticInteractions(100, 120, 2500)[0]
+    save_interactions(data, tmp_path / "world")
+    return data
+
+
+def test_scores_without_labels_and_says_what_it_cannot(call, clicks):
+    columns = ["--user", "Customer", "--item", "Book"]
+    answer = call("audit", "--data", clicks, *columns, "--out", "out")
+    assert answer.code == 0
+    assert "cannot be said here: no ratings or noise labels" in answer.out
+    assert sorted(os.listdir("out")) == ["audit.csv", "audit.json"]
+    with open("out/audit.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["user", "item", "score", "rank", *SIGNALS]
+    assert rows[0]["user"].startswith("ann, ")
+    assert rows[0]["item"].startswith('book "')
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    for user in {row["user"] for row in rows}:
+        places = [int(row["rank"]) for row in rows if row["user"] == user]
+        assert places == list(range(1, len(places) + 1))
+    record = json.loads(Path("out/audit.json").read_text())
+    assert record["auroc"] == {}
+    assert record["gain"] is None
+
+
+def test_measures_with_labels(call, world):
+    answer = call("audit", "--data", "world", "--out", "out", "--json")
+    assert answer.code == 0
+    record = json.loads(answer.out)
+    assert list(record["auroc"]) == ["combined", *SIGNALS]
+    assert record["cannot_say"] == []
+    assert record["weights"] == dict.fromkeys(SIGNALS, 1 / 8)
+    assert record["auroc"]["popularity"] > 0.5  # planted: good items become popular
+    value, low, high = record["measures"]["combined"]["pooled"]["auroc"]
+    assert low < value == record["auroc"]["combined"] < high
+    assert record == json.loads(Path("out/audit.json").read_text())
+    assert Path("out/audit.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_scores_do_not_change_when_nothing_else_is_known(call, world):
+    assert call("audit", "--data", "world", "--out", "known").code == 0
+    os.remove("world/labels.npz")
+    for name in ("valid", "test"):  # other held-out pairs: every user's own, mirrored
+        os.replace(f"world/{name}_list.npy", f"world/{name}.old")
+    os.rename("world/valid.old", "world/test_list.npy")
+    os.rename("world/test.old", "world/valid_list.npy")
+    assert call("audit", "--data", "world", "--out", "bare").code == 0
+    numbers = []
+    for folder in ("known", "bare"):
+        with open(f"{folder}/audit.csv", newline="") as file:
+            numbers.append([list(row.values())[2:] for row in csv.DictReader(file)])
+    assert numbers[0] == numbers[1]
+
+
+def test_weights_learnt_from_injected_pairs(call, world):
+    words = ["audit", "--data", "world", "--weights", "injected", "--json"]
+    record = json.loads(call(*words).out)
+    assert sum(record["weights"].values()) == pytest.approx(1)
+    assert min(record["weights"].values()) >= 0
+    assert record["weights"] != dict.fromkeys(SIGNALS, 1 / 8)
+
+
+def test_without_ease_where_items_are_too_many(call, world, monkeypatch):
+    monkeypatch.setattr("ddrm_pyg.experiments.audit.MOST_ITEMS", 10)
+    answer = call("audit", "--data", "world", "--json")
+    assert "the signal 'ease' is left out above 10" in answer.err
+    assert "ease" not in json.loads(answer.out)["auroc"]
+
+
+def test_global_generator_is_left_alone(call, world):
+    state = torch.get_rng_state()
+    assert call("audit", "--data", "world").code == 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--data", "none.csv"], "none.csv: neither a file"),
+        (["--backend", "ease"], "Invalid value for '--backend'"),
+        (["--weights", "labels"], "Invalid value for '--weights'"),
+        (["--out", "here"], "'--out' must be new (got here; give --overwrite)"),
+    ],
+)
+def test_refusals_leave_nothing_behind(call, tmp_path, asked, told):
+    os.mkdir("here")
+    assert told in call("audit", *asked).error
+    assert os.listdir() == ["here"]
+    assert os.listdir("here") == []

@@ -1,0 +1,131 @@
+"""A copy without the noisiest interactions; the input stays as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddrm_pyg.datasets import SyntheticInteractions
+from ddrm_pyg.datasets.readers import load_interactions
+from ddrm_pyg.datasets.writers import save_interactions
+from ddrm_pyg.experiments.audit import compute_signals
+from ddrm_pyg.graph.interaction_graph import EDGE
+
+QUICK = ["--epochs", "2"]
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch, tmp_path):
+    """Trainings that take no time, in an empty folder."""
+    monkeypatch.setitem(compute_signals.__kwdefaults__, "epochs", 3)
+    monkeypatch.setitem(compute_signals.__kwdefaults__, "ddrm_epochs", 1)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A small planted world in the folder layout, with its labels."""
+    data = SyntheticInteractions(100, 120, 2500)[0]
+    save_interactions(data, tmp_path / "world")
+    return data
+
+
+def pairs(data, key="edge_index") -> set[tuple[int, int]]:
+    return set(map(tuple, data[EDGE][key].T.tolist()))
+
+
+def files(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def test_folder_loses_the_dropped_pairs_only(call, world):
+    before = files("world")
+    words = ["clean", "--data", "world", "--drop", "0.1", "--out", "kept", *QUICK]
+    answer = call(*words, "--json")
+    assert answer.code == 0
+    assert files("world") == before
+    whole, kept = load_interactions("world"), load_interactions("kept")
+    size = whole[EDGE].edge_index.size(1)
+    assert pairs(kept) < pairs(whole)
+    assert len(pairs(whole)) - len(pairs(kept)) == round(0.1 * size)
+    assert pairs(kept, "val_edge_label_index") == pairs(whole, "val_edge_label_index")
+    assert pairs(kept, "test_edge_label_index") == pairs(whole, "test_edge_label_index")
+    of_pair = dict(
+        zip(
+            map(tuple, whole[EDGE].edge_index.T.tolist()),
+            whole[EDGE].edge_rating.tolist(),
+            strict=True,
+        )
+    )
+    stays = map(tuple, kept[EDGE].edge_index.T.tolist())
+    assert [of_pair[pair] for pair in stays] == kept[EDGE].edge_rating.tolist()
+    assert torch.equal(kept["user"].raw_id, whole["user"].raw_id)
+    assert torch.bincount(kept[EDGE].edge_index[0]).min() >= 1
+    record = json.loads(answer.out)
+    names = [row["name"] for row in record["rows"]]
+    assert names == ["plain", "cleaned", "random", "popularity"]
+    assert [row["dropped"] for row in record["rows"][1:]] == [round(0.1 * size)] * 3
+    for row in record["rows"]:
+        others = set(names) - {row["name"]}
+        assert set(row["against"]) == others
+        for test in row["against"].values():
+            assert 0 <= test["ndcg@20"]["p_value"] <= 1
+
+
+def test_table_keeps_the_callers_ids(call, clicks):
+    columns = ["--user", "Customer", "--item", "Book"]
+    before = clicks.read_bytes()
+    words = ["clean", "--data", clicks, *columns, "--out", "kept.csv", *QUICK]
+    assert call(*words).code == 0
+    assert clicks.read_bytes() == before
+    whole = load_interactions(clicks, user="Customer", item="Book", split=False)
+    kept = load_interactions("kept.csv", split=False)
+    train = load_interactions(clicks, user="Customer", item="Book")
+    size = train[EDGE].edge_index.size(1)
+
+    def named(data) -> set[tuple[str, str]]:
+        users, items = data["user"].raw_id, data["item"].raw_id
+        return {(users[u], items[i]) for u, i in data[EDGE].edge_index.T.tolist()}
+
+    assert named(kept) < named(whole)
+    assert named(whole) - named(kept) <= named(train)
+    assert len(named(whole) - named(kept)) == round(0.05 * size)
+
+
+def test_goes_on_where_it_stopped(call, world, monkeypatch):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ["clean", "--data", "world", "--runs", "runs", *QUICK, "--out"]
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr("ddrm_pyg.experiments.runner.Runner.train", stop)
+        assert call(*words, "kept").code == 130
+    # the copy is written before any training, and the signals are kept
+    (signals,) = Path("runs").glob("signals-*.safetensors")
+    stamp = signals.stat().st_mtime_ns
+    assert call(*words, "again").code == 0
+    assert files("again") == files("kept")
+    assert signals.stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--drop", "0"], "'--drop' must lie in (0, 1) (got 0.0)"),
+        (["--drop", "1"], "'--drop' must lie in (0, 1) (got 1.0)"),
+        (["--out", "world"], "'--out' must be new (got world)"),
+        (["--out", "kept.xls"], "no writer for '.xls'"),
+        (["--data", "none.csv"], "none.csv: neither a file"),
+        (["--backend-settings", "ddrm"], "'method' must be 'mf'"),
+    ],
+)
+def test_refusals_leave_nothing_behind(call, world, asked, told):
+    before = files("world")
+    words = ["clean", "--data", "world", "--out", "kept", *asked]
+    assert told in call(*words).error
+    assert os.listdir() == ["world"]
+    assert files("world") == before
