@@ -178,7 +178,12 @@ def _read_npz(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def _read_pt(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if "weights_only" in str(error):  # torch advises to switch the guard off
+            raise ValueError("objects are not unpickled; save tensors only") from None
+        raise
     if not isinstance(tensors, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor)
         for name, value in tensors.items()

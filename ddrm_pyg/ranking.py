@@ -267,6 +267,13 @@ def recommend_chunks(
         return
     if int(user.min()) < 0:
         raise ValueError(f"'user' must hold rows >= 0 (got {int(user.min())})")
+    known = [] if exclude is None else [exclude.num_users]
+    if isinstance(scorer, Embeddings):
+        known.append(scorer.user.size(0))
+    if known and int(user.max()) >= min(known):
+        raise ValueError(
+            f"'user' must hold rows < {min(known)} (got {int(user.max())})"
+        )
     with tqdm(
         total=user.numel(), desc="rank", unit="user", disable=not progress, leave=False
     ) as bar:

@@ -445,6 +445,16 @@ def test_negative_users_are_refused_instead_of_counting_from_the_end(data):
         recommend(scorer, torch.tensor([0, -1]), k=2)
 
 
+def test_users_beyond_the_tables_or_the_graph_are_refused(data):
+    graph = InteractionGraph.from_data(data)
+    emb = Embeddings(torch.rand(2, 3), torch.rand(graph.num_items, 3))
+    with pytest.raises(ValueError, match=r"'user' must hold rows < 2 \(got 2\)"):
+        recommend(emb, torch.tensor([0, 2]), k=1)
+    scorer, many = Popularity().scorer(graph), graph.num_users
+    with pytest.raises(ValueError, match=rf"rows < {many} \(got {many}\)"):
+        recommend(scorer, torch.tensor([many]), k=1, exclude=graph)
+
+
 def test_embeddings_of_another_graph_are_refused(data):
     users, items = data["user"].num_nodes, data["item"].num_nodes
     with pytest.raises(ValueError, match="'user' must have one row per user"):
