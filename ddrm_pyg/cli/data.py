@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -89,7 +89,8 @@ def convert(
         ),
     ],
     layout: Annotated[
-        str, typer.Option(help="Lists of a folder: npy, or lightgcn (train.txt).")
+        Literal["npy", "lightgcn"],
+        typer.Option(help="Lists of a folder: npy, or lightgcn (train.txt)."),
     ] = "npy",
     as_json: options.Json = False,
 ) -> None:

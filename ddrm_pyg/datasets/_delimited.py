@@ -96,11 +96,21 @@ def read_ratings_dat(path: Path, columns: Columns, *, size: int = BLOCK_SIZE) ->
     for role, name in columns.items():
         if name not in (None, role):
             raise ValueError(f"{path.name}: no column names to choose {name!r} from")
-    blocks = read_blocks(path, encoding="latin-1", size=size)
-    body = ((line, block.replace(b"::", b"\t")) for line, block in blocks)
+    body = _with_tabs(path.name, read_blocks(path, encoding="latin-1", size=size))
     names = list(_RATINGS_DAT)
     found = dict(zip(names, names, strict=True))
     return _read(_Layout(path.name, "\t", names, found), False, body)
+
+
+def _with_tabs(
+    file: str, blocks: Iterable[tuple[int, bytes]]
+) -> Iterator[tuple[int, bytes]]:
+    """Yield blocks with one byte between two fields instead of GroupLens' two."""
+    for line, block in blocks:
+        if b"\t" in block:
+            line += block.count(b"\n", 0, block.index(b"\t"))
+            raise ValueError(f"{file}:{line}: a tab, expected '::' between two fields")
+        yield line, block.replace(b"::", b"\t")
 
 
 def read_bare_csv(path: Path, names: list[str], *, size: int = BLOCK_SIZE) -> Table:
@@ -125,7 +135,8 @@ def _split_header(path: Path, size: int) -> tuple[str, Iterator[tuple[int, bytes
 
 
 def _fields_of(file: str, header: str, delimiter: str) -> list[str]:
-    _, fields = next(_records(file, header.encode(), delimiter, first_line=1))
+    records = _records(file, header.encode(), delimiter, first_line=1)
+    _, fields = next(records, (1, [""]))
     return [name.strip() for name in fields]
 
 

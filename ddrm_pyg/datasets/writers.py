@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -120,15 +122,21 @@ def _named(data: HeteroData, node_type: str, row: Tensor) -> np.ndarray:
     return np.array(raw_id, dtype=object)[row.numpy()]
 
 
+@contextmanager
+def _opened(path: Path, packed: bool) -> Iterator[io.BufferedIOBase]:
+    with path.open("wb") as file:
+        if not packed:
+            yield file
+            return
+        # no name and no time in the header: equal tables are equal bytes
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as archive:
+            yield archive
+
+
 def _write_delimited(delimiter: str) -> Callable[[pd.DataFrame, Path, bool], None]:
     def write(frame: pd.DataFrame, path: Path, packed: bool) -> None:
-        frame.to_csv(
-            path,
-            sep=delimiter,
-            index=False,
-            lineterminator="\n",
-            compression={"method": "gzip", "mtime": 0} if packed else None,
-        )
+        with _opened(path, packed) as file:
+            frame.to_csv(file, sep=delimiter, index=False, lineterminator="\n")
 
     return write
 
@@ -144,8 +152,7 @@ def _write_parquet(frame: pd.DataFrame, path: Path, packed: bool) -> None:
 
 def _write_json_lines(frame: pd.DataFrame, path: Path, packed: bool) -> None:
     rows = zip(*(frame[name].tolist() for name in frame), strict=True)
-    opened = gzip.GzipFile(path, "wb", mtime=0) if packed else path.open("wb")
-    with opened as file:
+    with _opened(path, packed) as file:
         for row in rows:
             record = dict(zip(frame, row, strict=True))
             file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
@@ -197,7 +204,7 @@ def _raw_of_labels(folder: Path, data: HeteroData, node_type: str) -> Tensor | N
             return torch.where(raw_id == -1 - row, 0, raw_id)
     what = "the id 0" if isinstance(raw_id, Tensor) else "ids that are texts"
     logger.warning(
-        "%s: labels.npz cannot hold %s: rows of %ss lose their ids",
+        "%s: labels.npz cannot hold %s: %ss keep their row numbers only",
         folder.name,
         what,
         node_type,

@@ -1,0 +1,104 @@
+"""Showing and converting data sets."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from ddrm_pyg.datasets import load_interactions
+from ddrm_pyg.experiments.runner import fingerprint
+from ddrm_pyg.experiments.sources import NAMED
+
+ROWS = [(u, i, 1 + (u + i) % 5, 1_500_000_000 + i) for u in range(3) for i in range(10)]
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """Three users with ten items each, and the working directory of the test."""
+    monkeypatch.chdir(tmp_path)
+    lines = ["who,what,stars,when", *(",".join(map(str, row)) for row in ROWS)]
+    path = tmp_path / "r.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+NAMES = ["--user", "who", "--item", "what", "--rating", "stars", "--time", "when"]
+COLUMNS = {"user": "who", "item": "what", "rating": "stars", "time": "when"}
+
+
+def test_a_table_is_described(call, table):
+    answer = call("data", "describe", table, *NAMES, "--json")
+    record = json.loads(answer.out)
+    expected = load_interactions(table, **COLUMNS)
+    assert record == {
+        "users": 3,
+        "items": 10,
+        "interactions": 30,
+        "train": 21,
+        "val": 3,
+        "test": 6,
+        "density": 1.0,
+        "time": [1_500_000_000, 1_500_000_009],
+        "ratings": {str(star): 6 for star in range(1, 6)},
+        "fingerprint": fingerprint(expected),
+    }
+
+
+def test_the_table_of_a_description_says_the_same(call, table):
+    out = call("data", "describe", table, *NAMES, "--out", "d.png").out
+    shown = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert shown["interactions"] == "30"
+    assert shown["density"] == "100.0000%"
+    assert shown["time"] == "1500000000 to 1500000009 (2017-07-14 to 2017-07-14)"
+    assert shown["ratings"] == "1: 6, 2: 6, 3: 6, 4: 6, 5: 6"
+    assert (table.parent / "d.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_known_name_is_described(call, monkeypatch, table):
+    monkeypatch.setitem(NAMED, "ml-1m", lambda: load_interactions(table, **COLUMNS))
+    assert json.loads(call("data", "describe", "ml-1m", "--json").out)["users"] == 3
+
+
+@pytest.mark.parametrize("name", ["o.csv", "o.tsv.gz", "o.inter", "o.jsonl", "folder"])
+def test_what_is_converted_describes_alike(call, table, name):
+    answer = call("data", "convert", table, *NAMES, "--out", name, "--json")
+    assert json.loads(answer.out)["out"] == name
+    one = json.loads(call("data", "describe", table, *NAMES, "--json").out)
+    two = json.loads(call("data", "describe", name, "--json").out)
+    assert one == two
+
+
+def test_a_folder_brings_the_ids_along(call, table):
+    call("data", "convert", table, *NAMES, "--out", "lists", "--layout", "lightgcn")
+    assert sorted(os.listdir("lists")) == ["ids.csv", "test.txt", "train.txt"]
+    ids = (table.parent / "lists" / "ids.csv").read_text().splitlines()
+    assert ids[:3] == ["kind,row,id", "user,0,0", "user,1,1"]
+    assert len(ids) == 1 + 3 + 10
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["describe", "r.csv"], "no column 'user' (there are 'who', 'what', 'stars', "),
+        (["describe", "r.csv"], "--user, in Python user=, names the column to use"),
+        (["describe", "gone.csv"], "gone.csv: neither a file, a folder nor a known"),
+        (["describe", "yelp"], "yelp_academic_dataset_review.json is not here"),
+        (["describe", "amazon-book"], "ratings_Books.csv is not here"),
+        (["describe", "r.csv", *NAMES, "--out", "d.jpg"], "'--out' must end in .png"),
+        (["describe"], "Missing argument 'PATH|NAME'"),
+        (["convert", "r.csv", *NAMES], "Missing option '--out'"),
+        (["convert", "r.csv", *NAMES, "--out", "r.csv"], "'--out' must not be there"),
+        (["convert", "r.csv", *NAMES, "--out", "o.xls"], "no writer for '.xls'"),
+        (["convert", "r.csv", *NAMES, "--out", "o", "--layout", "x"], "'x' is not one"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_nothing_is_written(
+    call, table, words, told
+):
+    content = table.read_bytes()
+    assert told in call("data", *words).error
+    left = [path for path in table.parent.rglob("*") if path.is_file()]
+    assert left == [table]
+    assert table.read_bytes() == content

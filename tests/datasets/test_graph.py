@@ -1,0 +1,29 @@
+import torch
+
+from ddrm_pyg.datasets._graph import build_graph, warn_untrained
+from ddrm_pyg.transforms.core import EDGE
+
+
+def pairs(*of_split):
+    return {"index": torch.tensor(of_split).T}
+
+
+def test_a_repeated_pair_stays_where_it_came_first(caplog):
+    blocks = {
+        "train": pairs((1, 2), (0, 0), (1, 2)) | {"rating": torch.tensor([5, 4, 1.0])},
+        "test": pairs((0, 0), (0, 1)),
+    }
+    data = build_graph("x", blocks, torch.tensor([7, 8]), ["a", "b", "c"])
+    assert data[EDGE].edge_index.T.tolist() == [[1, 2], [0, 0]]
+    assert data[EDGE].edge_rating.tolist() == [5, 4]
+    assert data[EDGE].test_edge_label_index.T.tolist() == [[0, 1]]
+    assert caplog.messages == ["x: 2 duplicate pairs (each kept once, the first)"]
+
+
+def test_nodes_that_cannot_be_learned_are_counted(caplog):
+    blocks = {"train": pairs((0, 0)), "test": pairs((1, 1), (1, 2))}
+    warn_untrained("x", build_graph("x", blocks, torch.arange(2), torch.arange(3)))
+    assert caplog.messages == [
+        "x: 1 users have no train items",
+        "x: 2 items are not in train",
+    ]

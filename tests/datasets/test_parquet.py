@@ -1,0 +1,85 @@
+import sys
+from datetime import UTC, date, datetime
+
+import pandas as pd
+import pytest
+
+from ddrm_pyg.datasets._parquet import read_parquet
+from ddrm_pyg.transforms.core import EDGE
+
+COLUMNS = {"user": "user", "item": "item", "rating": None, "time": None}
+
+
+def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ImportError, match=r"pip install 'ddrm_pyg\[parquet\]'"):
+        read_parquet(tmp_path / "r.parquet", COLUMNS)
+
+
+@pytest.fixture
+def write(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra [parquet] is absent")
+    parquet = pytest.importorskip("pyarrow.parquet")
+
+    def to_file(**columns):
+        path = tmp_path / "r.parquet"
+        parquet.write_table(pyarrow.table(columns), path)
+        return path
+
+    return to_file
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_batches_make_one_table(write, size):
+    path = write(
+        user=[3, 1, 3, 2],
+        note=["x"] * 4,
+        item=pd.Categorical(["b", "a", "a", "c"]),
+        rating=[1, 2, 3, 4.5],
+        time=[datetime(2018, 7, 7, 22, 9, s, tzinfo=UTC) for s in range(4)],
+    )
+    data = read_parquet(path, COLUMNS, size=size).to_data()
+    assert data["user"].raw_id.tolist() == [1, 2, 3]
+    assert data["item"].raw_id == ["a", "b", "c"]
+    assert data[EDGE].edge_index.T.tolist() == [[2, 1], [0, 0], [2, 0], [1, 2]]
+    assert data[EDGE].edge_rating.tolist() == [1, 2, 3, 4.5]
+    assert data[EDGE].edge_time.tolist() == [1531001340 + s for s in range(4)]
+
+
+def test_days_are_times_too(write):
+    path = write(user=[1], item=[2], time=[date(1970, 1, 3)])
+    assert read_parquet(path, COLUMNS).to_data()[EDGE].edge_time.item() == 2 * 86400
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"user": [1, None]}, "r.parquet: row 1: column 'user' is 'None', expected an"),
+        ({"user": [1.0, 2.0]}, "r.parquet: row 0: column 'user' is '1.0', expected an"),
+        ({"user": [[1], [2]]}, "r.parquet: row 0: column 'user' is '[1]', expected"),
+        (
+            {"rating": ["5", "x"]},
+            "r.parquet: row 1: column 'rating' is 'x', expected",
+        ),
+        ({"rating": [True, True]}, "r.parquet: row 0: column 'rating' is 'True'"),
+        (
+            {"usr": [1, 2], "user": None},
+            "r.parquet: no column 'user' (there are",
+        ),
+    ],
+)
+def test_bad_values_are_refused_with_their_row(write, columns, told):
+    given = {"user": [1, 2], "item": [3, 4]} | columns
+    path = write(**{name: values for name, values in given.items() if values})
+    with pytest.raises(ValueError, match=r"r\.parquet") as error:
+        read_parquet(path, COLUMNS, size=1)
+    assert told in str(error.value)
+
+
+def test_a_truncated_file_is_refused(write):
+    path = write(user=[1], item=[2])
+    whole = path.read_bytes()
+    for content in (whole[:-9], whole[:50], b"PAR1", b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"^r\.parquet: not a whole parquet file"):
+            read_parquet(path, COLUMNS)

@@ -1,0 +1,60 @@
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.datasets.summary import plot_degrees, summarize
+from ddrm_pyg.transforms.core import EDGE
+
+
+@pytest.fixture
+def known():
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 2, 5
+    data[EDGE].edge_index = torch.tensor([[0, 0, 1], [0, 1, 1]])
+    data[EDGE].edge_time = torch.tensor([7, -1, 9])
+    data[EDGE].edge_rating = torch.tensor([5.0, 0.0, 2.5])
+    data[EDGE].edge_is_noise = torch.tensor([False, False, True])
+    data[EDGE].val_edge_label_index = torch.zeros(2, 0, dtype=torch.long)
+    data[EDGE].test_edge_label_index = torch.tensor([[1], [4]])
+    data[EDGE].test_edge_rating = torch.tensor([5.0])
+    return data
+
+
+def test_counts_by_hand(known):
+    record = summarize(known)
+    assert record.pop("noise") == {"train": pytest.approx(1 / 3)}
+    assert record == {
+        "users": 2,
+        "items": 5,
+        "interactions": 4,
+        "train": 3,
+        "val": 0,
+        "test": 1,
+        "density": 0.4,
+        "time": [7, 9],
+        "ratings": {"2.5": 1, "5": 2},
+    }
+
+
+def test_unsplit_data_without_anything_else(data):
+    del data[EDGE].val_edge_label_index, data[EDGE].test_edge_label_index
+    assert summarize(data) == {
+        "users": 3,
+        "items": 4,
+        "interactions": 3,
+        "train": 3,
+        "density": 0.25,
+    }
+
+
+def test_many_ratings_are_counted_in_bins(known):
+    known[EDGE].edge_index = torch.zeros(2, 100, dtype=torch.long)
+    known[EDGE].edge_rating = torch.arange(1, 101).float()
+    ratings = summarize(known)["ratings"]
+    assert next(iter(ratings)) == "1 to 10.9"
+    assert list(ratings.values()) == [11, *[10] * 9]
+
+
+def test_degrees_are_drawn(known, tmp_path):
+    plot_degrees(known, tmp_path / "d.png")
+    assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+
+from ddrm_pyg.datasets._table import Table, find_columns, objects
+from ddrm_pyg.transforms.core import EDGE
+
+FOUND = {role: role for role in ("user", "item", "rating", "time")}
+
+
+def table_of(*blocks, **found):
+    table = Table("t", found or {"user": "u", "item": "i"}, inferred=False)
+    for number, block in enumerate(blocks):
+        values = {
+            role: v if isinstance(v, np.ndarray) else objects(v)
+            for role, v in block.items()
+        }
+        table.append(values, f"block {number}, row {{}}".format)
+    return table
+
+
+def ids(data):
+    raw = data["user"].raw_id
+    return raw.tolist() if isinstance(raw, torch.Tensor) else raw
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "raw"),
+    [
+        ([5, 3], [3, 4], [3, 4, 5]),
+        ([5, 3], ["3", "b"], ["3", "5", "b"]),  # 3 and "3" are one
+        (["5", "3"], [3], [3, 5]),
+        (["a "], ["a", " a"], ["a"]),
+        ([2**63], ["1"], ["1", str(2**63)]),
+    ],
+)
+def test_blocks_agree_on_ids(one, two, raw):
+    blocks = ({"user": v, "item": [*range(10, 10 + len(v))]} for v in (one, two))
+    assert ids(table_of(*blocks).to_data()) == raw
+
+
+def test_dates_and_moments_are_seconds_in_utc():
+    moment = np.array(["2018-07-07T22:09:11"], dtype="datetime64[ms]")
+    for times in (
+        ["2018-07-07 22:09:11"],
+        ["2018-07-08T00:09:11+02:00"],
+        moment,
+        [1531001351],
+    ):
+        data = table_of({"user": [1], "item": [2], "time": times}, **FOUND).to_data
+        with pytest.raises(ValueError, match="need at least one array"):
+            data()  # no ratings were given: the table was promised four columns
+        found = {"user": "u", "item": "i", "time": "t"}
+        block = {"user": [1], "item": [2], "time": times}
+        assert table_of(block, **found).to_data()[EDGE].edge_time.item() == 1531001351
+
+
+@pytest.mark.parametrize(
+    ("role", "values", "told"),
+    [
+        ("user", [1, None], "block 0, row 1: column 'user' is 'None', expected an id"),
+        ("user", [True], "row 0: column 'user' is 'True', expected an id"),
+        ("user", np.array([1.0]), "row 0: column 'user' is '1.0', expected an id (an"),
+        ("item", ["a", " "], "row 1: column 'item' is ' ', expected an id"),
+        ("item", ["a\ud800"], "row 0: column 'item' is"),
+        ("rating", ["1", "x"], "row 1: column 'rating' is 'x', expected a number"),
+        ("rating", [1, 10**400], "row 1: column 'rating' is '1000"),
+        ("rating", np.array([True]), "row 0: column 'rating' is 'True'"),
+        ("time", ["2018-01-01", "x"], "row 1: column 'time' is 'x', expected a number"),
+        ("time", ["today"], "row 0: column 'time' is 'today'"),
+        ("time", np.array(["NaT"], "datetime64[s]"), "row 0: column 'time' is 'NaT'"),
+        ("time", ["1", "2018-01-01"], "row 1: column 'time' is '2018-01-01', expected"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_place(role, values, told):
+    with pytest.raises(ValueError, match="expected") as error:
+        table_of({role: values}, **FOUND)
+    assert told in str(error.value)
+
+
+def test_dates_in_one_block_forbid_numbers_in_the_next():
+    blocks = {"time": ["2018-01-01"]}, {"time": np.array([5])}
+    with pytest.raises(ValueError, match="block 1, row 0: column 'time' is '5'"):
+        table_of(*blocks, **FOUND)
+
+
+def test_defaults_know_the_names_of_grouplens_and_recbole():
+    columns = {"user": "user", "item": "item", "rating": None, "time": None}
+    names = ["movieId", "user_id", "timestamp"]
+    found, inferred = find_columns("x", names, columns)
+    assert found == {"user": "user_id", "item": "movieId", "time": "timestamp"}
+    assert inferred
+
+
+def test_a_column_that_is_not_there_names_the_option_that_would_name_it():
+    with pytest.raises(ValueError, match="'usr'") as error:
+        find_columns("x:1", ["usr", "item"], {"user": "user"})
+    assert str(error.value) == (
+        "x:1: no column 'user' (there are 'usr', 'item'; did you mean 'usr'?); "
+        "--user, in Python user=, names the column to use"
+    )
