@@ -74,7 +74,7 @@ def command(
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
     rows = compare(runner, cells)
     silent = cannot_say(data)
-    record = {
+    record: dict[str, Any] = {
         "rows": [row.record() for row in rows],
         "verdict": verdict(rows),
         "cannot_say": silent,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 from torch_geometric.data import HeteroData
@@ -19,25 +20,26 @@ def _synthetic() -> HeteroData:
     return SyntheticInteractions()[0]
 
 
-def _of_paper(name: str, noise: str) -> Callable[[], HeteroData]:
+def _of_paper(module: str, name: str, noise: str) -> Callable[[], HeteroData]:
     def load() -> HeteroData:
-        from ddrm_pyg import datasets
-
-        return getattr(datasets, name)(DOWNLOADS, noise=noise)[0]
+        dataset = getattr(import_module(f"ddrm_pyg.datasets.{module}"), name)
+        return dataset(DOWNLOADS, noise=noise)[0]
 
     return load
 
 
 NAMED: dict[str, Callable[[], HeteroData]] = {
     "synthetic": _synthetic,
-    "ml-1m": _of_paper("MovieLens1M", "natural"),
-    "ml-1m-clean": _of_paper("MovieLens1M", "clean"),
-    "yelp": _of_paper("Yelp", "natural"),
-    "yelp-clean": _of_paper("Yelp", "clean"),
-    "amazon-book": _of_paper("AmazonBook", "natural"),
-    "amazon-book-clean": _of_paper("AmazonBook", "clean"),
+    "ml-1m": _of_paper("movielens_1m", "MovieLens1M", "natural"),
+    "ml-1m-clean": _of_paper("movielens_1m", "MovieLens1M", "clean"),
+    "yelp": _of_paper("yelp", "Yelp", "natural"),
+    "yelp-clean": _of_paper("yelp", "Yelp", "clean"),
+    "amazon-book": _of_paper("amazon_book", "AmazonBook", "natural"),
+    "amazon-book-clean": _of_paper("amazon_book", "AmazonBook", "clean"),
 }
 """Data sets that need no path."""
+
+_NOISE = ("natural", "random", "clean")
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,12 @@ class Source:
     @property
     def name(self) -> str:
         """A short name for folders and titles."""
-        return (
-            self.data
-            if self.data in NAMED
-            else Path(self.data).resolve().name.split(".")[0]
-        )
+        if self.data in NAMED:
+            return self.data
+        path = Path(self.data).resolve()
+        name = path.name.split(".")[0]
+        # a folder per noise setting, as ml-1m/natural: its name alone says little
+        return f"{path.parent.name}-{name}" if name in _NOISE else name
 
     def located(self) -> Source:
         """The same source, wherever the process is started."""

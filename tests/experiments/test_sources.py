@@ -18,7 +18,8 @@ def table(tmp_path):
 
 
 def test_names_are_the_documented_ones():
-    assert set(NAMED) == {"synthetic", "ml-1m", "ml-1m-clean"}
+    papers = {"ml-1m", "yelp", "amazon-book"}
+    assert set(NAMED) == {"synthetic"} | papers | {f"{name}-clean" for name in papers}
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,7 @@ def test_names_are_the_documented_ones():
         ("ml-1m", "ml-1m"),
         ("some/where/clicks.csv.gz", "clicks"),
         ("some/folder/", "folder"),
+        ("some/ml-1m/natural", "ml-1m-natural"),
         (".", "here"),
     ],
 )
@@ -67,7 +69,7 @@ def test_missing_path_is_told_the_nearest_name():
     with pytest.raises(FileNotFoundError, match="did you mean 'ml-1m'"):
         Source("ml-1n").load()
     with pytest.raises(
-        FileNotFoundError, match=r"known: ml-1m, ml-1m-clean, synthetic"
+        FileNotFoundError, match=r"known: amazon-book, .*, ml-1m, ml-1m-clean"
     ):
         Source(os.path.join("no", "where.csv")).load()
 
