@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sampling import NegativeDraw, draw_negatives, draw_positives
@@ -39,8 +39,8 @@ def triplet_batches(
     generator: torch.Generator,
     users: UserDraw = "interactions",
     negatives: NegativeDraw = "uniform",
-    rank: int = 0,
-    world_size: int = 1,
+    rank: int | None = None,
+    world_size: int | None = None,
 ) -> Iterator[Triplets]:
     """Yield one epoch of triplets: as many draws as there are train interactions.
 
@@ -54,14 +54,16 @@ def triplet_batches(
         negatives: ``"uniform"`` or ``"popularity"`` (WBPR), see
             :func:`ddrm_pyg.graph.sampling.draw_negatives`. Both of WBPR's forms exist:
             its code draws interactions, its formula weighs users alike.
-        rank: With several processes, the share of each batch that this one takes.
-        world_size: Number of processes. All of them draw the same epoch.
+        rank: With several processes, the share of each batch that this one takes;
+            this process's rank if None.
+        world_size: Number of processes, by default those of ``torch.distributed`` where
+            it is initialised. All of them draw the same epoch.
 
     Raises:
         ValueError: No interaction can form a triplet, ``users`` or ``negatives`` is
             unknown, ``batch_size`` < 1 or ``rank`` not below ``world_size``.
     """
-    _check_batches(batch_size, rank, world_size)
+    rank, world_size = _share(batch_size, rank, world_size)
     # a user who owns every item has no negative
     eligible = graph.without_repeats().degree("user") < graph.num_items
     edges = eligible[graph.edge_index[0]].nonzero().flatten()
@@ -167,8 +169,8 @@ def user_row_batches(
     *,
     batch_size: int,
     generator: torch.Generator,
-    rank: int = 0,
-    world_size: int = 1,
+    rank: int | None = None,
+    world_size: int | None = None,
 ) -> Iterator[UserRows]:
     """Yield one epoch of user rows: every user with train items once, in random order.
 
@@ -176,14 +178,16 @@ def user_row_batches(
         table: Rows of train interactions.
         batch_size: Users per batch; the last one may be smaller.
         generator: Source of all randomness; equal states give equal epochs.
-        rank: With several processes, the share of each batch that this one takes.
-        world_size: Number of processes. All of them draw the same epoch.
+        rank: With several processes, the share of each batch that this one takes;
+            this process's rank if None.
+        world_size: Number of processes, by default those of ``torch.distributed`` where
+            it is initialised. All of them draw the same epoch.
 
     Raises:
         ValueError: No user has train items, ``batch_size`` < 1 or ``rank`` not below
             ``world_size``.
     """
-    _check_batches(batch_size, rank, world_size)
+    rank, world_size = _share(batch_size, rank, world_size)
     users = table.graph.degree("user").nonzero().flatten()
     if users.numel() == 0:
         raise ValueError("'graph' must have a user with train interactions")
@@ -193,8 +197,24 @@ def user_row_batches(
         yield table.rows(users[first + rank : first + batch_size : world_size])
 
 
-def _check_batches(batch_size: int, rank: int, world_size: int) -> None:
+def processes() -> tuple[int, int]:
+    """Return this process's rank and the number of processes that train together.
+
+    Those of ``torch.distributed`` where it is initialised; 0 of 1 otherwise.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def _share(
+    batch_size: int, rank: int | None, world_size: int | None
+) -> tuple[int, int]:
+    this, all_of_them = processes()
+    rank = this if rank is None else rank
+    world_size = all_of_them if world_size is None else world_size
     if batch_size < 1:
         raise ValueError(f"'batch_size' must be >= 1 (got {batch_size})")
     if not 0 <= rank < world_size:
         raise ValueError(f"'rank' must lie in [0, {world_size}) (got {rank})")
+    return rank, world_size

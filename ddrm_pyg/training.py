@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -16,17 +17,21 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch_geometric.data import HeteroData
 from tqdm import tqdm
 
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.loader import processes
 from ddrm_pyg.ranking import evaluate
 from ddrm_pyg.typing import Recommender
 
 Precision = Literal["float32", "bf16"]
 """What losses are computed in, see :func:`fit`."""
+
+_RANK_BITS = 32
+"""Seeds of processes differ above these bits, those of runs below."""
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -75,6 +80,10 @@ def fit(
     are never read. The same seed gives the same bits on CPU, and a run that is killed
     and started again with the same ``checkpoint`` ends with the bits of a straight one.
 
+    Where ``torch.distributed`` is initialised, all processes call this alike: they
+    start from the weights of rank 0, each takes its share of every batch, and gradients
+    are averaged over the whole batch. Each needs a ``checkpoint`` of its own.
+
     Args:
         model: A Recommender, for instance :class:`ddrm_pyg.LightGCN` or
             :class:`ddrm_pyg.DDRMRecommender`; changed in place.
@@ -122,8 +131,7 @@ def fit(
         lr=lr,
     )
     _list_length(metric)
-    if precision not in get_args(Precision):
-        raise ValueError(f"'precision' must be 'float32' or 'bf16' (got {precision!r})")
+    _check_precision(precision)
     if device is not None:
         model.to(device)  # type: ignore[attr-defined]
     graph = InteractionGraph.from_data(data).to(_device(model))
@@ -135,6 +143,7 @@ def fit(
             "no validation split: all %d epochs are trained and the last one is kept",
             epochs,
         )
+    rank, world_size = processes()
     settings = _settings(
         model,
         data,
@@ -147,12 +156,17 @@ def fit(
         eval_every=eval_every,
         patience=patience,
         precision=precision,
+        processes=f"{rank} of {world_size}",
     )
-    with _own_randomness(seed), _bar(type(model).__name__, epochs, progress) as bar:
+    with (
+        _own_randomness(seed + (rank << _RANK_BITS)),
+        _bar(type(model).__name__, epochs, progress and rank == 0) as bar,
+    ):
         run = _Run(model, lr, weight_decay, seed, metric, precision)
         if checkpoint is not None and Path(checkpoint).exists():
             run.load(checkpoint, settings)
-            bar.update(run.epoch)
+        run.agree()
+        bar.update(run.epoch)
         while run.epoch < epochs and not run.result.stopped_early:
             run.train_epoch(graph, batch_size)
             due = run.epoch % eval_every == 0 or run.epoch == epochs
@@ -181,6 +195,7 @@ class _Run:
     ) -> None:
         self.model = model
         self.precision = precision
+        self.rank, self.world_size = processes()
         groups = getattr(model, "parameter_groups", None)
         self.optimizer = torch.optim.Adam(
             groups() if groups else model.parameters(),
@@ -188,10 +203,12 @@ class _Run:
             weight_decay=weight_decay,
             fused=True,
         )
-        # two streams, so that what a model draws never changes which batches it sees
+        # two streams, so that what a model draws never changes which batches it sees;
+        # all processes draw the same batches and each its own noise
+        own = seed + 1 + (self.rank << _RANK_BITS)
         self.generators = {
             "batches": torch.Generator().manual_seed(seed),
-            "losses": torch.Generator().manual_seed(seed + 1),
+            "losses": torch.Generator().manual_seed(own),
         }
         self.result = FitResult(metric)
         self.best: dict[str, Tensor] | None = None
@@ -207,13 +224,14 @@ class _Run:
         ):
             for loss in self._losses(batch, graph):
                 self.optimizer.zero_grad(set_to_none=True)
-                loss.mean().backward()
+                self._backward(loss)
                 self.optimizer.step()
                 total += loss.detach().sum().cpu()
                 count += loss.numel()
         self.epoch += 1
-        mean = total.item() / max(count, 1)
-        if not torch.isfinite(total):
+        summed = self._sum_over_processes(total, torch.tensor(float(count)))
+        mean = summed[0].item() / max(summed[1].item(), 1)
+        if not math.isfinite(mean):
             raise FloatingPointError(
                 f"the loss is {mean} in epoch {self.epoch}: lower 'lr' "
                 f"(got {self.optimizer.param_groups[0]['lr']})"
@@ -239,6 +257,39 @@ class _Run:
             if loss is None:
                 return
             yield loss.float()
+
+    def _backward(self, loss: Tensor) -> None:
+        """Take the gradient of the mean over the whole batch, of all processes."""
+        if self.world_size == 1:
+            loss.mean().backward()
+            return
+        (count,) = self._sum_over_processes(torch.tensor(float(loss.numel())))
+        (loss.sum() / count.to(loss)).backward()
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                distributed.all_reduce(parameter.grad)
+
+    def _sum_over_processes(self, *values: Tensor) -> Tensor:
+        stacked = torch.stack([value.double() for value in values])
+        if self.world_size > 1:
+            stacked = stacked.to(_device(self.model))
+            distributed.all_reduce(stacked)
+        return stacked.cpu()
+
+    def agree(self) -> None:
+        """Let all processes start from the weights of rank 0, in the same epoch."""
+        if self.world_size == 1:
+            return
+        last = torch.tensor([self.epoch, -self.epoch], device=_device(self.model))
+        distributed.all_reduce(last, distributed.ReduceOp.MAX)
+        high, low = int(last[0]), -int(last[1])
+        if low < high:
+            raise ValueError(
+                "'checkpoint' must be of the same epoch in all processes "
+                f"(got {low} and {high})"
+            )
+        for value in self.model.state_dict().values():
+            distributed.broadcast(value, 0)
 
     def validate(
         self, data: HeteroData, graph: InteractionGraph, patience: int
@@ -346,6 +397,11 @@ def _check_positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"'{name}' must be positive (got {value})")
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in get_args(Precision):
+        raise ValueError(f"'precision' must be 'float32' or 'bf16' (got {precision!r})")
 
 
 def _bar(name: str, epochs: int, progress: bool) -> tqdm:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from ddrm_pyg import (
@@ -325,8 +325,11 @@ CHILD = """
     spec = importlib.util.spec_from_file_location("of_tests", sys.argv[1])
     of_tests = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(of_tests)
-    of_tests.fork_runs(*sys.argv[2:])
+    getattr(of_tests, sys.argv[2])(*sys.argv[3:])
 """
+
+
+IN_A_CHILD = [sys.executable, "-c", textwrap.dedent(CHILD), __file__]
 
 
 def fork_runs(threads, folder, *makers):
@@ -380,7 +383,7 @@ def test_a_killed_process_resumes_in_another_to_the_same_bits(data, tmp_path):
     threads = str(torch.get_num_threads())
     arguments = [str(tmp_path), *makers]
     child = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(CHILD), __file__, threads, *arguments],
+        [*IN_A_CHILD, "fork_runs", threads, *arguments],
         env=os.environ | {"OMP_NUM_THREADS": threads},
         stdout=subprocess.PIPE,
         timeout=120,
@@ -485,6 +488,97 @@ def test_other_precisions_are_refused(data, precision):
     message = rf"'precision' must be 'float32' or 'bf16' \(got {precision!r}\)"
     with pytest.raises(ValueError, match=message):
         fit(make_mf(), data, precision=precision)
+
+
+# ------------------------------------------------------------------ several processes
+
+TOGETHER = {"epochs": 3, "batch_size": 201, "eval_every": 1, "progress": False}
+
+
+def fork_together(folder):
+    torch.set_num_threads(1)
+    children = []
+    for rank in (0, 1):
+        children.append(os.fork())
+        if children[-1] == 0:
+            try:
+                train_together(rank, Path(folder))
+                os._exit(0)
+            finally:
+                os._exit(1)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    sys.exit(any(codes))
+
+
+def train_together(rank, folder):
+    """Train as one of two processes: two models, and one of them in two runs."""
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2
+    )
+    data = SyntheticInteractions(USERS, ITEMS, 2900, num_topics=4, seed=3)[0]
+    out = {}
+    for make in (make_mf, make_ddrm):
+        model, noise = make(), []
+        if rank == 1:
+            with torch.no_grad():  # the weights of rank 0 count
+                next(model.parameters()).zero_()
+        losses = model.losses
+
+        def recorded(*args, generator, losses=losses, noise=noise):
+            noise.append(generator.initial_seed())
+            return losses(*args, generator=generator)
+
+        model.losses = recorded
+        result = fit(model, data, **TOGETHER)
+        out[make.__name__] = {
+            "state": model.state_dict(),
+            "result": without_seconds(result),
+            "noise": noise[0],
+        }
+    own = {"checkpoint": folder / f"{rank}.pt"}
+    fit(make_ddrm(), data, **TOGETHER | {"epochs": 2}, **own)
+    model = make_ddrm()
+    result = fit(model, data, **TOGETHER, **own)
+    out["resumed"] = {"state": model.state_dict(), "result": without_seconds(result)}
+    if rank == 1:
+        own = {"checkpoint": folder / "none.pt"}
+    try:
+        fit(make_ddrm(), data, **TOGETHER, **own)
+    except ValueError as error:
+        out["refused"] = str(error)
+    torch.save(out, folder / f"out{rank}.pt")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
+def test_two_processes_train_as_one(data, tmp_path):
+    subprocess.run(
+        [*IN_A_CHILD, "fork_together", str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=240,
+        check=True,
+    )
+    left, right = (
+        torch.load(tmp_path / f"out{rank}.pt", weights_only=True) for rank in (0, 1)
+    )
+    for name in ("make_mf", "make_ddrm", "resumed"):
+        assert left[name]["result"] == right[name]["result"]
+        for key, value in left[name]["state"].items():
+            assert torch.equal(value, right[name]["state"][key]), key
+    assert left["make_ddrm"]["noise"] != right["make_ddrm"]["noise"]
+    for key, value in left["make_ddrm"]["state"].items():
+        assert torch.equal(value, left["resumed"]["state"][key]), key
+    assert left["refused"] == right["refused"]
+    assert left["refused"].endswith("all processes (got 0 and 3)")
+    # a model without noise of its own: one process finds the same weights
+    alone = make_mf()
+    result = fit(alone, data, **TOGETHER)
+    for key, value in alone.state_dict().items():
+        torch.testing.assert_close(
+            left["make_mf"]["state"][key], value, rtol=1e-3, atol=1e-4
+        )
+    losses = [r["loss"] for r in result.history]
+    found = [r["loss"] for r in left["make_mf"]["result"]["history"]]
+    assert found == pytest.approx(losses, rel=1e-4)
 
 
 # ----------------------------------------------------------------- checkpoint and log
