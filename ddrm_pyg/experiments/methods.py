@@ -196,6 +196,13 @@ def _given(bench: Bench, cell: Cell) -> Outcome:
     return Outcome(emb, {"embeddings": emb._asdict(), "tables": tables._asdict()})
 
 
+def _propagated(bench: Bench, cell: Cell) -> Outcome:
+    """The backend's tables at a given depth."""
+    tables = _base(bench, cell).embeddings("tables")
+    emb = light_propagate(tables, bench.graph, **cell.model)
+    return Outcome(emb, {"embeddings": emb._asdict()})
+
+
 def _best_depth(bench: Bench, cell: Cell) -> Outcome:
     """The backend's tables at the depth that validation likes best."""
     tables = _base(bench, cell).embeddings("tables")
@@ -293,6 +300,7 @@ METHODS: dict[str, Method] = {
     "ldiffrec": _ldiffrec,
     "tdiffrec": _tdiffrec,
     "embeddings": _given,
+    "propagated": _propagated,
     "best_depth": _best_depth,
     "history_mean": _history_mean,
     "one_pass": _one_pass,

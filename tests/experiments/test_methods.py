@@ -42,6 +42,15 @@ def test_depth_is_picked_by_validation(runner, data):
     assert dict(evaluate(emb, data)) == pytest.approx(dict(result.test))
 
 
+def test_tables_are_propagated_as_told(runner, data):
+    told = {"num_layers": 2, "combine": "normalized-sum"}
+    result = runner.run(Cell("propagated", model=told, base=LIGHTGCN))
+    tables = runner.run(LIGHTGCN).embeddings("tables")
+    emb = light_propagate(tables, runner.graph, 2, "normalized-sum")
+    assert torch.allclose(result.embeddings().user, emb.user)
+    assert dict(evaluate(emb, data)) == pytest.approx(dict(result.test))
+
+
 def test_history_mean_is_where_ddrm_starts(runner, data):
     item = runner.run(LIGHTGCN).embeddings().item
     emb = Embeddings(runner.graph.history_mean(item), item)

@@ -6,7 +6,9 @@ import json
 from importlib.resources import files
 
 import pytest
+import torch
 
+from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import BACKENDS, CLEANERS, METHODS
 from ddrm_pyg.experiments.stored import (
@@ -18,6 +20,8 @@ from ddrm_pyg.experiments.stored import (
     denoised,
     load_settings,
 )
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.nn.conv import light_propagate
 
 STORED = {
     path.name.removesuffix(".json"): json.loads(path.read_text())
@@ -26,12 +30,21 @@ STORED = {
 }
 
 
+WORLD = (
+    Embeddings(torch.ones(1, 2), torch.ones(1, 2)),
+    InteractionGraph(torch.tensor([[0], [0]]), 1, 1),
+)
+
+
 @pytest.mark.parametrize("name", STORED)
 def test_stored_settings_are_accepted(name):
     method = STORED[name]["method"]
     assert method in {*BACKENDS, *GENERATIVE, *DENOISERS}
     assert load_settings(name, method) == STORED[name]
-    assert set(STORED[name]) <= {"method", "about", "model", "fit", "paper"}
+    told = {"about", "paper", "propagated"}
+    assert set(STORED[name]) <= {"method", "model", "fit", *told}
+    if "propagated" in STORED[name]:
+        light_propagate(*WORLD, **STORED[name]["propagated"])
 
 
 @pytest.mark.parametrize("method", [*BACKENDS, *GENERATIVE, "ddrm"])
