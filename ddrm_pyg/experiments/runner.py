@@ -39,6 +39,8 @@ class Runner:
     Args:
         data: The loaded data set.
         folder: Where cells are kept.
+        exclude: Pairs hidden from test rankings, where those are not all of train and
+            validation.
         device: Where models train.
         progress: Show bars on a terminal.
     """
@@ -48,11 +50,13 @@ class Runner:
         data: HeteroData,
         folder: str | os.PathLike[str],
         *,
+        exclude: InteractionGraph | None = None,
         device: str | None = None,
         progress: bool = True,
     ) -> None:
         self.data = data
         self.folder = Path(folder)
+        self.exclude = exclude
         self.device = device
         self.progress = progress
 
@@ -63,8 +67,12 @@ class Runner:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all pairs of all splits."""
-        return fingerprint(self.data)
+        """Hash of all pairs of all splits, and of those that are hidden."""
+        digest = fingerprint(self.data)
+        if self.exclude is None:
+            return digest
+        hidden = self.exclude.edge_index.cpu().contiguous().numpy().tobytes()
+        return hashlib.sha256(digest.encode() + hidden).hexdigest()
 
     @cached_property
     def has_validation(self) -> bool:
@@ -72,10 +80,8 @@ class Runner:
         return InteractionGraph.from_data(self.data, splits=("val",)).num_edges > 0
 
     def cell_folder(self, cell: Cell) -> Path:
-        """Folder of a cell, named by its method and a hash of what defines it."""
-        identity = json.dumps(dataclasses.asdict(cell), sort_keys=True)
-        digest = hashlib.sha256((identity + self.fingerprint).encode()).hexdigest()
-        return self.folder / f"{cell.method}-{digest[:12]}"
+        """Folder of a cell."""
+        return self.folder / folder_name(cell, self.fingerprint)
 
     def has_run(self, cell: Cell) -> bool:
         """Whether a cell's result is there."""
@@ -126,7 +132,7 @@ class Runner:
     def _write(
         self, cell: Cell, folder: Path, outcome: Outcome, cost: dict[str, Any]
     ) -> None:
-        test = evaluate(outcome.scorer, self.data, split="test")
+        test = evaluate(outcome.scorer, self.data, split="test", exclude=self.exclude)
         val = {}
         if self.has_validation:
             val = dict(evaluate(outcome.scorer, self.data, split="val"))
@@ -147,6 +153,13 @@ class Runner:
             "test": dict(test),
         }
         write_json(folder / "result.json", record)
+
+
+def folder_name(cell: Cell, fingerprint: str) -> str:
+    """Name a cell's folder by its method and a hash of what defines it."""
+    identity = json.dumps(dataclasses.asdict(cell), sort_keys=True)
+    digest = hashlib.sha256((identity + fingerprint).encode()).hexdigest()
+    return f"{cell.method}-{digest[:12]}"
 
 
 def _read(cell: Cell, folder: Path) -> Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from ddrm_pyg.experiments.methods import (
     METHODS,
 )
 from ddrm_pyg.experiments.runner import Runner, fingerprint
-from ddrm_pyg.graph.interaction_graph import EDGE
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.ranking import evaluate
 from ddrm_pyg.training import _Run
@@ -182,6 +183,22 @@ def test_test_pairs_change_no_weights(data, tmp_path):
         for d in (data, other)
     ]
     assert torch.equal(tables[0].user, tables[1].user)
+
+
+def test_pairs_can_be_hidden_that_validation_no_longer_has(data, tmp_path):
+    store = data[EDGE]
+    store.edge_index = torch.tensor([[1, 0, 0, 2], [2, 1, 0, 0]])
+    store.val_edge_label_index = torch.tensor([[1], [0]])
+    store.test_edge_label_index = torch.tensor([[1], [1]])
+    both = InteractionGraph.from_data(data, splits=("train", "val"))
+    store.val_edge_label_index = torch.empty(2, 0, dtype=torch.int64)
+    plain = Runner(data, tmp_path, progress=False)
+    hiding = Runner(data, tmp_path, exclude=both, progress=False)
+    cell = Cell("popularity")
+    assert hiding.cell_folder(cell) != plain.cell_folder(cell)
+    # item 0 is the most popular, ahead of the one user 1 is tested on
+    assert plain.run(cell).test["ndcg@10"] == pytest.approx(1 / math.log2(3))
+    assert hiding.run(cell).test["ndcg@10"] == 1
 
 
 def test_no_validation(data, tmp_path):
