@@ -112,9 +112,9 @@ def compare(runner: Runner, methods: Mapping[str, Sequence[Cell]]) -> list[Compa
     yardsticks = {name: [Cell(name)] for name in YARDSTICKS}
     found = []
     for name, cells in {**yardsticks, **methods}.items():
-        too_large = _too_large(name, runner.graph.num_items)
-        if too_large:
-            logger.warning("%s is left out: %s", name, too_large)
+        reason = too_large(name, runner.graph.num_items)
+        if reason:
+            logger.warning("%s is left out: %s", name, reason)
             continue
         results = [runner.run(cell) for cell in cells]
         found.append(Comparison(name, results, _cost(runner, cells)))
@@ -131,21 +131,21 @@ def compare(runner: Runner, methods: Mapping[str, Sequence[Cell]]) -> list[Compa
 
 
 def _cost(runner: Runner, cells: Sequence[Cell]) -> Cost:
-    chains = [[runner.run(link) for link in _chain(cell)] for cell in cells]
+    chains = [[runner.run(link) for link in chain(cell)] for cell in cells]
     numbers = [result.num_parameters for result in chains[0]]
     return Cost(
-        float(np.mean([sum(r.seconds for r in chain) for chain in chains])),
-        max(r.peak_memory for chain in chains for r in chain),
+        float(np.mean([sum(r.seconds for r in links) for links in chains])),
+        max(r.peak_memory for links in chains for r in links),
         None if None in numbers else sum(n for n in numbers if n is not None),
     )
 
 
-def _chain(cell: Cell) -> list[Cell]:
+def chain(cell: Cell) -> list[Cell]:
     """A cell and all that it starts from."""
-    return [cell, *(_chain(cell.base) if cell.base else [])]
+    return [cell, *(chain(cell.base) if cell.base else [])]
 
 
-def _too_large(name: str, num_items: int) -> str | None:
+def too_large(name: str, num_items: int) -> str | None:
     """Say why a method does not fit into memory, if it does not."""
     needed = _DENSE.get(name, 0) * num_items**2
     available = psutil.virtual_memory().available

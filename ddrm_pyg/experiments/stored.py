@@ -84,7 +84,7 @@ def cell_for(
     if name in YARDSTICKS:
         return Cell(name)
     backend, _, added = name.partition("+")
-    stored = load_settings(settings or _stored_name(backend, variant), backend)
+    stored = load_settings(settings or stored_name(backend, variant), backend)
     base = None
     if backend == "ldiffrec":
         base = cell_for("lightgcn", seed=seed, variant=variant, epochs=epochs)
@@ -116,7 +116,7 @@ def denoised(
         variant: As in :func:`cell_for`.
         epochs: Epochs of DDRM at most.
     """
-    name = settings or _stored_name(added, variant, backend.method)
+    name = settings or stored_name(added, variant, backend.method)
     stored = load_settings(name, added)
     if added == "ddrm":
         seed = backend.seed if seed is None else seed
@@ -135,7 +135,7 @@ def _fit_settings(stored: dict[str, Any], epochs: int | None) -> dict[str, Any]:
     return stored["fit"] | ({"epochs": epochs} if epochs else {})
 
 
-def _stored_name(method: str, variant: str | None, backend: str = "") -> str:
+def stored_name(method: str, variant: str | None, backend: str = "") -> str:
     """The most special settings that are stored for a method."""
     names = (f"{method}_{backend}_{variant}", f"{method}_{variant}")
     return next((name for name in names if (FOLDER / f"{name}.json").exists()), method)
