@@ -41,10 +41,10 @@ sgl+ddrm       .0517 .0860 .0312 .0415 .0535 .0813 .0313 .0396 .0698 .1261 .0530
 _TABLE3_YELP = """
 sgl                    .0488 .0841 .0290 .0397
 sgl+ddrm               .0517 .0860 .0312 .0415
-sgl+ddrm, transformer  .0469 .0786 .0282 .0378
-sgl+ddrm, gate         .0469 .0786 .0282 .0378
-sgl+ddrm, noise start  .0213 .0364 .0133 .0179
-sgl+ddrm, dynamic s    .0508 .0847 .0305 .0407
+sgl+ddrm transformer   .0469 .0786 .0282 .0378
+sgl+ddrm gate          .0469 .0786 .0282 .0378
+sgl+ddrm noise start   .0213 .0364 .0133 .0179
+sgl+ddrm dynamic s     .0508 .0847 .0305 .0407
 """
 
 

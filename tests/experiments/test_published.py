@@ -31,7 +31,7 @@ def test_columns_of_the_data_sets_are_not_mixed():
     assert published("table2", "mf+ddrm", "yelp")["recall@10"] == 0.0354
     assert published("table2", "mf+ddrm", "amazon-book")["ndcg@20"] == 0.0196
     assert published("table2", "sgl+ddrm", "ml-1m")["recall@20"] == 0.1261
-    assert published("table3", "sgl+ddrm, noise start", "yelp") == {
+    assert published("table3", "sgl+ddrm noise start", "yelp") == {
         **{"recall@10": 0.0213, "recall@20": 0.0364},
         **{"ndcg@10": 0.0133, "ndcg@20": 0.0179},
     }

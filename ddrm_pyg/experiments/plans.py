@@ -1,0 +1,83 @@
+"""What an experiment of the paper is made of: lines in blocks, one cell per seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.conditions import GIVEN, Condition
+from ddrm_pyg.experiments.stored import YARDSTICKS, cell_for
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table, or a point of a curve.
+
+    Attributes:
+        name: What a reader sees; unique in its block but for ``at``.
+        cells: One per seed; of closed forms, one.
+        rival: Name of the line that it is tested against.
+        at: Its place on the x axis, if there is one.
+        condition: What is done to the data.
+        turn: In which round it is run.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    rival: str | None = None
+    at: float | None = None
+    condition: Condition = GIVEN
+    turn: int = 0
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a table, or a panel of a figure.
+
+    Attributes:
+        title: Its heading.
+        lines: Its lines, as they are printed.
+        axis: The name of the x axis of a panel of curves.
+    """
+
+    title: str
+    lines: tuple[Line, ...]
+    axis: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What makes lines: which settings, seeds and backends.
+
+    Attributes:
+        variant: Data set whose stored settings are preferred.
+        seeds: Seeds of whatever is trained.
+        epochs: Epochs of every training at most; as stored if None.
+        labelled: Whether the liked part of validation is known.
+        backends: Of DDRM; those of the paper if empty.
+    """
+
+    variant: str | None = None
+    seeds: Sequence[int] = (0, 1, 2)
+    epochs: int | None = None
+    labelled: bool = True
+    backends: Sequence[str] = ()
+
+    def cells(self, name: str) -> tuple[Cell, ...]:
+        """One cell per seed of a stored method; one of a yardstick."""
+        if name in YARDSTICKS:
+            return (Cell(name),)
+        told: dict[str, Any] = {"variant": self.variant, "epochs": self.epochs}
+        return tuple(cell_for(name, seed=seed, **told) for seed in self.seeds)
+
+    def line(self, name: str, rival: str | None = None, **told: Any) -> Line:
+        """A line of a stored method."""
+        return Line(name, self.cells(name), rival, **told)
+
+    def changed(self, backend: str, added: str, **changed: Any) -> Line:
+        """A line of DDRM with other arguments, tested against its backend."""
+        cells = self.cells(f"{backend}+ddrm")
+        changes = [replace(c, model={**c.model, **changed}) for c in cells]
+        return Line(f"{backend}+ddrm {added}", tuple(changes), backend)

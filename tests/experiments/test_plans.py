@@ -1,0 +1,26 @@
+"""Lines have a cell per seed, with the settings that were asked for."""
+
+from __future__ import annotations
+
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.plans import Plan
+from ddrm_pyg.experiments.stored import cell_for
+
+
+def test_a_cell_per_seed_is_that_of_compare():
+    plan = Plan("ml-1m", (3, 4))
+    expected = tuple(
+        cell_for("lightgcn+ddrm", seed=seed, variant="ml-1m") for seed in (3, 4)
+    )
+    assert plan.line("lightgcn+ddrm").cells == expected
+    assert plan.cells("ease") == (Cell("ease"),)
+    assert Plan(seeds=(0,), epochs=2).cells("mf")[0].fit["epochs"] == 2
+
+
+def test_a_change_of_ddrm_leaves_its_backend():
+    plan = Plan("ml-1m", (0, 1))
+    line = plan.changed("mf", "items only", denoise_user=False)
+    assert (line.name, line.rival) == ("mf+ddrm items only", "mf")
+    for changed, published in zip(line.cells, plan.cells("mf+ddrm"), strict=True):
+        assert changed.model == {**published.model, "denoise_user": False}
+        assert (changed.base, changed.fit) == (published.base, published.fit)

@@ -1,0 +1,159 @@
+"""Tables and figures have the rows of the paper, and what they must be beside."""
+
+from __future__ import annotations
+
+import pytest
+
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.conditions import LIKED
+from ddrm_pyg.experiments.methods import METHODS
+from ddrm_pyg.experiments.plans import Plan
+from ddrm_pyg.experiments.reproduce import NOISE_RATIOS, SWEEPS, TARGETS, arrange, pick
+from ddrm_pyg.experiments.stored import _check_model_settings, cell_for
+
+ML_1M = Plan("ml-1m", (0, 1))
+
+
+def names(blocks):
+    return [line.name for block in blocks for line in block.lines]
+
+
+@pytest.mark.parametrize("what", TARGETS)
+@pytest.mark.parametrize("variant", ["ml-1m", "yelp", "amazon-book", None])
+def test_every_cell_can_be_run(what, variant):
+    for block in arrange(what, Plan(variant, (0, 1))):
+        told = [(line.name, line.at) for line in block.lines]
+        assert len(set(told)) == len(told)
+        for line in block.lines:
+            assert line.rival is None or line.rival in names([block])
+            for cell in line.cells:
+                assert cell.method in METHODS
+                if cell.method == "ddrm":
+                    _check_model_settings(cell.model, "ddrm")
+
+
+def test_table2_is_the_papers_with_its_yardsticks():
+    published, liked = arrange("table2", ML_1M)
+    expected = [
+        *("popularity", "item_knn", "ease"),
+        *("cdae", "adagcl", "multivae", "diffrec"),
+        *("mf", "mf+t-ce", "mf+r-ce", "mf+deca", "mf+ddrm"),
+    ]
+    assert [line.name for line in published.lines[:12]] == expected
+    assert names([published])[12:17] == [
+        "mf best depth",
+        "mf history mean",
+        "mf+ddrm one pass",
+        "mf 4 layers",
+        "mf 4 layers+ddrm",
+    ]
+    assert {"lightgcn+deca", "sgl+ddrm", "sgl 5 layers"} <= set(names([published]))
+    # nothing selects a yardstick
+    assert names([liked]) == names([published])[3:]
+    assert all(line.condition == LIKED for line in liked.lines)
+    assert len(arrange("table2", Plan(labelled=False))) == 1
+
+
+def test_table2_starts_each_row_from_the_right_tables():
+    (block, _) = arrange("table2", ML_1M)
+    rows = {line.name: line for line in block.lines}
+    mf = cell_for("mf", seed=1, variant="ml-1m")
+    ddrm = cell_for("mf+ddrm", seed=1, variant="ml-1m")
+    assert rows["mf"].cells[1] == mf
+    assert rows["mf+ddrm"].cells[1] == ddrm
+    assert rows["mf history mean"].cells[1] == Cell("history_mean", base=mf)
+    assert rows["mf+ddrm one pass"].cells[1] == Cell("one_pass", base=ddrm)
+    smoothed = rows["mf 4 layers"].cells[1]
+    assert smoothed == Cell(
+        "propagated", model={"num_layers": 4, "combine": "mean"}, base=mf
+    )
+    assert rows["mf 4 layers+ddrm"].cells[1].base == smoothed
+    assert rows["mf 4 layers+ddrm"].cells[1].model == ddrm.model
+    depth = rows["sgl best depth"].cells[0]
+    assert depth.model == {"combine": depth.base.model.get("combine", "mean")}
+
+
+def test_yardsticks_then_ddrm_then_cleaning_then_the_rest():
+    (block, _) = arrange("table2", ML_1M)
+    turn = {line.name: line.turn for line in block.lines}
+    order = ["ease", "sgl+ddrm", "mf+deca", "diffrec", "mf 4 layers"]
+    assert [turn[name] for name in order] == sorted(turn[name] for name in order)
+    assert len({turn[name] for name in order}) == len(order)
+
+
+def test_table3_has_both_readings_of_the_transformer():
+    (block,) = arrange("table3", ML_1M)
+    model = {line.name: line.cells[0].model for line in block.lines}
+    base = model.pop("sgl+ddrm")
+    assert {
+        name: {k: v for k, v in m.items() if base.get(k) != v}
+        for name, m in model.items()
+        if name != "sgl"
+    } == {
+        "sgl+ddrm transformer": {"denoiser": "transformer"},
+        "sgl+ddrm gate": {
+            **{"denoiser": "transformer", "attention": "gate"},
+            "activation": "tanh",
+        },
+        "sgl+ddrm noise start": {"start": "noise"},
+        "sgl+ddrm dynamic s": {"dynamic_scale": True},
+    }
+
+
+def test_figure3_draws_three_curves_over_the_noise():
+    blocks = arrange("figure3", ML_1M)
+    assert [block.title for block in blocks] == ["mf", "lightgcn", "sgl"]
+    for line in blocks[0].lines:
+        assert line.condition.noise_ratio == line.at
+    curve = [line.at for line in blocks[0].lines if line.name == "mf+r-ce"]
+    assert tuple(curve) == NOISE_RATIOS
+
+
+def test_figures_4_and_5_take_parts_away():
+    rows = {
+        x.name: x.cells[0].model for b in arrange("figure4", ML_1M) for x in b.lines
+    }
+    assert rows["mf+ddrm reconstruction only"]["gamma"] == 0
+    assert rows["sgl+ddrm reweighting only"]["reconstruction_weight"] == 0
+    assert names(arrange("figure5", ML_1M)) == [
+        *("mf", "mf+ddrm items only", "mf+ddrm"),
+        *("sgl", "sgl+ddrm items only", "sgl+ddrm"),
+    ]
+
+
+def test_figure6_changes_one_argument_at_a_time():
+    blocks = arrange("figure6", ML_1M)
+    published = cell_for("mf+ddrm", variant="ml-1m").model
+    assert [block.axis for block in blocks] == list(SWEEPS)
+    for block, values in zip(blocks, SWEEPS.values(), strict=True):
+        assert block.lines[0].name == "mf"
+        for line, value in zip(block.lines[1:], values, strict=True):
+            model = dict(line.cells[0].model)
+            assert model.pop(block.axis) == line.at == value
+            if block.axis == "num_train_timesteps":
+                assert model.pop("num_inference_steps") == value  # n = 1 for MF
+            assert model.items() <= published.items()
+
+
+def test_inference_steps_follow_the_training_steps():
+    (block, *_) = arrange("figure6", Plan("ml-1m", (0,), backends=("lightgcn",)))
+    steps = [line.cells[0].model["num_inference_steps"] for line in block.lines[1:]]
+    assert steps == [round(62 / 50 * t) for t in (10, 20, 30, 40, 50, 60)]
+
+
+def test_backends_and_rows_can_be_picked():
+    plan = Plan("ml-1m", (0,), backends=("lightgcn",))
+    assert names(arrange("figure5", plan))[0] == "lightgcn"
+    blocks = arrange("table2", ML_1M)
+    assert names(pick(blocks, ["ease", "mf+*"]))[:3] == ["ease", "mf+t-ce", "mf+r-ce"]
+    assert [len(b.lines) for b in pick(blocks, ["ease"])] == [1]
+    assert pick(blocks, []) == blocks
+
+
+def test_what_is_unknown_is_refused():
+    with pytest.raises(ValueError, match=r"one of table1.*did you mean 'table2'"):
+        arrange("tabel2", ML_1M)
+    with pytest.raises(ValueError, match=r"'--backends' must be of mf, .*\(got 'ease'"):
+        arrange("table2", Plan(backends=("ease",)))
+    with pytest.raises(ValueError, match=r"such as popularity, .*\(got 'mff'\)"):
+        pick(arrange("table2", ML_1M), ["mff"])
