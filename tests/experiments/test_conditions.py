@@ -23,7 +23,7 @@ from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 @pytest.fixture
 def world(monkeypatch):
     """The data set ``synthetic``, small."""
-    data = SyntheticInteractions(40, 80, 900)[0]
+    data = SyntheticInteractions(50, 80, 1000)[0]
     monkeypatch.setitem(sources.NAMED, "synthetic", data.clone)
     return data
 

@@ -1,0 +1,184 @@
+"""Run the cells of a plan in order, within a budget, and go on where one fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from ddrm_pyg.experiments.cells import Cell, Result
+from ddrm_pyg.experiments.compare import chain, too_large
+from ddrm_pyg.experiments.conditions import Condition
+from ddrm_pyg.experiments.plans import Block, Line
+from ddrm_pyg.experiments.runner import Runner, folder_name, write_json
+from ddrm_pyg.experiments.sources import Source
+
+logger = logging.getLogger("ddrm_pyg")
+
+CELLS = "cells"
+"""Where results are kept, of all tables and conditions."""
+
+FINGERPRINTS = "data.json"
+"""What the data were under each condition, for who only looks."""
+
+Found = Result | str | None
+"""A result, why there is none, or None for what has not been run."""
+
+
+class Job(NamedTuple):
+    """A cell to be run.
+
+    Attributes:
+        condition: What is done to the data first.
+        cell: The cell.
+    """
+
+    condition: Condition
+    cell: Cell
+
+
+class Benches:
+    """Runners on one source, a condition each, loaded when they are first asked for.
+
+    Args:
+        source: The data set.
+        out: Folder of the results.
+        device: Where models train.
+        progress: Show bars on a terminal.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        out: str | os.PathLike[str],
+        *,
+        device: str | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.source = source
+        self.out = Path(out)
+        self.device = device
+        self.progress = progress
+        self._loaded: dict[Condition, Runner] = {}
+
+    def __getitem__(self, condition: Condition) -> Runner:
+        if condition not in self._loaded:
+            data, hidden = condition.load(self.source)
+            self._loaded[condition] = runner = Runner(
+                data,
+                self.out / CELLS,
+                exclude=hidden,
+                device=self.device,
+                progress=self.progress,
+            )
+            known = fingerprints(self.out) | {condition.name: runner.fingerprint}
+            write_json(self.out / FINGERPRINTS, known)
+        return self._loaded[condition]
+
+
+def fingerprints(out: Path) -> dict[str, str]:
+    """Read what the data were under each condition that has been loaded before."""
+    path = out / FINGERPRINTS
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def jobs(blocks: Iterable[Block]) -> list[Job]:
+    """List every cell once, after what it starts from.
+
+    Rounds follow one another, within a round the seeds, and within a seed the lines
+    as they are printed.
+    """
+    lines = sorted((line for b in blocks for line in b.lines), key=lambda x: x.turn)
+    found: dict[str, Job] = {}
+    for _, group in groupby(lines, key=lambda line: line.turn):
+        for condition, cell in _by_seed(list(group)):
+            for link in reversed(chain(cell)):
+                identity = json.dumps(dataclasses.asdict(link), sort_keys=True)
+                found.setdefault(f"{condition} {identity}", Job(condition, link))
+    return list(found.values())
+
+
+def _by_seed(lines: Sequence[Line]) -> Iterator[tuple[Condition, Cell]]:
+    for i in range(max(len(line.cells) for line in lines)):
+        for line in lines:
+            if i < len(line.cells):
+                yield line.condition, line.cells[i]
+
+
+def is_done(job: Job, out: Path, known: Mapping[str, str]) -> bool:
+    """Whether a cell's result is there, without loading any data.
+
+    Args:
+        job: The cell.
+        out: Folder of the results.
+        known: From :func:`fingerprints`.
+    """
+    digest = known.get(job.condition.name)
+    if digest is None:
+        return False
+    return (out / CELLS / folder_name(job.cell, digest) / "result.json").exists()
+
+
+def carry_out(
+    todo: Sequence[Job], benches: Benches, minutes: float | None = None
+) -> dict[str, str]:
+    """Run what has not been run.
+
+    Args:
+        todo: The cells, from :func:`jobs`.
+        benches: The data.
+        minutes: No cell is started after so many; None never stops.
+
+    Returns:
+        Folder name of each cell that failed, to the reason. It is tried again the next
+        time.
+    """
+    begin = time.monotonic()
+    failed: dict[str, str] = {}
+    for number, (condition, cell) in enumerate(todo, 1):
+        runner = benches[condition]
+        if runner.has_run(cell):
+            continue
+        if minutes is not None and time.monotonic() - begin >= 60 * minutes:
+            logger.info("%g minutes are over; run again to go on", minutes)
+            break
+        told = "" if cell.seed is None else f", seed {cell.seed}"
+        where = (number, len(todo), cell.method, told, condition.name)
+        logger.info("cell %d of %d: %s%s, %s", *where)
+        reason = _run(runner, cell, failed)
+        if reason:
+            failed[runner.cell_folder(cell).name] = reason
+            logger.warning("%s failed: %s", cell.method, reason)
+    return failed
+
+
+def _run(runner: Runner, cell: Cell, failed: Mapping[str, str]) -> str | None:
+    """Run a cell and return why that was impossible, if it was."""
+    if cell.base and runner.cell_folder(cell.base).name in failed:
+        return f"{cell.base.method}, from which it starts, failed"
+    reason = too_large(cell.method, runner.graph.num_items)
+    if reason:
+        return reason
+    try:
+        runner.run(cell)
+    except Exception as error:  # whatever it is, the other cells go on
+        logger.debug("%s", cell, exc_info=True)
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return None
+
+
+def collect(line: Line, benches: Benches, failed: Mapping[str, str]) -> list[Found]:
+    """Read what there is of a line, cell by cell."""
+    runner = benches[line.condition]
+    return [
+        runner.run(cell)
+        if runner.has_run(cell)
+        else failed.get(runner.cell_folder(cell).name)
+        for cell in line.cells
+    ]

@@ -1,0 +1,158 @@
+"""Cells run once and in order, whatever stops or fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from ddrm_pyg.datasets.synthetic import SyntheticInteractions
+from ddrm_pyg.experiments import execute, sources
+from ddrm_pyg.experiments.cells import Cell, Result
+from ddrm_pyg.experiments.conditions import GIVEN, LIKED
+from ddrm_pyg.experiments.execute import (
+    Benches,
+    Job,
+    carry_out,
+    collect,
+    fingerprints,
+    is_done,
+    jobs,
+)
+from ddrm_pyg.experiments.methods import METHODS
+from ddrm_pyg.experiments.plans import Block, Line
+from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.sources import Source
+
+FIT = {"epochs": 2, "batch_size": 512}
+
+
+def mf(seed: int = 0) -> Cell:
+    return Cell("mf", seed, {"embedding_dim": 4}, FIT)
+
+
+def ddrm(seed: int = 0) -> Cell:
+    model = {"hidden_dims": [4], "num_train_timesteps": 2, "num_inference_steps": 2}
+    return Cell("ddrm", seed, model, FIT, mf(seed))
+
+
+LINES = (
+    Line("ddrm", (ddrm(0), ddrm(1)), "mf", turn=1),
+    Line("mf", (mf(0), mf(1)), turn=1),
+    Line("ease", (Cell("ease"),)),
+    Line("mf", (mf(0),), condition=LIKED, turn=2),
+)
+PLAN = [Block("a table", LINES)]
+
+
+@pytest.fixture
+def benches(tmp_path, monkeypatch):
+    data = SyntheticInteractions(50, 80, 1000)[0]
+    monkeypatch.setitem(sources.NAMED, "synthetic", data.clone)
+    return lambda name="a": Benches(
+        Source("synthetic"), tmp_path / name, progress=False
+    )
+
+
+def test_order_is_rounds_then_seeds_and_bases_first():
+    assert jobs(PLAN) == [
+        Job(GIVEN, Cell("ease")),
+        *(Job(GIVEN, mf(0)), Job(GIVEN, ddrm(0))),
+        *(Job(GIVEN, mf(1)), Job(GIVEN, ddrm(1))),
+        Job(LIKED, mf(0)),
+    ]
+
+
+def values(found):
+    return [dict(cell.test) for cell in found]
+
+
+def test_interrupted_and_resumed_is_the_same_as_straight(benches, monkeypatch):
+    straight = benches("straight")
+    assert carry_out(jobs(PLAN), straight) == {}
+    ran = []
+    train = Runner.train
+
+    def stop_once(self, cell, model):
+        ran.append((cell.method, cell.seed))
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        return train(self, cell, model)
+
+    monkeypatch.setattr(Runner, "train", stop_once)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(jobs(PLAN), benches("stopped"))
+    assert collect(LINES[0], benches("stopped"), {})[1] is None
+    resumed = benches("stopped")
+    assert carry_out(jobs(PLAN), resumed) == {}
+    # the third is tried twice; what was finished before is not run again
+    first = [("mf", 0), ("ddrm", 0), ("mf", 1)]
+    assert ran == [*first, ("mf", 1), ("ddrm", 1), ("mf", 0)]
+    for line in LINES:
+        ours, theirs = (collect(line, b, {}) for b in (resumed, straight))
+        assert values(ours) == values(theirs)
+
+
+def test_a_failure_is_told_and_the_others_go_on(benches, monkeypatch):
+    def fail(bench, cell):
+        raise FloatingPointError("loss is\n nan") if cell.seed else KeyError(cell.seed)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(METHODS, "mf", fail)
+        bench = benches()
+        failed = carry_out(jobs(PLAN), bench)
+    assert collect(LINES[1], bench, failed) == [
+        "KeyError: 0",
+        "FloatingPointError: loss is nan",
+    ]
+    assert set(collect(LINES[0], bench, failed)) == {"mf, from which it starts, failed"}
+    (ease,) = collect(LINES[2], bench, failed)
+    assert isinstance(ease, Result)
+    # the next time it is tried again
+    assert carry_out(jobs(PLAN), bench) == {}
+    assert all(isinstance(cell, Result) for cell in collect(LINES[0], bench, {}))
+
+
+def test_what_does_not_fit_is_not_started(benches, monkeypatch):
+    monkeypatch.setattr(execute, "too_large", lambda name, _: f"{name} is too large")
+    bench = benches()
+    failed = carry_out([Job(GIVEN, Cell("ease"))], bench)
+    assert collect(LINES[2], bench, failed) == ["ease is too large"]
+
+
+def test_no_cell_is_started_after_the_budget(benches, monkeypatch):
+    clock = iter([0.0, 30.0, 59.0, 60.0])
+    monkeypatch.setattr(execute.time, "monotonic", lambda: next(clock))
+    bench = benches()
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "_run", lambda *_: "not really")
+        assert len(carry_out(jobs(PLAN), bench, minutes=1)) == 2
+
+
+def test_a_finished_cell_costs_no_budget(benches):
+    todo = jobs(PLAN)
+    bench = benches()
+    carry_out(todo[:3], bench)
+    assert carry_out(todo, bench, minutes=0) == {}
+    assert [bench[c].has_run(cell) for c, cell in todo] == [True] * 3 + [False] * 3
+
+
+def test_looking_loads_no_data(benches, monkeypatch):
+    bench = benches()
+    out = bench.out
+    assert fingerprints(out) == {}
+    todo = jobs(PLAN)
+    assert not any(is_done(job, out, {}) for job in todo)
+    carry_out(todo[:2], bench)
+    monkeypatch.setitem(sources.NAMED, "synthetic", None)
+    known = fingerprints(out)
+    assert [is_done(job, out, known) for job in todo] == [True] * 2 + [False] * 4
+
+
+def test_other_data_seeds_and_settings_meet_no_old_result(benches, monkeypatch):
+    bench = benches()
+    carry_out([Job(GIVEN, mf())], bench)
+    assert not bench[GIVEN].has_run(mf(1))
+    assert not bench[GIVEN].has_run(Cell("mf", 0, {"embedding_dim": 5}, FIT))
+    assert not bench[LIKED].has_run(mf())
+    other = SyntheticInteractions(50, 80, 1000, seed=1)[0]
+    monkeypatch.setitem(sources.NAMED, "synthetic", other.clone)
+    assert not benches()[GIVEN].has_run(mf())
