@@ -111,6 +111,11 @@ def _by_seed(lines: Sequence[Line]) -> Iterator[tuple[Condition, Cell]]:
                 yield line.condition, line.cells[i]
 
 
+def seed_of(cell: Cell) -> int | None:
+    """The seed of a cell, or of what it starts from; None where nothing is trained."""
+    return next((c.seed for c in chain(cell) if c.seed is not None), None)
+
+
 def is_done(job: Job, out: Path, known: Mapping[str, str]) -> bool:
     """Whether a cell's result is there, without loading any data.
 
@@ -148,7 +153,8 @@ def carry_out(
         if minutes is not None and time.monotonic() - begin >= 60 * minutes:
             logger.info("%g minutes are over; run again to go on", minutes)
             break
-        told = "" if cell.seed is None else f", seed {cell.seed}"
+        seed = seed_of(cell)
+        told = "" if seed is None else f", seed {seed}"
         where = (number, len(todo), cell.method, told, condition.name)
         logger.info("cell %d of %d: %s%s, %s", *where)
         reason = _run(runner, cell, failed)

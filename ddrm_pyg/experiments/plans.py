@@ -8,7 +8,12 @@ from typing import Any
 
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.conditions import GIVEN, Condition
-from ddrm_pyg.experiments.stored import YARDSTICKS, cell_for
+from ddrm_pyg.experiments.stored import (
+    YARDSTICKS,
+    cell_for,
+    load_settings,
+    stored_name,
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Line:
         at: Its place on the x axis, if there is one.
         condition: What is done to the data.
         turn: In which round it is run.
+        about: Where its settings come from and what was checked, if told.
     """
 
     name: str
@@ -30,6 +36,7 @@ class Line:
     at: float | None = None
     condition: Condition = GIVEN
     turn: int = 0
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,18 @@ class Plan:
 
     def line(self, name: str, rival: str | None = None, **told: Any) -> Line:
         """A line of a stored method."""
-        return Line(name, self.cells(name), rival, **told)
+        return Line(name, self.cells(name), rival, about=self._about(name), **told)
 
     def changed(self, backend: str, added: str, **changed: Any) -> Line:
         """A line of DDRM with other arguments, tested against its backend."""
         cells = self.cells(f"{backend}+ddrm")
         changes = [replace(c, model={**c.model, **changed}) for c in cells]
         return Line(f"{backend}+ddrm {added}", tuple(changes), backend)
+
+    def _about(self, name: str) -> str:
+        if name in YARDSTICKS:
+            return ""
+        backend, _, added = name.partition("+")
+        method = added or backend
+        stored = stored_name(method, self.variant, backend if added else "")
+        return load_settings(stored, method).get("about", "")

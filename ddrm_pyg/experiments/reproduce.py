@@ -107,10 +107,10 @@ def _table2(plan: Plan) -> Iterator[Block]:
 
 def _rows_of_backend(plan: Plan, name: str) -> Iterator[Line]:
     plain, ddrm = plan.cells(name), plan.cells(f"{name}+ddrm")
-    yield Line(name, plain, turn=1)
+    yield plan.line(name, turn=1)
     for added in CLEANED:
         yield plan.line(f"{name}+{added}", name, turn=2)
-    yield Line(f"{name}+ddrm", ddrm, name, turn=1)
+    yield plan.line(f"{name}+ddrm", name, turn=1)
     combine = {"combine": plain[0].model.get("combine", "mean")}
     deepest = [Cell("best_depth", model=combine, base=cell) for cell in plain]
     yield Line(f"{name} best depth", tuple(deepest), name, turn=1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ddrm_pyg.experiments.cells import Result
-from ddrm_pyg.experiments.execute import Found
+from ddrm_pyg.experiments.execute import Found, seed_of
 from ddrm_pyg.experiments.plans import Block, Line
 from ddrm_pyg.experiments.plug_in import SIGNIFICANCE
 from ddrm_pyg.experiments.published import METRICS, published
@@ -64,6 +64,7 @@ def _line_record(line: Line, found: Sequence[Found]) -> dict[str, Any]:
         "seeds": [r.cell.seed for r in results if r.cell.seed is not None],
         "failed": [cell for cell in found if isinstance(cell, str)],
         "depths": depths,
+        "about": line.about,
         "mean": {m: float(np.mean(v)) for m, v in values.items() if v},
         "deviation": {
             m: float(np.std(v, ddof=1)) for m, v in values.items() if several
@@ -127,9 +128,9 @@ def cell_records(
         {
             "method": _method(line, block.axis),
             "data": _data(line, data),
-            "seed": _seed(result),
+            "seed": seed_of(result.cell),
             "selected_on": None
-            if _seed(result) is None
+            if seed_of(result.cell) is None
             else line.condition.selected_on,
             "metrics": {metric: result.test[metric] for metric in METRICS},
         }
@@ -147,11 +148,3 @@ def _method(line: Line, axis: str | None) -> str:
 def _data(line: Line, data: str) -> str:
     ratio = line.condition.noise_ratio
     return data if ratio is None else f"{data}, random noise {ratio:g}"
-
-
-def _seed(result: Result) -> int | None:
-    """The seed of a cell, or of what it starts from; None where nothing is trained."""
-    cell = result.cell
-    while cell.seed is None and cell.base is not None:
-        cell = cell.base
-    return cell.seed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.plans import Plan
-from ddrm_pyg.experiments.stored import cell_for
+from ddrm_pyg.experiments.stored import cell_for, load_settings
 
 
 def test_a_cell_per_seed_is_that_of_compare():
@@ -24,3 +24,12 @@ def test_a_change_of_ddrm_leaves_its_backend():
     for changed, published in zip(line.cells, plan.cells("mf+ddrm"), strict=True):
         assert changed.model == {**published.model, "denoise_user": False}
         assert (changed.base, changed.fit) == (published.base, published.fit)
+
+
+def test_lines_tell_where_their_settings_come_from():
+    plan = Plan("ml-1m", (0,))
+    told = load_settings("deca_mf_ml-1m", "deca")["about"]
+    assert plan.line("mf+deca").about == told
+    assert plan.line("mf").about == load_settings("mf_ml-1m", "mf")["about"]
+    assert Plan(None, (0,)).line("mf").about == load_settings("mf", "mf")["about"]
+    assert plan.line("ease").about == ""

@@ -1,0 +1,69 @@
+"""Keep results that are small enough for the repository, and one page from them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ddrm_pyg.experiments.pages import TITLES, to_markdown
+from ddrm_pyg.experiments.runner import write_json
+from ddrm_pyg.files import atomic_path
+
+RESULTS = "results"
+"""A cell per file: method, data, seed, selection and the four metrics."""
+
+TABLES = "tables"
+"""A table or figure per file: what was measured of its lines, tests included."""
+
+PAGE = "results.md"
+
+_HEAD = """# Results
+
+Written by `ddrm-pyg reproduce ... --docs docs`, from the cells in
+[`results/`](results) and the tables in [`tables/`](tables). A place that has not been
+run is empty; it is never filled from the paper.
+"""
+
+
+def keep(docs: Path, record: dict[str, Any], cells: Iterable[dict[str, Any]]) -> None:
+    """Add what was reproduced to a folder, and write its page again.
+
+    Args:
+        docs: The folder.
+        record: From the command.
+        cells: From :func:`ddrm_pyg.experiments.tables.cell_records`.
+    """
+    for cell in cells:
+        selected = cell["selected_on"] or ""
+        name = f"{cell['method']}-seed{cell['seed']}-{selected}"
+        name = name if cell["seed"] is not None else cell["method"]
+        write_json(docs / RESULTS / _slug(cell["data"]) / f"{_slug(name)}.json", cell)
+    blocks = [
+        {**block, "lines": [_without_settings(line) for line in block["lines"]]}
+        for block in record["blocks"]
+    ]
+    name = f"{_slug(record['data'])}-{record['what']}.json"
+    write_json(docs / TABLES / name, {**record, "blocks": blocks})
+    write_page(docs)
+
+
+def write_page(docs: Path) -> None:
+    """Write the page from all tables that are kept."""
+    records = [json.loads(path.read_text()) for path in (docs / TABLES).glob("*.json")]
+    order = list(TITLES)
+    records.sort(key=lambda record: (record["data"], order.index(record["what"])))
+    text = "\n".join([_HEAD, *(to_markdown(record) for record in records)])
+    with atomic_path(docs / PAGE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _without_settings(line: dict[str, Any]) -> dict[str, Any]:
+    """They are in the package, and with them a table is no longer readable."""
+    return {name: value for name, value in line.items() if name != "cell"}
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9.+_-]+", "-", name)

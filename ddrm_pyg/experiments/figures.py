@@ -1,0 +1,82 @@
+"""Draw what was reproduced: bars for the rows of a table, curves for a figure."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PANELS = ("recall@20", "ndcg@20")
+"""What is drawn of each block, from top to bottom."""
+
+
+def draw(blocks: list[dict[str, Any]]) -> bytes:
+    """Draw blocks side by side, Recall@20 above NDCG@20.
+
+    Whiskers are standard deviations over seeds. What has not been run is left out. The
+    paper's values, where printed, are open diamonds.
+
+    Args:
+        blocks: From :func:`ddrm_pyg.experiments.tables.block_record`.
+
+    Returns:
+        A PNG.
+    """
+    longest = max(len(block["lines"]) for block in blocks)
+    on_axis = any(block["axis"] for block in blocks)
+    height = 3.2 if on_axis else max(2.2, 0.8 + 0.24 * longest)
+    size = (max(4.6 * len(blocks), 6.0), len(PANELS) * height)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(PANELS), len(blocks), squeeze=False)
+    for row, metric in zip(panels, PANELS, strict=True):
+        for axes, block in zip(row, blocks, strict=True):
+            (_draw_curves if block["axis"] else _draw_bars)(axes, block, metric)
+            axes.set_title(block["title"], loc="left", fontsize=10)
+            axes.spines[["top", "right"]].set_visible(False)
+    with io.BytesIO() as file:
+        figure.savefig(file, format="png", dpi=110)
+        return file.getvalue()
+
+
+def _draw_bars(axes: Axes, block: dict[str, Any], metric: str) -> None:
+    lines = block["lines"]
+    place = np.arange(len(lines))[::-1]
+    for y, line in zip(place, lines, strict=True):
+        if metric in line["mean"]:
+            error = line["deviation"].get(metric, 0.0)
+            axes.barh(y, line["mean"][metric], xerr=error, color="C0", alpha=0.6)
+        if metric in line["paper"]:
+            axes.plot(line["paper"][metric], y, "D", mfc="none", color="0.2", ms=4)
+    axes.set_yticks(place, [line["name"] for line in lines], fontsize=8)
+    axes.set_ylim(-0.7, len(lines) - 0.3)
+    axes.set_xlabel(_title(metric))
+
+
+def _draw_curves(axes: Axes, block: dict[str, Any], metric: str) -> None:
+    run = [line for line in block["lines"] if metric in line["mean"]]
+    names = list(dict.fromkeys(line["name"] for line in block["lines"]))
+    for i, name in enumerate(names):
+        found = [line for line in run if line["name"] == name]
+        points = [line for line in found if line["at"] is not None]
+        for line in found:
+            if line["at"] is None:
+                level = line["mean"][metric]
+                axes.axhline(level, color=f"C{i}", ls="--", lw=1, label=name)
+        if points:
+            x = [line["at"] for line in points]
+            y = [line["mean"][metric] for line in points]
+            errors = [line["deviation"].get(metric, 0.0) for line in points]
+            axes.errorbar(x, y, errors, fmt="-o", ms=3, color=f"C{i}", label=name)
+    if block["axis"] == "noise_scale":
+        axes.set_xscale("log")
+    axes.set(xlabel=block["axis"], ylabel=_title(metric))
+    axes.grid(alpha=0.3)
+    if run:
+        axes.legend(frameon=False, fontsize=8)
+
+
+def _title(metric: str) -> str:
+    return metric.upper() if metric.startswith("ndcg") else metric.capitalize()

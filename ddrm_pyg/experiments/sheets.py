@@ -1,0 +1,158 @@
+"""Lay out the numbers of a table as text, once for HTML, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ddrm_pyg.experiments.methods import BACKENDS
+from ddrm_pyg.experiments.plug_in import METRIC, SIGNIFICANCE
+from ddrm_pyg.experiments.published import METRICS
+from ddrm_pyg.experiments.tables import MISS, distance, is_starred, misses
+
+SHORT = {"recall@10": "R@10", "recall@20": "R@20", "ndcg@10": "N@10", "ndcg@20": "N@20"}
+
+LEGEND = (
+    "Means over seeds ± their standard deviation. A star marks a line above its "
+    "backend: paired t-test over users of the seeds' means, p < .01 after Holm's "
+    "correction over the table. The gap is relative to the paper. An empty place has "
+    "not been run."
+)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table as text.
+
+    Attributes:
+        title: Its heading.
+        head: Names of the columns; none where there is nothing to show.
+        rows: A text per column.
+        notes: Sentences below it.
+    """
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
+def sheet(block: dict[str, Any]) -> Sheet:
+    """Lay out a block, see :func:`ddrm_pyg.experiments.tables.block_record`.
+
+    The columns of the paper are left out where it has no number for any line. A block
+    of which nothing has been tried is a sentence.
+    """
+    lines = block["lines"]
+    if not any(line["run"] or line["failed"] for line in lines):
+        names = ", ".join(dict.fromkeys(line["name"] for line in lines))
+        return Sheet(block["title"], [], [], [f"None has been run yet: {names}."])
+    beside = any(line["paper"] for line in lines)
+    head = ["", *([block["axis"]] if block["axis"] else [])]
+    for metric in METRICS:
+        head += [SHORT[metric], *(("paper", "gap") if beside else ())]
+    rows = [_row(line, bool(block["axis"]), beside) for line in lines]
+    notes = [note for line in lines for note in _notes(line)]
+    return Sheet(block["title"], [*head, "seeds"], rows, notes)
+
+
+def _row(line: dict[str, Any], on_axis: bool, beside: bool) -> list[str]:
+    row = [line["name"]]
+    if on_axis:
+        row.append("" if line["at"] is None else f"{line['at']:g}")
+    for metric in METRICS:
+        row.append(_value(line, metric))
+        if beside:
+            paper, far = line["paper"].get(metric), distance(line, metric)
+            row.append("" if paper is None else f"{paper:.4f}")
+            row.append("" if far is None else f"{far:+.0%}")
+    return [*row, f"{line['run']} of {line['asked']}" if line["seeds"] else ""]
+
+
+def _value(line: dict[str, Any], metric: str) -> str:
+    if metric not in line["mean"]:
+        return "failed" if line["failed"] else ""
+    star = "*" if is_starred(line, metric) else ""
+    deviation = line["deviation"].get(metric)
+    spread = "" if deviation is None else f" ± {deviation:.4f}"
+    return f"{line['mean'][metric]:.4f}{star}{spread}"
+
+
+def _notes(line: dict[str, Any]) -> list[str]:
+    name = line["name"] if line["at"] is None else f"{line['name']}, {line['at']:g}"
+    notes = [f"{name} failed: {reason}." for reason in dict.fromkeys(line["failed"])]
+    if line["depths"]:
+        picked = ", ".join(map(str, line["depths"]))
+        notes.append(f"{name}: validation picks {picked} layers.")
+    if misses(line) and line["about"]:
+        notes.append(
+            f"{name} is more than {MISS:.0%} from the paper; its settings: "
+            f"{line['about']}."
+        )
+    return notes
+
+
+def as_text(table: Sheet) -> str:
+    """Align the columns for a terminal."""
+    if not table.head:
+        return "\n".join([table.title, *table.notes])
+    columns = zip(table.head, *table.rows, strict=True)
+    first, *widths = [max(map(len, column)) + 2 for column in columns]
+    lines = [table.title]
+    for name, *values in (table.head, *table.rows):
+        cells = [f"{text:>{width}}" for text, width in zip(values, widths, strict=True)]
+        lines.append((f"{name:<{first}}" + "".join(cells)).rstrip())
+    return "\n".join([*lines, *table.notes])
+
+
+def in_words(block: dict[str, Any]) -> list[str]:
+    """Say, backend by backend, what DDRM adds to it and to what needs no diffusion.
+
+    Args:
+        block: A block of Table 2.
+
+    Returns:
+        Two sentences per backend of which DDRM and the backend have been run.
+    """
+    lines = {line["name"]: line for line in block["lines"] if line["mean"]}
+    backends = [name for name in BACKENDS if {name, f"{name}+ddrm"} <= lines.keys()]
+    return [_about_backend(name, lines) for name in backends]
+
+
+def _about_backend(backend: str, lines: dict[str, Any]) -> str:
+    rivals = {
+        "the backend": backend,
+        "the backend at its best depth": f"{backend} best depth",
+        "the history mean alone": f"{backend} history mean",
+        "one pass without noise": f"{backend}+ddrm one pass",
+        "item-kNN": "item_knn",
+        "EASE": "ease",
+    }
+    value = {
+        name: lines[row]["mean"][METRIC] for name, row in rivals.items() if row in lines
+    }
+    line = lines[f"{backend}+ddrm"]
+    ours = line["mean"][METRIC]
+    told = [
+        f"{ours / other - 1:+.1%} against {name} ({other:.4f})"
+        for name, other in value.items()
+    ]
+    test = line["tests"].get(METRIC)
+    counts = bool(test) and test["p_holm"] < SIGNIFICANCE
+    word = "not" if not counts else "up" if test["difference"] > 0 else "down"
+    change = {
+        "up": "The gain over the backend is significant",
+        "down": "The loss against the backend is significant",
+        "not": "The change of the backend is not significant",
+    }[word]
+    best = max(value, key=value.__getitem__)
+    verdict = (
+        "DDRM is above all of these"
+        if ours > value[best]
+        else f"the best of these is {best}, not DDRM"
+    )
+    return (
+        f"{backend}+ddrm has NDCG@20 {ours:.4f}: {', '.join(told)}. "
+        f"{change}, and {verdict}."
+    )

@@ -1,0 +1,72 @@
+"""Small files for the repository, and the page made from them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ddrm_pyg.experiments.committed import keep, write_page
+from ddrm_pyg.experiments.published import METRICS
+
+CELLS = [
+    {
+        **{"method": "mf best depth", "data": "a world", "seed": 1},
+        "selected_on": "noisy validation",
+        "metrics": dict.fromkeys(METRICS, 0.5),
+    },
+    {
+        **{"method": "ease", "data": "a world", "seed": None, "selected_on": None},
+        "metrics": dict.fromkeys(METRICS, 0.25),
+    },
+]
+
+
+@pytest.fixture
+def record():
+    line = {
+        **{"name": "ease", "at": None, "asked": 1, "run": 1, "seeds": []},
+        **{"failed": [], "depths": [], "about": "", "deviation": {}, "tests": {}},
+        **{"mean": dict.fromkeys(METRICS, 0.25), "paper": {}, "cell": {"l2": 500}},
+    }
+    return {
+        "what": "table2",
+        "data": "a world",
+        "command": "ddrm-pyg reproduce table2 --data 'a world'",
+        "fingerprints": {"noisy validation": "abc" * 10},
+        "versions": {},
+        "statistics": None,
+        "blocks": [{"title": "a block", "axis": None, "lines": [line]}],
+    }
+
+
+def test_every_cell_is_a_file_of_its_own(tmp_path, record):
+    keep(tmp_path, record, CELLS)
+    folder = tmp_path / "results" / "a-world"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "ease.json",
+        "mf-best-depth-seed1-noisy-validation.json",
+    ]
+    for cell, path in zip(reversed(CELLS), sorted(folder.iterdir()), strict=True):
+        assert json.loads(path.read_text()) == cell
+
+
+def test_the_page_holds_all_tables_in_the_papers_order(tmp_path, record):
+    keep(tmp_path, {**record, "what": "table3"}, [])
+    keep(tmp_path, record, CELLS)
+    text = (tmp_path / "results.md").read_text()
+    assert text.index("## Table 2") < text.index("## Table 3")
+    assert "| ease | 0.2500 |" in text
+    assert record["command"] in text
+    kept = json.loads((tmp_path / "tables" / "a-world-table2.json").read_text())
+    assert "cell" not in kept["blocks"][0]["lines"][0]
+    assert "cell" in record["blocks"][0]["lines"][0]
+
+
+def test_the_page_can_be_written_again_from_what_is_kept(tmp_path, record):
+    keep(tmp_path, record, CELLS)
+    page = tmp_path / "results.md"
+    before = page.read_text()
+    page.unlink()
+    write_page(tmp_path)
+    assert page.read_text() == before

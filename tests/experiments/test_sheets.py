@@ -1,0 +1,124 @@
+"""Numbers as text: what is missing is empty, what failed says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from ddrm_pyg.experiments.published import METRICS
+from ddrm_pyg.experiments.sheets import as_text, in_words, sheet
+
+
+def line(name, value=None, **told):
+    several = {"deviation": dict.fromkeys(METRICS, 0.001)} if value else {}
+    return {
+        "name": name,
+        "at": None,
+        "asked": 3,
+        "run": 2 if value else 0,
+        "seeds": [0, 1] if value else [],
+        "failed": [],
+        "depths": [],
+        "about": "",
+        "mean": dict.fromkeys(METRICS, value) if value else {},
+        "deviation": {},
+        "paper": {},
+        "tests": {},
+        **several,
+        **told,
+    }
+
+
+def block(*lines, axis=None):
+    return {"title": "a block", "axis": axis, "lines": list(lines)}
+
+
+PAPER = dict.fromkeys(METRICS, 0.05)
+BETTER = {metric: {"difference": 0.1, "p_holm": 0.009} for metric in METRICS}
+WORSE = {metric: {"difference": -0.1, "p_holm": 0.009} for metric in METRICS}
+UNCLEAR = {metric: {"difference": 0.1, "p_holm": 0.011} for metric in METRICS}
+
+
+def test_ours_paper_and_gap_stand_side_by_side():
+    table = sheet(
+        block(
+            line("mf", 0.052, paper=PAPER, about="picked by hand"),
+            line("mf+ddrm", 0.06, paper=PAPER, tests=BETTER, about="as published"),
+            line("mf+t-ce", 0.06, tests=UNCLEAR),
+            line("sgl", paper=PAPER),
+            line("ease", failed=["MemoryError: too much"]),
+        )
+    )
+    assert table.head[:4] == ["", "R@10", "paper", "gap"]
+    assert table.head[-1] == "seeds"
+    assert {len(row) for row in table.rows} == {len(table.head)} == {14}
+    ours = [row[:4] for row in table.rows]
+    assert ours == [
+        ["mf", "0.0520 ± 0.0010", "0.0500", "+4%"],
+        ["mf+ddrm", "0.0600* ± 0.0010", "0.0500", "+20%"],
+        ["mf+t-ce", "0.0600 ± 0.0010", "", ""],
+        ["sgl", "", "0.0500", ""],
+        ["ease", "failed", "", ""],
+    ]
+    assert [row[-1] for row in table.rows] == ["2 of 3", "2 of 3", "2 of 3", "", ""]
+    assert list(table.notes) == [
+        "mf+ddrm is more than 5% from the paper; its settings: as published.",
+        "ease failed: MemoryError: too much.",
+    ]
+
+
+def test_own_data_have_no_columns_of_the_paper():
+    table = sheet(block(line("mf", 0.05)))
+    assert table.head == ["", "R@10", "R@20", "N@10", "N@20", "seeds"]
+
+
+def test_curves_have_their_axis():
+    points = [line("mf", 0.05), line("mf+ddrm", 0.1, at=0.25, depths=[3])]
+    table = sheet(block(*points, axis="gamma"))
+    assert table.head[:2] == ["", "gamma"]
+    assert [row[:2] for row in table.rows] == [["mf", ""], ["mf+ddrm", "0.25"]]
+    assert table.notes == ["mf+ddrm, 0.25: validation picks 3 layers."]
+
+
+def test_what_was_never_tried_is_a_sentence():
+    table = sheet(block(line("mf"), line("sgl", paper=PAPER)))
+    assert (table.head, table.rows) == ([], [])
+    assert table.notes == ["None has been run yet: mf, sgl."]
+    assert as_text(table) == "a block\nNone has been run yet: mf, sgl."
+    assert sheet(block(line("mf", failed=["no"]))).rows
+
+
+def test_text_is_aligned():
+    table = sheet(block(line("mf", 0.05, deviation={}), line("ease")))
+    assert as_text(table).splitlines() == [
+        "a block",
+        "          R@10    R@20    N@10    N@20   seeds",
+        "mf      0.0500  0.0500  0.0500  0.0500  2 of 3",
+        "ease",
+    ]
+
+
+def test_words_are_frank():
+    lines = [
+        *(line("ease", 0.08), line("mf", 0.05), line("mf history mean", 0.056)),
+        line("mf+ddrm", 0.06, tests=UNCLEAR),
+    ]
+    (words,) = in_words(block(*lines))
+    assert words == (
+        "mf+ddrm has NDCG@20 0.0600: +20.0% against the backend (0.0500), +7.1% "
+        "against the history mean alone (0.0560), -25.0% against EASE (0.0800). The "
+        "change of the backend is not significant, and the best of these is EASE, not "
+        "DDRM."
+    )
+    lines[-1] = line("mf+ddrm", 0.09, tests=BETTER)
+    (words,) = in_words(block(*lines))
+    assert words.endswith(
+        "The gain over the backend is significant, and DDRM is above all of these."
+    )
+    lines[-1] = line("mf+ddrm", 0.04, tests=WORSE)
+    (words,) = in_words(block(*lines))
+    assert ". The loss against the backend is significant, and the best" in words
+
+
+@pytest.mark.parametrize("names", [[], ["mf"], ["mf+ddrm"], ["mf", "sgl+ddrm"]])
+def test_no_words_without_ddrm_and_its_backend(names):
+    assert in_words(block(*(line(name, 0.1) for name in names))) == []
