@@ -51,6 +51,7 @@ def _app() -> typer.Typer:
         doctor,
         evaluate,
         recommend,
+        reproduce,
         run,
     )
 
@@ -61,7 +62,10 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    commands = (run, compare, evaluate, denoise, recommend, audit, clean, doctor)
+    commands = (
+        *(run, compare, reproduce, evaluate, denoise, recommend),
+        *(audit, clean, doctor),
+    )
     for command in commands:
         app.command(command.__name__.rpartition(".")[2])(command.command)
     app.add_typer(data.app(), name="data")

@@ -1,0 +1,209 @@
+"""``ddrm-pyg reproduce``: a table or a figure of the paper, cell by cell."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from dataclasses import asdict, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli._output import print_json
+from ddrm_pyg.cli.doctor import PACKAGES
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.committed import keep
+from ddrm_pyg.experiments.conditions import GIVEN, has_labels, paper_name
+from ddrm_pyg.experiments.execute import (
+    Benches,
+    Job,
+    carry_out,
+    collect,
+    fingerprints,
+    is_done,
+    jobs,
+    seed_of,
+)
+from ddrm_pyg.experiments.figures import draw
+from ddrm_pyg.experiments.pages import to_html, to_latex, to_markdown
+from ddrm_pyg.experiments.plans import Block, Plan
+from ddrm_pyg.experiments.reproduce import TARGETS, arrange, pick
+from ddrm_pyg.experiments.runner import Runner, write_json
+from ddrm_pyg.experiments.sheets import as_text, in_words, sheet
+from ddrm_pyg.experiments.sources import NAMED, Source
+from ddrm_pyg.experiments.table1 import table1, table1_sheet
+from ddrm_pyg.experiments.tables import block_record, cell_records
+from ddrm_pyg.files import atomic_path
+
+
+@options.takes_source
+def command(
+    source: Source,
+    what: Annotated[
+        str, typer.Argument(help=f"One of {', '.join(TARGETS)}.", show_default=False)
+    ],
+    rows: Annotated[
+        str,
+        typer.Option(help="Rows with commas between them; patterns such as 'mf*'."),
+    ] = "",
+    backends: Annotated[
+        str, typer.Option(help="Backends with commas between them, not the paper's.")
+    ] = "",
+    settings: Annotated[
+        str | None,
+        typer.Option(help="Prefer the settings stored for this data set, as ml-1m."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds per trained method.")] = 3,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of every training at most.")
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, help="Minutes after which no new cell is started."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the cells, done and to do.")
+    ] = False,
+    latex: Annotated[
+        bool, typer.Option("--latex", help="Write the tables for LaTeX, too.")
+    ] = False,
+    docs: Annotated[
+        Path | None, typer.Option(help="Folder that also keeps the small results.")
+    ] = None,
+    device: options.Device = None,
+    out: options.Out = None,
+    as_json: options.Json = False,
+) -> None:
+    """Reproduce a table or figure of the paper beside its numbers and the yardsticks.
+
+    Each cell (method, seed, data) is run once and kept in --out: stop it anywhere, and
+    the same command goes on. What has not been run stays empty.
+    """
+    out = out or Path("runs") / f"reproduce-{source.name}"
+    variant = settings or paper_name(source)
+    asked: dict[str, Any] = {"--rows": rows, "--backends": backends}
+    asked |= {"--settings": settings, "--seeds": seeds, "--epochs": epochs}
+    plan = Plan(variant, range(seeds), epochs, backends=_split(backends))
+    pick(arrange(what, plan), _split(rows))  # refuses before anything is loaded
+    benches = Benches(source, out, device=device, progress=not as_json)
+    by_name = source.data in NAMED and paper_name(source) is not None
+    if dry_run and by_name:  # what they hold is known without a look
+        labelled = not source.data.endswith("-clean")
+    elif dry_run:
+        labelled = has_labels(source.load())
+    else:
+        labelled = has_labels(benches[GIVEN].data)
+    blocks = pick(arrange(what, replace(plan, labelled=labelled)), _split(rows))
+    todo = jobs(blocks)
+    if dry_run:
+        known = fingerprints(out) if by_name else _look(source, todo)
+        _print_jobs(todo, [is_done(job, out, known) for job in todo], as_json)
+        return
+    failed = carry_out(todo, benches, budget)
+    found = [[collect(line, benches, failed) for line in b.lines] for b in blocks]
+    record = {
+        "what": what,
+        "data": source.name,
+        "settings": variant,
+        "command": _command(what, source, asked),
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in PACKAGES},
+        "statistics": table1(source) if what == "table1" else None,
+        "blocks": [
+            block_record(block, cells, what, paper_name(source))
+            for block, cells in zip(blocks, found, strict=True)
+        ],
+        "fingerprints": {c.name: benches[c].fingerprint for c in _conditions(blocks)},
+    }
+    _write(out, record, latex)
+    if docs is not None:
+        pairs = zip(blocks, found, strict=True)
+        keep(docs, record, [c for p in pairs for c in cell_records(*p, source.name)])
+    _print(record, out, as_json)
+
+
+def _split(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",")] if words else []
+
+
+def _conditions(blocks: list[Block]) -> list[Any]:
+    return list(dict.fromkeys(line.condition for b in blocks for line in b.lines))
+
+
+def _look(source: Source, todo: list[Job]) -> dict[str, str]:
+    """Hash data that are at hand; nothing is written."""
+    found = {}
+    for condition in dict.fromkeys(job.condition for job in todo):
+        data, hidden = condition.load(source)
+        found[condition.name] = Runner(data, "", exclude=hidden).fingerprint
+    return found
+
+
+def _command(what: str, source: Source, asked: dict[str, Any]) -> str:
+    words = ["ddrm-pyg", "reproduce", what, "--data", source.data]
+    told = asdict(source)
+    columns = {k: v for k, v in told.items() if v != getattr(Source(), k)}
+    if source.ratios != Source().ratios:
+        columns["ratios"] = ",".join(f"{share:g}" for share in source.ratios)
+    columns.pop("data", None)
+    asked = {f"--{k.replace('_', '-')}": v for k, v in columns.items()} | asked
+    for name, value in asked.items():
+        words += [name, str(value)] if value else []
+    return shlex.join(words)
+
+
+def _print_jobs(todo: list[Job], done: list[bool], as_json: bool) -> None:
+    records = [
+        {
+            "cell": _label(job.cell),
+            "seed": seed_of(job.cell),
+            "condition": job.condition.name,
+            "done": is_there,
+        }
+        for job, is_there in zip(todo, done, strict=True)
+    ]
+    if as_json:
+        print_json({"cells": records})
+        return
+    for told in records:
+        seed = "" if told["seed"] is None else f", seed {told['seed']}"
+        word = "done " if told["done"] else "to do"
+        print(f"{word}  {told['cell']}{seed}, {told['condition']}")
+    print(f"{sum(done)} of {len(done)} cells are done")
+
+
+def _label(cell: Cell) -> str:
+    return f"{cell.method} on {_label(cell.base)}" if cell.base else cell.method
+
+
+def _write(out: Path, record: dict[str, Any], latex: bool) -> None:
+    name = record["what"]
+    plot = draw(record["blocks"]) if record["blocks"] else None
+    if plot is not None:
+        with atomic_path(out / f"{name}.png") as temporary:
+            temporary.write_bytes(plot)
+    texts = {
+        ".html": to_html(record, plot),
+        ".md": to_markdown(record, f"{name}.png" if plot else None),
+        **({".tex": to_latex(record)} if latex else {}),
+    }
+    for suffix, text in texts.items():
+        with atomic_path(out / f"{name}{suffix}") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    write_json(out / f"{name}.json", record)
+
+
+def _print(record: dict[str, Any], out: Path, as_json: bool) -> None:
+    if as_json:
+        print_json(record)
+        return
+    if record["statistics"]:
+        print(as_text(table1_sheet(record["statistics"], record["data"])))
+    for block in record["blocks"]:
+        print(as_text(sheet(block)), end="\n\n")
+        if record["what"] == "table2":
+            print("\n".join(in_words(block)))
+    print(f"written to {out}; see {record['what']}.html")

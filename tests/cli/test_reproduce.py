@@ -1,0 +1,190 @@
+"""``ddrm-pyg reproduce`` on a tiny world: miniatures of every table and figure."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from ddrm_pyg.datasets.synthetic import SyntheticInteractions
+from ddrm_pyg.experiments import reproduce, sources
+from ddrm_pyg.experiments.methods import METHODS
+from ddrm_pyg.experiments.published import METRICS
+from ddrm_pyg.experiments.reproduce import SWEEPS, TARGETS
+from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.stored import cell_for
+
+QUICK = ["--data", "synthetic", "--seeds", 1, "--epochs", 1]
+FEW = ["reproduce", "table2", *QUICK, "--rows", "ease,mf,mf+ddrm"]
+
+
+@pytest.fixture(autouse=True)
+def world(monkeypatch):
+    """The data set ``synthetic``, small, and two points per curve."""
+    data = SyntheticInteractions(50, 80, 1000)[0]
+    monkeypatch.setitem(sources.NAMED, "synthetic", data.clone)
+    monkeypatch.setattr(reproduce, "NOISE_RATIOS", (0.0, 0.6))
+    short = {name: values[:2] for name, values in SWEEPS.items()}
+    monkeypatch.setattr(reproduce, "SWEEPS", short)
+
+
+def lines(record):
+    return [line for block in record["blocks"] for line in block["lines"]]
+
+
+@pytest.mark.parametrize("what", TARGETS)
+def test_miniature(call, tmp_path, what):
+    answer = call(
+        *("reproduce", what, *QUICK, "--backends", "mf", "--out", tmp_path),
+        *("--latex", "--json"),
+    )
+    assert answer.code == 0, answer.err
+    record = json.loads(answer.out)
+    assert json.loads((tmp_path / f"{what}.json").read_text()) == record
+    for line in lines(record):
+        assert (line["run"], line["failed"]) == (line["asked"], [])
+        assert set(line["mean"]) == set(METRICS)
+        assert line["paper"] == {}
+    page = (tmp_path / f"{what}.html").read_text()
+    tables = len(record["blocks"]) or 1
+    assert page.count("<table>") == page.count("</table>") == tables
+    assert ("data:image/png;base64" in page) == bool(record["blocks"])
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert (tmp_path / f"{what}.tex").read_text().count(r"\end{tabular}") == tables
+
+
+def test_what_is_there_is_not_trained_again(call, tmp_path, monkeypatch):
+    first = call(*FEW, "--out", tmp_path, "--json")
+    monkeypatch.setattr(Runner, "train", None)
+    again = call(*FEW, "--out", tmp_path, "--json")
+    assert (first.code, again.code) == (0, 0)
+    assert json.loads(again.out) == json.loads(first.out)
+
+
+def test_a_failed_cell_is_told_and_the_others_are_there(call, tmp_path, monkeypatch):
+    def fail(bench, cell):
+        raise RuntimeError("out of <luck>")
+
+    monkeypatch.setitem(METHODS, "mf", fail)
+    answer = call(*FEW, "--out", tmp_path)
+    assert answer.code == 0
+    assert "mf failed: RuntimeError: out of <luck>." in answer.out
+    assert "mf+ddrm failed: mf, from which it starts, failed." in answer.out
+    record = json.loads((tmp_path / "table2.json").read_text())
+    assert [line["run"] for line in lines(record)] == [1, 0, 0, 0, 0]
+    assert "out of &lt;luck&gt;" in (tmp_path / "table2.html").read_text()
+
+
+def test_what_the_budget_does_not_reach_is_empty(call, tmp_path):
+    answer = call(*FEW, "--budget", 0, "--out", tmp_path, "--json")
+    record = json.loads(answer.out)
+    assert [line["mean"] for line in lines(record)] == [{}] * 5
+    assert "0 minutes are over; run again to go on" in answer.err
+    assert call(*FEW, "--out", tmp_path, "--json").code == 0
+    record = json.loads((tmp_path / "table2.json").read_text())
+    assert [line["run"] for line in lines(record)] == [1] * 5
+
+
+@pytest.mark.parametrize("data", ["ml-1m", "yelp", "amazon-book"])
+@pytest.mark.parametrize("what", TARGETS)
+def test_a_dry_run_needs_no_data(call, tmp_path, monkeypatch, what, data):
+    monkeypatch.setitem(sources.NAMED, data, None)
+    out = tmp_path / "out"
+    answer = call("reproduce", what, "--data", data, "--dry-run", "--out", out)
+    assert answer.code == 0
+    cells = answer.out.splitlines()[:-1]
+    assert answer.out.splitlines()[-1] == f"0 of {len(cells)} cells are done"
+    assert all(cell.startswith("to do  ") for cell in cells)
+    if what == "table2":
+        assert "to do  history_mean on sgl, seed 2, liked validation" in cells
+    assert not out.exists()
+
+
+def test_a_dry_run_tells_what_is_done(call, tmp_path):
+    assert call(*FEW[:-1], "ease,mf", "--budget", 99, "--out", tmp_path).code == 0
+    answer = call(*FEW, "--dry-run", "--out", tmp_path, "--json")
+    cells = json.loads(answer.out)["cells"]
+    assert [(c["cell"], c["seed"], c["done"]) for c in cells] == [
+        *(("ease", None, True), ("mf", 0, True), ("ddrm on mf", 0, False)),
+        *(("mf", 0, True), ("ddrm on mf", 0, False)),
+    ]
+    # the data are at hand: nothing but the cells has to be there
+    (tmp_path / "data.json").unlink()
+    assert call(*FEW, "--dry-run", "--out", tmp_path, "--json").out == answer.out
+
+
+def test_own_data_without_labels(call, tmp_path, clicks):
+    answer = call(
+        *("reproduce", "table2", "--data", clicks, "--user", "Customer"),
+        *("--item", "Book", "--seeds", 2, "--epochs", 1, "--rows", "ease,mf"),
+        *("--out", tmp_path, "--json"),
+    )
+    record = json.loads(answer.out)
+    (block,) = record["blocks"]
+    assert [(x["name"], x["seeds"]) for x in block["lines"]] == [
+        ("ease", []),
+        ("mf", [0, 1]),
+    ]
+    assert record["command"] == (
+        f"ddrm-pyg reproduce table2 --data {clicks} --user Customer --item Book "
+        "--rows ease,mf --seeds 2 --epochs 1"
+    )
+    page = (tmp_path / "table2.html").read_text()
+    assert "paper" not in re.search(r"<thead>.*</thead>", page)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "paper"),
+    [
+        ("ml-1m/natural", [], 0.0618),
+        ("mine/natural", ["--settings", "ml-1m"], None),
+    ],
+)
+def test_settings_come_by_name_or_option(call, tmp_path, name, options, paper):
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    for i, split in enumerate(("train", "valid", "test")):
+        np.save(folder / f"{split}_list.npy", np.array([[0, i], [1, i]]))
+    words = ["reproduce", "table2", "--rows", "lightgcn", "--budget", 0, "--json"]
+    answer = call(*words, "--data", folder, *options, "--out", tmp_path / "out")
+    (line,) = lines(json.loads(answer.out))
+    stored = cell_for("lightgcn", variant="ml-1m")
+    assert (line["cell"]["model"], line["cell"]["fit"]) == (stored.model, stored.fit)
+    assert line["paper"].get("recall@10") == paper
+
+
+def test_small_results_are_kept_for_the_repository(call, tmp_path):
+    docs = tmp_path / "docs"
+    answer = call(*FEW, "--out", tmp_path / "out", "--docs", docs, "--json")
+    record = json.loads(answer.out)
+    kept = {p.name: json.loads(p.read_text()) for p in docs.glob("results/*/*.json")}
+    assert sorted(kept) == [
+        "ease.json",
+        *("mf+ddrm-seed0-liked-validation.json", "mf+ddrm-seed0-noisy-validation.json"),
+        *("mf-seed0-liked-validation.json", "mf-seed0-noisy-validation.json"),
+    ]
+    mean = next(line["mean"] for line in lines(record) if line["name"] == "mf")
+    assert kept["mf-seed0-noisy-validation.json"] == {
+        **{"method": "mf", "data": "synthetic", "seed": 0},
+        **{"selected_on": "noisy validation", "metrics": mean},
+    }
+    text = (docs / "results.md").read_text()
+    assert record["command"] in text
+    assert "mf+ddrm has NDCG@20" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["tabel2"], "one of table1, table2, .*did you mean 'table2'"),
+        (["table2", "--rows", "mff"], "'--rows' must name rows such as popularity"),
+        (["table3", "--backends", "ease"], r"'--backends' must be of mf, .*'ease'"),
+    ],
+)
+def test_what_is_unknown_is_refused_before_anything_runs(call, tmp_path, words, told):
+    out = tmp_path / "out"
+    error = call("reproduce", *words, *QUICK, "--out", out).error
+    assert re.search(told, error)
+    assert not out.exists()
