@@ -7,7 +7,7 @@ import shlex
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -56,6 +56,10 @@ def command(
         str | None,
         typer.Option(help="Prefer the settings stored for this data set, as ml-1m."),
     ] = None,
+    validation: Annotated[
+        Literal["both", "noisy", "liked"],
+        typer.Option(help="Which validation sets select, where both are known."),
+    ] = "both",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per trained method.")] = 3,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of every training at most.")
@@ -86,6 +90,7 @@ def command(
     variant = settings or paper_name(source)
     asked: dict[str, Any] = {"--rows": rows, "--backends": backends}
     asked |= {"--settings": settings, "--seeds": seeds, "--epochs": epochs}
+    asked |= {"--validation": validation} if validation != "both" else {}
     plan = Plan(variant, range(seeds), epochs, backends=_split(backends))
     pick(arrange(what, plan), _split(rows))  # refuses before anything is loaded
     benches = Benches(source, out, device=device, progress=not as_json)
@@ -97,6 +102,7 @@ def command(
     else:
         labelled = has_labels(benches[GIVEN].data)
     blocks = pick(arrange(what, replace(plan, labelled=labelled)), _split(rows))
+    blocks = _selected(blocks, validation)
     todo = jobs(blocks)
     if dry_run:
         known = fingerprints(out) if by_name else _look(source, todo)
@@ -127,6 +133,14 @@ def command(
 
 def _split(words: str) -> list[str]:
     return [word.strip() for word in words.split(",")] if words else []
+
+
+def _selected(blocks: list[Block], validation: str) -> list[Block]:
+    """Keep what is selected on one of the validation sets."""
+    if validation == "both":
+        return blocks
+    told = f"{validation} validation"
+    return [b for b in blocks if b.lines[0].condition.selected_on == told]
 
 
 def _conditions(blocks: list[Block]) -> list[Any]:

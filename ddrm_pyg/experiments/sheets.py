@@ -113,11 +113,10 @@ def in_words(block: dict[str, Any]) -> list[str]:
         block: A block of Table 2.
 
     Returns:
-        Two sentences per backend of which DDRM and the backend have been run.
+        Two sentences per backend that has been run.
     """
     lines = {line["name"]: line for line in block["lines"] if line["mean"]}
-    backends = [name for name in BACKENDS if {name, f"{name}+ddrm"} <= lines.keys()]
-    return [_about_backend(name, lines) for name in backends]
+    return [_about_backend(name, lines) for name in BACKENDS if name in lines]
 
 
 def _about_backend(backend: str, lines: dict[str, Any]) -> str:
@@ -132,6 +131,9 @@ def _about_backend(backend: str, lines: dict[str, Any]) -> str:
     value = {
         name: lines[row]["mean"][METRIC] for name, row in rivals.items() if row in lines
     }
+    if f"{backend}+ddrm" not in lines:
+        told = [f"{name} {other:.4f}" for name, other in value.items()]
+        return f"{backend}+ddrm has not been run; NDCG@20 of {', '.join(told)}."
     line = lines[f"{backend}+ddrm"]
     ours = line["mean"][METRIC]
     told = [

@@ -115,6 +115,15 @@ def test_a_dry_run_tells_what_is_done(call, tmp_path):
     assert call(*FEW, "--dry-run", "--out", tmp_path, "--json").out == answer.out
 
 
+@pytest.mark.parametrize(("asked", "count"), [("noisy", 3), ("liked", 2)])
+def test_one_validation_set_may_be_enough(call, tmp_path, asked, count):
+    words = [*FEW, "--validation", asked, "--budget", 0, "--out", tmp_path, "--json"]
+    record = json.loads(call(*words).out)
+    told = [line["condition"] for line in lines(record)]
+    assert told == [f"{asked} validation"] * count
+    assert record["command"].endswith(f"--validation {asked}")
+
+
 def test_own_data_without_labels(call, tmp_path, clicks):
     answer = call(
         *("reproduce", "table2", "--data", clicks, "--user", "Customer"),
