@@ -89,7 +89,8 @@ def command(
     out = out or Path("runs") / f"reproduce-{source.name}"
     variant = settings or paper_name(source)
     asked: dict[str, Any] = {"--rows": rows, "--backends": backends}
-    asked |= {"--settings": settings, "--seeds": seeds, "--epochs": epochs}
+    asked |= {"--settings": settings, "--epochs": epochs}
+    asked |= {"--seeds": seeds} if what != "table1" else {}
     asked |= {"--validation": validation} if validation != "both" else {}
     plan = Plan(variant, range(seeds), epochs, backends=_split(backends))
     pick(arrange(what, plan), _split(rows))  # refuses before anything is loaded

@@ -9,7 +9,7 @@ from html import escape
 from string import Template
 from typing import Any
 
-from ddrm_pyg.experiments.sheets import LEGEND, Sheet, in_words, sheet
+from ddrm_pyg.experiments.sheets import LEGEND, ROWS, Sheet, in_words, sheet
 from ddrm_pyg.experiments.table1 import table1_sheet
 
 TITLES = {
@@ -69,8 +69,7 @@ def to_html(record: dict[str, Any], plot: bytes | None = None) -> str:
     parts = []
     for table, words in _tables(record):
         parts += [_html_table(table), *(f"<p>{escape(text)}</p>" for text in words)]
-    if record["blocks"]:
-        parts.append(f'<p class="notes">{escape(LEGEND)}</p>')
+    parts += [f'<p class="notes">{escape(text)}</p>' for text in _legend(record)]
     if plot is not None:
         data = base64.b64encode(plot).decode()
         alt = escape(_title(record))
@@ -101,8 +100,7 @@ def to_markdown(record: dict[str, Any], plot: str | None = None) -> str:
         if table.notes:
             parts.append("\n".join(f"- {_plain(note)}" for note in table.notes))
         parts += [_plain(text) for text in words]
-    if record["blocks"]:
-        parts.append(_plain(LEGEND))
+    parts += [_plain(text) for text in _legend(record)]
     if plot is not None:
         parts.append(f"![{_title(record)}]({plot})")
     told = record["fingerprints"].items()
@@ -125,6 +123,11 @@ def _tables(record: dict[str, Any]) -> list[tuple[Sheet, list[str]]]:
         return [(table1_sheet(record["statistics"], record["data"]), [])]
     told = record["what"] == "table2"
     return [(sheet(b), in_words(b) if told else []) for b in record["blocks"]]
+
+
+def _legend(record: dict[str, Any]) -> list[str]:
+    legend = [LEGEND] if record["blocks"] else []
+    return [*legend, ROWS] if record["what"] == "table2" else legend
 
 
 def _html_table(table: Sheet) -> str:

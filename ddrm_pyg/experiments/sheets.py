@@ -20,6 +20,14 @@ LEGEND = (
     "not been run."
 )
 
+ROWS = (
+    "Best depth: the backend's tables, propagated as often as validation NDCG@20 likes "
+    "best. History mean: a user is the mean of the train items, which is where DDRM "
+    "starts. One pass: the trained DDRM applied once, without noise. N layers: the "
+    "backend's tables propagated N times, which is what the authors' code denoises."
+)
+"""What the rows are that the paper's Table 2 does not have."""
+
 
 @dataclass(frozen=True)
 class Sheet:
@@ -46,8 +54,8 @@ def sheet(block: dict[str, Any]) -> Sheet:
     """
     lines = block["lines"]
     if not any(line["run"] or line["failed"] for line in lines):
-        names = ", ".join(dict.fromkeys(line["name"] for line in lines))
-        return Sheet(block["title"], [], [], [f"None has been run yet: {names}."])
+        note = f"None of its {len(lines)} lines has been run yet."
+        return Sheet(block["title"], [], [], [note])
     beside = any(line["paper"] for line in lines)
     head = ["", *([block["axis"]] if block["axis"] else [])]
     for metric in METRICS:
@@ -87,7 +95,7 @@ def _notes(line: dict[str, Any]) -> list[str]:
         notes.append(f"{name}: validation picks {picked} layers.")
     if misses(line) and line["about"]:
         notes.append(
-            f"{name} is more than {MISS:.0%} from the paper; its settings: "
+            f"{name} is more than {100 * MISS:g} % from the paper; its settings: "
             f"{line['about']}."
         )
     return notes

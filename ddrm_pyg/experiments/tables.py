@@ -53,6 +53,7 @@ def _line_record(line: Line, found: Sequence[Found]) -> dict[str, Any]:
     results = [cell for cell in found if isinstance(cell, Result)]
     values = {m: [result.test[m] for result in results] for m in METRICS}
     several = len(results) > 1
+    seeds = [seed_of(result.cell) for result in results]
     depths = [r.notes["num_layers"] for r in results if "num_layers" in r.notes]
     return {
         "name": line.name,
@@ -61,7 +62,7 @@ def _line_record(line: Line, found: Sequence[Found]) -> dict[str, Any]:
         "rival": line.rival,
         "asked": len(line.cells),
         "run": len(results),
-        "seeds": [r.cell.seed for r in results if r.cell.seed is not None],
+        "seeds": [seed for seed in seeds if seed is not None],
         "failed": [cell for cell in found if isinstance(cell, str)],
         "depths": depths,
         "about": line.about,

@@ -138,7 +138,7 @@ def test_own_data_without_labels(call, tmp_path, clicks):
     ]
     assert record["command"] == (
         f"ddrm-pyg reproduce table2 --data {clicks} --user Customer --item Book "
-        "--rows ease,mf --seeds 2 --epochs 1"
+        "--rows ease,mf --epochs 1 --seeds 2"
     )
     page = (tmp_path / "table2.html").read_text()
     assert "paper" not in re.search(r"<thead>.*</thead>", page)[0]

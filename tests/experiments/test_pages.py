@@ -89,7 +89,7 @@ def test_html_shows_what_is_missing_and_what_failed(record):
         ["item_knn", *["failed"] * 4, ""],
     ]
     assert "item_knn failed: ValueError: a < b & c." in page.text
-    assert "None has been run yet: mf." in page.text
+    assert "None of its 1 lines has been run yet." in page.text
 
 
 def test_html_needs_nothing_else(record):

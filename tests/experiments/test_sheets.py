@@ -61,7 +61,7 @@ def test_ours_paper_and_gap_stand_side_by_side():
     ]
     assert [row[-1] for row in table.rows] == ["2 of 3", "2 of 3", "2 of 3", "", ""]
     assert list(table.notes) == [
-        "mf+ddrm is more than 5% from the paper; its settings: as published.",
+        "mf+ddrm is more than 5 % from the paper; its settings: as published.",
         "ease failed: MemoryError: too much.",
     ]
 
@@ -82,8 +82,8 @@ def test_curves_have_their_axis():
 def test_what_was_never_tried_is_a_sentence():
     table = sheet(block(line("mf"), line("sgl", paper=PAPER)))
     assert (table.head, table.rows) == ([], [])
-    assert table.notes == ["None has been run yet: mf, sgl."]
-    assert as_text(table) == "a block\nNone has been run yet: mf, sgl."
+    assert table.notes == ["None of its 2 lines has been run yet."]
+    assert as_text(table) == "a block\nNone of its 2 lines has been run yet."
     assert sheet(block(line("mf", failed=["no"]))).rows
 
 

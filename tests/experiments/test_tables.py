@@ -115,6 +115,13 @@ def test_picked_depths_are_told(result):
     assert line["depths"] == [5]
 
 
+def test_seeds_are_those_of_what_a_line_starts_from(result):
+    mean = Cell("history_mean", base=Cell("mf", 4))
+    found = [dataclasses.replace(result([0.1]), cell=mean)]
+    (line,) = measured([Line("mf history mean", (mean,))], [found])
+    assert line["seeds"] == [4]
+
+
 def test_cells_to_commit_are_small(result):
     base = Cell("mf", 4)
     derived = dataclasses.replace(result([0.25]), cell=Cell("history_mean", base=base))
