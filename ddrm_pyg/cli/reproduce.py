@@ -196,7 +196,8 @@ def _label(cell: Cell) -> str:
 
 def _write(out: Path, record: dict[str, Any], latex: bool) -> None:
     name = record["what"]
-    plot = draw(record["blocks"]) if record["blocks"] else None
+    shown = [b for b in record["blocks"] if any(line["run"] for line in b["lines"])]
+    plot = draw(shown) if shown else None
     if plot is not None:
         with atomic_path(out / f"{name}.png") as temporary:
             temporary.write_bytes(plot)

@@ -82,6 +82,7 @@ def test_what_the_budget_does_not_reach_is_empty(call, tmp_path):
     record = json.loads(answer.out)
     assert [line["mean"] for line in lines(record)] == [{}] * 5
     assert "0 minutes are over; run again to go on" in answer.err
+    assert not (tmp_path / "table2.png").exists()
     assert call(*FEW, "--out", tmp_path, "--json").code == 0
     record = json.loads((tmp_path / "table2.json").read_text())
     assert [line["run"] for line in lines(record)] == [1] * 5
