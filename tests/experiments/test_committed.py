@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
 from ddrm_pyg.experiments.committed import keep, write_page
 from ddrm_pyg.experiments.published import METRICS
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 CELLS = [
     {
         **{"method": "mf best depth", "data": "a world", "seed": 1},
@@ -70,3 +73,28 @@ def test_the_page_can_be_written_again_from_what_is_kept(tmp_path, record):
     page.unlink()
     write_page(tmp_path)
     assert page.read_text() == before
+
+
+def test_the_repositorys_page_is_what_its_tables_say(tmp_path):
+    shutil.copytree(DOCS / "tables", tmp_path / "tables")
+    write_page(tmp_path)
+    page = (DOCS / "results.md").read_text(encoding="utf-8")
+    assert (tmp_path / "results.md").read_text(encoding="utf-8") == page
+
+
+def test_the_repositorys_cells_are_small_and_bear_out_the_tables():
+    seen = {}
+    for path in DOCS.glob("results/*/*.json"):
+        cell = json.loads(path.read_text())
+        assert list(cell) == ["method", "data", "seed", "selected_on", "metrics"]
+        assert (cell["seed"] is None) == (cell["selected_on"] is None)
+        assert tuple(cell["metrics"]) == METRICS
+        key = (cell["data"], cell["method"], cell["selected_on"] or "noisy validation")
+        seen.setdefault(key, []).append(cell["metrics"]["ndcg@20"])
+    record = json.loads((DOCS / "tables" / "ml-1m-natural-table2.json").read_text())
+    for line in (line for block in record["blocks"] for line in block["lines"]):
+        values = seen.get((record["data"], line["name"], line["condition"]), [])
+        assert len(values) == line["run"]
+        if values:
+            mean = sum(values) / len(values)
+            assert line["mean"]["ndcg@20"] == pytest.approx(mean)
