@@ -53,6 +53,7 @@ def _app() -> typer.Typer:
         recommend,
         reproduce,
         run,
+        tune,
     )
 
     app = typer.Typer(
@@ -64,7 +65,7 @@ def _app() -> typer.Typer:
     )
     commands = (
         *(run, compare, reproduce, evaluate, denoise, recommend),
-        *(audit, clean, doctor),
+        *(tune, audit, clean, doctor),
     )
     for command in commands:
         app.command(command.__name__.rpartition(".")[2])(command.command)

@@ -22,7 +22,12 @@ PACKAGES = (
     "pandas",
     "safetensors",
 )
-EXTRAS = {"sparse": "torch_sparse", "diffrec": "sklearn", "parquet": "pyarrow"}
+EXTRAS = {
+    "sparse": "torch_sparse",
+    "diffrec": "sklearn",
+    "parquet": "pyarrow",
+    "tune": "optuna",
+}
 
 
 def command(as_json: options.Json = False) -> None:

@@ -1,0 +1,94 @@
+"""``ddrm-pyg tune``: the paper's grid for DDRM on a backend, by validation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli._output import print_json
+from ddrm_pyg.cli._plug_in import describe
+from ddrm_pyg.cli.audit import Backend
+from ddrm_pyg.experiments.conditions import paper_name
+from ddrm_pyg.experiments.execute import CELLS
+from ddrm_pyg.experiments.runner import Runner, write_json
+from ddrm_pyg.experiments.sources import DEFAULT, Source
+from ddrm_pyg.experiments.stored import cell_for
+from ddrm_pyg.experiments.tune import Trial, tune
+
+SHOWN = 5
+"""Trials that are printed."""
+
+
+@options.takes_source
+def command(
+    source: Source = DEFAULT,
+    backend: Backend = "mf",
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trials in all, earlier ones included.")
+    ] = 30,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, help="Minutes after which no new trial is started."),
+    ] = None,
+    settings: Annotated[
+        str | None,
+        typer.Option(help="Start from the settings stored for this data set."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of every training at most.")
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    out: options.Out = None,
+    as_json: options.Json = False,
+) -> None:
+    """Search the paper's grid for DDRM on a backend; only validation is looked at.
+
+    Stop it anywhere, and the same command goes on. The best settings are written to a
+    file that run and denoise take with --settings.
+    """
+    variant = settings or paper_name(source)
+    cell = cell_for(f"{backend}+ddrm", seed=seed, variant=variant, epochs=epochs)
+    out = out or Path("runs") / f"tune-{source.name}"
+    data = source.load()
+    describe(source, data)
+    runner = Runner(data, out / CELLS, device=device, progress=not as_json)
+    tried = tune(runner, cell, out / "trials", trials=trials, minutes=budget)
+    metric = cell.fit.get("metric", "recall@20")
+    path = out / f"ddrm_{backend}_{source.name}.json"
+    best = next((trial for trial in tried if not trial.stopped), None)
+    if best is not None:
+        about = (
+            f"picked by {metric} on validation of {source.name} among {len(tried)} "
+            f"trials of the paper's grid on {backend}, seed {seed}"
+        )
+        told = {"method": "ddrm", "about": about}
+        write_json(path, {**told, "model": best.model, "fit": dict(cell.fit)})
+    if as_json:
+        print_json(
+            {
+                "metric": metric,
+                "settings": str(path) if best else None,
+                "trials": [asdict(trial) for trial in tried],
+            }
+        )
+        return
+    print(f"validation {metric}, best first:")
+    for trial in tried[:SHOWN]:
+        print(_as_line(trial))
+    print(f"written to {path}" if best else "no trial has been finished")
+
+
+def _as_line(trial: Trial) -> str:
+    model = trial.model
+    return (
+        f"{trial.value:.5f}  T {model['num_train_timesteps']}, "
+        f"T' {model['num_inference_steps']}, s {model['noise_scale']:g}, "
+        f"noise {model['noise_min']:g} to {model['noise_max']:g}, "
+        f"reconstruction {model['reconstruction_weight']:g}, gamma {model['gamma']:g}"
+        + (" (stopped)" if trial.stopped else "")
+    )

@@ -1,0 +1,206 @@
+"""Search the paper's grid for DDRM's settings on a backend, by validation alone.
+
+Optuna (the extra ``[tune]``) proposes settings and stops the hopeless early. Each trial
+is a folder with its checkpoint and curve, so that a killed search goes on inside the
+trial it was in and ends where a straight one does. Test pairs are not read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.training import fit
+
+logger = logging.getLogger("ddrm_pyg")
+
+# Section 4.1.3 of the paper. The bounds of the noise are one choice, because they must
+# rise: its grid allows 1e-3 for both.
+GRID: dict[str, tuple[Any, ...]] = {
+    "num_train_timesteps": (10, 20, 30, 40, 50, 60),
+    "inference_ratio": (1.0, 1.25, 1.5),
+    "noise_bounds": ("1e-4 1e-3", "1e-4 1e-2", "1e-3 1e-2"),
+    "noise_scale": (1e-4, 1e-3),
+    "reconstruction_weight": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
+    "gamma": (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+}
+
+_STARTUP = 5
+"""Trials that are drawn at random, and that are never stopped."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings that were tried.
+
+    Attributes:
+        model: Constructor arguments of DDRM.
+        value: Best validation metric; up to where it was stopped, if it was.
+        epoch: Epoch of that value.
+        stopped: Whether others were so far ahead that it was given up.
+    """
+
+    model: dict[str, Any]
+    value: float
+    epoch: int
+    stopped: bool
+
+
+def arguments(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a point of :data:`GRID` into arguments of DDRM."""
+    given = dict(choice)
+    low, high = map(float, given.pop("noise_bounds").split())
+    steps = given["num_train_timesteps"]
+    passes = round(given.pop("inference_ratio") * steps)
+    return {
+        **given,
+        "num_inference_steps": passes,
+        "noise_min": low,
+        "noise_max": high,
+    }
+
+
+def tune(
+    runner: Runner,
+    cell: Cell,
+    folder: Path,
+    *,
+    trials: int,
+    minutes: float | None = None,
+) -> list[Trial]:
+    """Try settings of DDRM until enough have been tried.
+
+    Args:
+        runner: The data; trains the backend where it has not been trained.
+        cell: DDRM with its backend as base, see
+            :func:`ddrm_pyg.experiments.stored.denoised`; what the grid does not name
+            stays as it is there. Its seed is that of the search, too.
+        folder: Where trials are kept.
+        trials: How many are tried in all, those of earlier calls included.
+        minutes: No trial is started after so many; None never stops.
+
+    Returns:
+        What was tried, best first.
+
+    Raises:
+        ImportError: Optuna is not installed.
+        ValueError: There is no validation split, or ``cell`` has no base.
+    """
+    optuna = _optuna()
+    if not runner.has_validation:
+        raise ValueError("'data' must have a validation split (nothing can select)")
+    if cell.base is None:
+        raise ValueError(f"'cell' must start from a backend (got {cell.method} alone)")
+    emb = runner.run(cell.base).embeddings()
+    asked = {"cell": dataclasses.asdict(cell), "data": runner.fingerprint}
+    identity = json.dumps(asked, sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    home = folder / f"{cell.base.method}-{digest}"
+    home.mkdir(parents=True, exist_ok=True)
+    study = _study(optuna, home)
+    seed = cell.seed or 0
+    begin = time.monotonic()
+    while len(_finished(optuna, study)) < trials:
+        if minutes is not None and time.monotonic() - begin >= 60 * minutes:
+            logger.info("%g minutes are over; run again to go on", minutes)
+            break
+        # of the trials so far, so that an interrupted search draws what a straight one
+        # draws
+        done = len(_finished(optuna, study))
+        study.sampler = optuna.samplers.TPESampler(
+            seed=seed + done, n_startup_trials=_STARTUP
+        )
+        trial = study.ask()
+        choice = {k: trial.suggest_categorical(k, v) for k, v in GRID.items()}
+        logger.info("trial %d of %d: %s", done + 1, trials, choice)
+        found = _train(runner, cell, emb, arguments(choice), home, trial)
+        for name, value in dataclasses.asdict(found).items():
+            trial.set_user_attr(name, value)
+        if found.stopped:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, found.value)
+    tried = [Trial(**trial.user_attrs) for trial in _finished(optuna, study)]
+    # a stopped trial is no candidate: it was not measured to its end
+    return sorted(tried, key=lambda trial: (trial.stopped, -trial.value))
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise ImportError("tune needs Optuna: pip install 'ddrm_pyg[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def _study(optuna: Any, home: Path) -> Any:
+    """Open the search of a folder; a trial that was killed is proposed again."""
+    backend = optuna.storages.journal.JournalFileBackend(str(home / "trials.log"))
+    study = optuna.create_study(
+        study_name=home.name,
+        storage=optuna.storages.JournalStorage(backend),
+        direction="maximize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP),
+        load_if_exists=True,
+    )
+    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    return study
+
+
+def _finished(optuna: Any, study: Any) -> list[Any]:
+    states = optuna.trial.TrialState
+    return study.get_trials(states=[states.COMPLETE, states.PRUNED])
+
+
+def _train(
+    runner: Runner,
+    cell: Cell,
+    emb: Embeddings,
+    changed: dict[str, Any],
+    home: Path,
+    trial: Any,
+) -> Trial:
+    """Train validation by validation, from the checkpoint if there is one."""
+    model = {**cell.model, **changed}
+    name = hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest()
+    told = dict(cell.fit)
+    epochs = told.pop("epochs", 200)
+    every = told.get("eval_every", 5)
+    torch.manual_seed(cell.seed or 0)
+    recommender = DDRMRecommender(DDRM(emb.user.size(1), **model), emb)
+    reported = 0
+    for epoch in [*range(every, epochs, every), epochs]:
+        result = fit(
+            recommender,
+            runner.data,
+            **told,
+            epochs=epoch,
+            seed=cell.seed or 0,
+            checkpoint=home / f"{name[:12]}.pt",
+            device=runner.device,
+            progress=runner.progress,
+        )
+        for record in result.history[reported:]:
+            if result.metric in record:
+                trial.report(record[result.metric], int(record["epoch"]))
+        reported = len(result.history)
+        stopped = trial.should_prune()
+        if stopped or result.stopped_early:
+            break
+    return Trial(model, result.best_value or 0.0, result.best_epoch, stopped)

@@ -1,0 +1,136 @@
+"""A search looks at validation alone, and goes on where it was killed."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+import pytest
+import torch
+
+from ddrm_pyg.datasets.synthetic import SyntheticInteractions
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.tune import GRID, arguments, tune
+from ddrm_pyg.graph.interaction_graph import EDGE
+from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.training import _Run
+
+optuna = pytest.importorskip("optuna", reason="needs the extra [tune]")
+
+FIT = {"epochs": 4, "eval_every": 2, "batch_size": 512, "metric": "ndcg@20"}
+MF = Cell("mf", 0, {"embedding_dim": 4}, FIT)
+DDRM_ON_MF = Cell("ddrm", 0, {"hidden_dims": [4], "activation": "tanh"}, FIT, MF)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return SyntheticInteractions(50, 80, 1000)[0]
+
+
+@pytest.fixture
+def search(data, tmp_path):
+    def run(name="a", trials=3, data=data, **told):
+        runner = Runner(data, tmp_path / name / "cells", progress=False)
+        return tune(runner, DDRM_ON_MF, tmp_path / name, trials=trials, **told)
+
+    return run
+
+
+def test_a_point_of_the_grid_by_hand():
+    assert arguments(
+        {
+            **{"num_train_timesteps": 50, "inference_ratio": 1.25, "gamma": 0.3},
+            "noise_bounds": "1e-4 1e-2",
+        }
+    ) == {
+        **{"num_train_timesteps": 50, "num_inference_steps": 62, "gamma": 0.3},
+        **{"noise_min": 1e-4, "noise_max": 1e-2},
+    }
+
+
+def test_ddrm_accepts_the_whole_grid():
+    ends = {name: (values[0], values[-1]) for name, values in GRID.items()}
+    ends["noise_bounds"] = GRID["noise_bounds"]
+    for point in itertools.product(*ends.values()):
+        DDRM(2, (2,), **arguments(dict(zip(ends, point, strict=True))))
+
+
+def test_best_comes_first_and_the_rest_stays_as_it_was(search):
+    tried = search()
+    assert len(tried) == 3
+    assert [t.value for t in tried] == sorted((t.value for t in tried), reverse=True)
+    for trial in tried:
+        assert trial.model["hidden_dims"] == [4]
+        assert trial.model["activation"] == "tanh"
+        assert trial.model["gamma"] in GRID["gamma"]
+        assert trial.epoch in (2, 4)
+
+
+def test_a_value_is_what_training_reaches_on_validation(search, data, tmp_path):
+    best = search()[0]
+    cell = Cell("ddrm", 0, best.model, FIT, MF)
+    result = Runner(data, tmp_path / "a" / "cells", progress=False).run(cell)
+    assert result.val["ndcg@20"] == pytest.approx(best.value)
+    assert result.best_epoch == best.epoch
+
+
+def test_more_trials_go_on_with_the_earlier_ones(search, monkeypatch):
+    two = search(trials=2)
+    monkeypatch.setattr(_Run, "train_epoch", None)
+    assert search(trials=2) == two
+    monkeypatch.undo()
+    three = search(trials=3)
+    assert [t for t in three if t in two] == two
+    assert three == search("b", trials=3)
+
+
+@pytest.mark.parametrize("killed_at", [1, 4, 5])
+def test_killed_and_resumed_is_the_same_as_straight(search, monkeypatch, killed_at):
+    straight = search("straight")
+    count = itertools.count(1)
+    save = _Run.save
+
+    def save_and_stop(self, path, settings):
+        save(self, path, settings)
+        if "cells" not in str(path) and next(count) == killed_at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Run, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            search("killed")
+    assert search("killed") == straight
+
+
+def test_test_pairs_change_nothing(search, data):
+    other = data.clone()
+    pairs = other[EDGE].test_edge_label_index
+    other[EDGE].test_edge_label_index = torch.stack([pairs[0], (pairs[1] + 7) % 80])
+    assert search("b", data=other) == search("a")
+
+
+def test_what_was_stopped_is_no_candidate(search, monkeypatch):
+    def prune(self, study, trial):
+        return trial.number > 0
+
+    monkeypatch.setattr(optuna.pruners.MedianPruner, "prune", prune)
+    tried = search()
+    assert [trial.stopped for trial in tried] == [False, True, True]
+    assert [trial.epoch for trial in tried[1:]] == [2, 2]
+
+
+def test_no_trial_is_started_after_the_budget(search):
+    assert search(minutes=0) == []
+
+
+def test_refusals(search, data, tmp_path, monkeypatch):
+    other = data.clone()
+    other[EDGE].val_edge_label_index = torch.empty(2, 0, dtype=torch.int64)
+    with pytest.raises(ValueError, match="must have a validation split"):
+        search(data=other)
+    with pytest.raises(ValueError, match="'cell' must start from a backend"):
+        tune(Runner(data, tmp_path), MF, tmp_path, trials=1)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ImportError, match=r"pip install 'ddrm_pyg\[tune\]'"):
+        search()
