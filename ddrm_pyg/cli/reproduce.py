@@ -28,13 +28,13 @@ from ddrm_pyg.experiments.execute import (
     seed_of,
 )
 from ddrm_pyg.experiments.figures import draw
-from ddrm_pyg.experiments.pages import to_html, to_latex, to_markdown
+from ddrm_pyg.experiments.pages import tables, to_html, to_latex, to_markdown
 from ddrm_pyg.experiments.plans import Block, Plan
 from ddrm_pyg.experiments.reproduce import TARGETS, arrange, pick
 from ddrm_pyg.experiments.runner import Runner, write_json
-from ddrm_pyg.experiments.sheets import as_text, in_words, sheet
+from ddrm_pyg.experiments.sheets import as_text
 from ddrm_pyg.experiments.sources import NAMED, Source
-from ddrm_pyg.experiments.table1 import table1, table1_sheet
+from ddrm_pyg.experiments.table1 import table1
 from ddrm_pyg.experiments.tables import block_record, cell_records
 from ddrm_pyg.files import atomic_path
 
@@ -125,10 +125,12 @@ def command(
         ],
         "fingerprints": {c.name: benches[c].fingerprint for c in _conditions(blocks)},
     }
-    _write(out, record, latex)
+    plot = _plot(record)
+    _write(out, record, plot, latex)
     if docs is not None:
         pairs = zip(blocks, found, strict=True)
-        keep(docs, record, [c for p in pairs for c in cell_records(*p, source.name)])
+        cells = [cell for pair in pairs for cell in cell_records(*pair, source)]
+        keep(docs, record, cells, plot)
     _print(record, out, as_json)
 
 
@@ -194,10 +196,14 @@ def _label(cell: Cell) -> str:
     return f"{cell.method} on {_label(cell.base)}" if cell.base else cell.method
 
 
-def _write(out: Path, record: dict[str, Any], latex: bool) -> None:
-    name = record["what"]
+def _plot(record: dict[str, Any]) -> bytes | None:
+    """Draw the blocks of which something has been run."""
     shown = [b for b in record["blocks"] if any(line["run"] for line in b["lines"])]
-    plot = draw(shown) if shown else None
+    return draw(shown) if shown else None
+
+
+def _write(out: Path, record: dict[str, Any], plot: bytes | None, latex: bool) -> None:
+    name = record["what"]
     if plot is not None:
         with atomic_path(out / f"{name}.png") as temporary:
             temporary.write_bytes(plot)
@@ -216,10 +222,6 @@ def _print(record: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         print_json(record)
         return
-    if record["statistics"]:
-        print(as_text(table1_sheet(record["statistics"], record["data"])))
-    for block in record["blocks"]:
-        print(as_text(sheet(block)), end="\n\n")
-        if record["what"] == "table2":
-            print("\n".join(in_words(block)))
+    for table, words in tables(record):
+        print("\n".join([as_text(table), *words]), end="\n\n")
     print(f"written to {out}; see {record['what']}.html")

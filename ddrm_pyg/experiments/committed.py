@@ -15,6 +15,9 @@ from ddrm_pyg.files import atomic_path
 RESULTS = "results"
 """A cell per file: method, data, seed, selection and the four metrics."""
 
+PLOTS = "plots"
+"""A picture per figure."""
+
 TABLES = "tables"
 """A table or figure per file: what was measured of its lines, tests included."""
 
@@ -28,13 +31,19 @@ run is empty; it is never filled from the paper.
 """
 
 
-def keep(docs: Path, record: dict[str, Any], cells: Iterable[dict[str, Any]]) -> None:
+def keep(
+    docs: Path,
+    record: dict[str, Any],
+    cells: Iterable[dict[str, Any]],
+    plot: bytes | None = None,
+) -> None:
     """Add what was reproduced to a folder, and write its page again.
 
     Args:
         docs: The folder.
         record: From the command.
         cells: From :func:`ddrm_pyg.experiments.tables.cell_records`.
+        plot: A PNG, which is kept of figures.
     """
     for cell in cells:
         selected = cell["selected_on"] or ""
@@ -45,8 +54,10 @@ def keep(docs: Path, record: dict[str, Any], cells: Iterable[dict[str, Any]]) ->
         {**block, "lines": [_without_settings(line) for line in block["lines"]]}
         for block in record["blocks"]
     ]
-    name = f"{_slug(record['data'])}-{record['what']}.json"
-    write_json(docs / TABLES / name, {**record, "blocks": blocks})
+    write_json(docs / TABLES / f"{_name(record)}.json", {**record, "blocks": blocks})
+    if plot is not None and record["what"].startswith("figure"):
+        with atomic_path(docs / PLOTS / f"{_name(record)}.png") as temporary:
+            temporary.write_bytes(plot)
     write_page(docs)
 
 
@@ -55,9 +66,18 @@ def write_page(docs: Path) -> None:
     records = [json.loads(path.read_text()) for path in (docs / TABLES).glob("*.json")]
     order = list(TITLES)
     records.sort(key=lambda record: (record["data"], order.index(record["what"])))
-    text = "\n".join([_HEAD, *(to_markdown(record) for record in records)])
+    text = "\n".join([_HEAD, *(_section(docs, record) for record in records)])
     with atomic_path(docs / PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _section(docs: Path, record: dict[str, Any]) -> str:
+    plot = f"{PLOTS}/{_name(record)}.png"
+    return to_markdown(record, plot if (docs / plot).exists() else None)
+
+
+def _name(record: dict[str, Any]) -> str:
+    return f"{_slug(record['data'])}-{record['what']}"
 
 
 def _without_settings(line: dict[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,13 @@ class Condition:
             return self.selected_on
         return f"random noise {self.noise_ratio:g}, {self.selected_on}"
 
+    def data_name(self, source: Source) -> str:
+        """Name what a source is turned into, but for its validation."""
+        if self.noise_ratio is None:
+            return source.name
+        base = clean_source(source) or source
+        return f"{base.name}, random noise {self.noise_ratio:g}"
+
     def load(self, source: Source) -> tuple[HeteroData, InteractionGraph | None]:
         """Load a data set and arrange it.
 

@@ -10,6 +10,7 @@ from string import Template
 from typing import Any
 
 from ddrm_pyg.experiments.sheets import LEGEND, ROWS, Sheet, in_words, sheet
+from ddrm_pyg.experiments.stored import YARDSTICKS
 from ddrm_pyg.experiments.table1 import table1_sheet
 
 TITLES = {
@@ -67,7 +68,7 @@ def to_html(record: dict[str, Any], plot: bytes | None = None) -> str:
         plot: A PNG to show.
     """
     parts = []
-    for table, words in _tables(record):
+    for table, words in tables(record):
         parts += [_html_table(table), *(f"<p>{escape(text)}</p>" for text in words)]
     parts += [f'<p class="notes">{escape(text)}</p>' for text in _legend(record)]
     if plot is not None:
@@ -93,7 +94,7 @@ def to_markdown(record: dict[str, Any], plot: str | None = None) -> str:
         plot: Where a picture is, to be linked.
     """
     parts = [f"## {_title(record)}", f"```bash\n{record['command']}\n```"]
-    for table, words in _tables(record):
+    for table, words in tables(record):
         parts.append(f"### {_plain(table.title)}")
         if table.head:
             parts.append(_markdown_table(table))
@@ -110,19 +111,22 @@ def to_markdown(record: dict[str, Any], plot: str | None = None) -> str:
 
 def to_latex(record: dict[str, Any]) -> str:
     """Write the tables alone, one ``tabular`` each."""
-    return "\n".join(_latex_table(table) for table, _ in _tables(record) if table.head)
+    return "\n".join(_latex_table(table) for table, _ in tables(record) if table.head)
 
 
 def _title(record: dict[str, Any]) -> str:
     return f"{TITLES[record['what']]}, {record['data']}"
 
 
-def _tables(record: dict[str, Any]) -> list[tuple[Sheet, list[str]]]:
-    """Every table, and what is said in words below it."""
+def tables(record: dict[str, Any]) -> list[tuple[Sheet, list[str]]]:
+    """Every table of a record, and what is said in words below it."""
     if record["what"] == "table1":
         return [(table1_sheet(record["statistics"], record["data"]), [])]
-    told = record["what"] == "table2"
-    return [(sheet(b), in_words(b) if told else []) for b in record["blocks"]]
+    blocks = record["blocks"]
+    if record["what"] != "table2":
+        return [(sheet(block), []) for block in blocks]
+    fixed = [x for block in blocks for x in block["lines"] if x["name"] in YARDSTICKS]
+    return [(sheet(block), in_words(block, fixed)) for block in blocks]
 
 
 def _legend(record: dict[str, Any]) -> list[str]:

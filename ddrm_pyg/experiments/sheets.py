@@ -114,16 +114,18 @@ def as_text(table: Sheet) -> str:
     return "\n".join([*lines, *table.notes])
 
 
-def in_words(block: dict[str, Any]) -> list[str]:
+def in_words(block: dict[str, Any], beside: Sequence[dict[str, Any]] = ()) -> list[str]:
     """Say, backend by backend, what DDRM adds to it and to what needs no diffusion.
 
     Args:
         block: A block of Table 2.
+        beside: Lines of another block that its selection does not touch.
 
     Returns:
         Two sentences per backend that has been run.
     """
-    lines = {line["name"]: line for line in block["lines"] if line["mean"]}
+    known = [*beside, *block["lines"]]
+    lines = {line["name"]: line for line in known if line["mean"]}
     return [_about_backend(name, lines) for name in BACKENDS if name in lines]
 
 

@@ -13,6 +13,7 @@ from ddrm_pyg.experiments.execute import Found, seed_of
 from ddrm_pyg.experiments.plans import Block, Line
 from ddrm_pyg.experiments.plug_in import SIGNIFICANCE
 from ddrm_pyg.experiments.published import METRICS, published
+from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.ranking import PairedTest, holm, mean_metrics, paired_test
 
 MISS = 0.05
@@ -116,19 +117,19 @@ def misses(record: dict[str, Any]) -> bool:
 
 
 def cell_records(
-    block: Block, found: Sequence[Sequence[Found]], data: str
+    block: Block, found: Sequence[Sequence[Found]], source: Source
 ) -> list[dict[str, Any]]:
     """Flatten the results of a block to what is small enough to be committed.
 
     Args:
         block: The lines.
         found: What there is of each, cell by cell.
-        data: Name of the data.
+        source: The data.
     """
     return [
         {
             "method": _method(line, block.axis),
-            "data": _data(line, data),
+            "data": line.condition.data_name(source),
             "seed": seed_of(result.cell),
             "selected_on": None
             if seed_of(result.cell) is None
@@ -144,8 +145,3 @@ def cell_records(
 def _method(line: Line, axis: str | None) -> str:
     swept = line.at is not None and line.condition.noise_ratio is None
     return f"{line.name}, {axis} {line.at:g}" if swept else line.name
-
-
-def _data(line: Line, data: str) -> str:
-    ratio = line.condition.noise_ratio
-    return data if ratio is None else f"{data}, random noise {ratio:g}"

@@ -66,6 +66,14 @@ def test_the_page_holds_all_tables_in_the_papers_order(tmp_path, record):
     assert "cell" in record["blocks"][0]["lines"][0]
 
 
+def test_plots_of_figures_are_linked(tmp_path, record):
+    keep(tmp_path, record, [], b"a picture")
+    assert not (tmp_path / "plots").exists()
+    keep(tmp_path, {**record, "what": "figure5"}, [], b"a picture")
+    assert (tmp_path / "plots" / "a-world-figure5.png").read_bytes() == b"a picture"
+    assert "](plots/a-world-figure5.png)" in (tmp_path / "results.md").read_text()
+
+
 def test_the_page_can_be_written_again_from_what_is_kept(tmp_path, record):
     keep(tmp_path, record, CELLS)
     page = tmp_path / "results.md"
@@ -76,7 +84,7 @@ def test_the_page_can_be_written_again_from_what_is_kept(tmp_path, record):
 
 
 def test_the_repositorys_page_is_what_its_tables_say(tmp_path):
-    shutil.copytree(DOCS / "tables", tmp_path / "tables")
+    shutil.copytree(DOCS, tmp_path, dirs_exist_ok=True)
     write_page(tmp_path)
     page = (DOCS / "results.md").read_text(encoding="utf-8")
     assert (tmp_path / "results.md").read_text(encoding="utf-8") == page

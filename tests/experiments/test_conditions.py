@@ -92,6 +92,14 @@ def test_data_sets_of_the_paper_are_recognised(data, name):
     assert paper_name(Source(data)) == name
 
 
+def test_what_random_noise_is_added_to_is_named():
+    assert GIVEN.data_name(Source("ml-1m")) == "ml-1m"
+    assert LIKED.data_name(Source("ml-1m")) == "ml-1m"
+    noisy = Condition(noise_ratio=0.1)
+    assert noisy.data_name(Source("ml-1m")) == "ml-1m-clean, random noise 0.1"
+    assert noisy.data_name(Source("synthetic")) == "synthetic, random noise 0.1"
+
+
 def test_clean_data_are_found_by_name_and_beside(tmp_path):
     assert clean_source(Source("ml-1m")) == Source("ml-1m-clean")
     assert clean_source(Source("yelp-clean")) == Source("yelp-clean")

@@ -124,6 +124,17 @@ def test_latex_has_one_tabular_per_table_that_is_there(record):
     assert r"0.0500 $\pm$ 0.0100" in to_latex(record)
 
 
+def test_words_stand_below_both_halves_of_table2(record):
+    lines = [line("ease", 0.08), line("mf", 0.05)]
+    second = {"title": "liked", "axis": None, "lines": [line("mf", 0.06)]}
+    record["blocks"] = [{**record["blocks"][0], "lines": lines}, second]
+    page = Page(to_html(record))
+    for value in ("0.0500", "0.0600"):
+        assert f"NDCG@20 of the backend {value}, EASE 0.0800." in page.text
+    record["what"] = "table3"
+    assert "has not been run;" not in Page(to_html(record)).text
+
+
 def test_figures_tell_the_settings_of_every_point(record):
     points = [line("mf+ddrm", 0.1, at=x) for x in (0.1, 0.2)]
     record |= {

@@ -124,6 +124,12 @@ def test_no_words_without_a_backend(names):
     assert in_words(block(*(line(name, 0.1) for name in names))) == []
 
 
+def test_yardsticks_may_stand_in_another_block():
+    lines = [line("mf", 0.05), line("mf+ddrm", 0.06)]
+    assert "EASE" not in in_words(block(*lines))[0]
+    assert "-25.0% against EASE" in in_words(block(*lines), [line("ease", 0.08)])[0]
+
+
 def test_words_wait_for_ddrm():
     lines = [line("ease", 0.08), line("mf", 0.05), line("mf+ddrm"), line("sgl")]
     assert in_words(block(*lines)) == [

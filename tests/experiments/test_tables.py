@@ -12,6 +12,7 @@ from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.conditions import Condition
 from ddrm_pyg.experiments.plans import Block, Line
 from ddrm_pyg.experiments.published import METRICS, published
+from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.tables import (
     block_record,
     cell_records,
@@ -137,7 +138,7 @@ def test_cells_to_commit_are_small(result):
         [result([0.5], 4)],
         [result([0.5], 4)],
     ]
-    cells = cell_records(Block("t", lines, "gamma"), found, "world")
+    cells = cell_records(Block("t", lines, "gamma"), found, Source("world"))
     assert [list(cell.values())[:4] for cell in cells] == [
         ["ease", "world", None, None],
         ["mf history mean", "world", 4, "noisy validation"],
