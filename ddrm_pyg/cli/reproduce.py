@@ -16,7 +16,7 @@ from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.cli.doctor import PACKAGES
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.committed import keep
-from ddrm_pyg.experiments.conditions import GIVEN, has_labels, paper_name
+from ddrm_pyg.experiments.conditions import GIVEN, Condition, has_labels, paper_name
 from ddrm_pyg.experiments.execute import (
     Benches,
     Job,
@@ -146,8 +146,9 @@ def _selected(blocks: list[Block], validation: str) -> list[Block]:
     return [b for b in blocks if b.lines[0].condition.selected_on == told]
 
 
-def _conditions(blocks: list[Block]) -> list[Any]:
-    return list(dict.fromkeys(line.condition for b in blocks for line in b.lines))
+def _conditions(blocks: list[Block]) -> list[Condition]:
+    found = dict.fromkeys(line.condition for b in blocks for line in b.lines)
+    return list(found) or [GIVEN]
 
 
 def _look(source: Source, todo: list[Job]) -> dict[str, str]:

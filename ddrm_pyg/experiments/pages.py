@@ -155,7 +155,9 @@ def _settings(record: dict[str, Any]) -> str:
     cells = {}
     for block in record["blocks"]:
         for line in block["lines"]:
-            at = "" if line["at"] is None else f", {block['axis']} {line['at']:g}"
+            # noise is a condition of the data and changes no settings
+            swept = line["at"] is not None and "random noise" not in line["condition"]
+            at = f", {block['axis']} {line['at']:g}" if swept else ""
             cells[line["name"] + at] = line["cell"]
     return "\n".join(
         f"<details><summary>settings of {escape(name)}</summary>"

@@ -74,7 +74,8 @@ def _row(line: dict[str, Any], on_axis: bool, beside: bool) -> list[str]:
         if beside:
             paper, far = line["paper"].get(metric), distance(line, metric)
             row.append("" if paper is None else f"{paper:.4f}")
-            row.append("" if far is None else f"{far:+.0%}")
+            # + 0.0: no "-0%"
+            row.append("" if far is None else f"{round(far, 2) + 0.0:+.0%}")
     return [*row, f"{line['run']} of {line['asked']}" if line["seeds"] else ""]
 
 

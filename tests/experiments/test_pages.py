@@ -15,6 +15,7 @@ def line(name, value=None, **told):
     return {
         "name": name,
         "at": None,
+        "condition": "noisy validation",
         "asked": 1,
         "run": int(value is not None),
         "seeds": [] if value is None else [0],
@@ -144,6 +145,16 @@ def test_figures_tell_the_settings_of_every_point(record):
     page = Page(to_html(record))
     assert "settings of mf+ddrm, gamma 0.1" in page.text
     assert "settings of mf+ddrm, gamma 0.2" in page.text
+
+
+def test_noise_changes_no_settings(record):
+    told = {"condition": "random noise 0.1, noisy validation"}
+    lines = [line("mf", 0.1, at=0.1, **told)]
+    record |= {
+        "what": "figure3",
+        "blocks": [{"title": "a", "axis": "noise", "lines": lines}],
+    }
+    assert "settings of mf{" in Page(to_html(record)).text.replace("\n", "")
 
 
 def test_table1_is_a_page_too(record):
