@@ -47,7 +47,10 @@ def command(
     ],
     rows: Annotated[
         str,
-        typer.Option(help="Rows with commas between them; patterns such as 'mf*'."),
+        typer.Option(
+            help="Rows with commas between them; patterns such as 'mf*'. A row has stars "
+            "only where its backend's is there, too."
+        ),
     ] = "",
     backends: Annotated[
         str, typer.Option(help="Backends with commas between them, not the paper's.")
