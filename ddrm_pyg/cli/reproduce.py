@@ -48,8 +48,8 @@ def command(
     rows: Annotated[
         str,
         typer.Option(
-            help="Rows with commas between them; patterns such as 'mf*'. A row has stars "
-            "only where its backend's is there, too."
+            help="Rows with commas between them; patterns such as 'mf*'. Only a row "
+            "whose backend is shown, too, has stars."
         ),
     ] = "",
     backends: Annotated[
