@@ -7,7 +7,7 @@ labels or held-out pairs; labels, where there are any, only measure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -59,6 +59,21 @@ def activity_signal(graph: InteractionGraph) -> Tensor:
     Who clicks on everything likes a smaller share of it.
     """
     return graph.degree("user")[graph.edge_index[0]].float()
+
+
+def coherence_signal(item_knn: Tensor, graph: InteractionGraph) -> Tensor:
+    """Incoherence: the mean of a pair signal over the user's interactions, ``[E]``.
+
+    A history of items that others do not combine is likelier to hold misclicks, and
+    its owner likes less of it.
+
+    Args:
+        item_knn: ``[E]``, of :func:`item_knn_signal`.
+        graph: Train interactions.
+    """
+    user = graph.edge_index[0]
+    total = item_knn.new_zeros(graph.num_users).index_add(0, user, item_knn)
+    return (total / graph.degree("user").clamp(min=1))[user]
 
 
 class LossTrajectory(nn.Module):
@@ -270,8 +285,8 @@ class NoiseAudit:
     Attributes:
         signals: Name to ``[E]``.
         weights: Name to the signal's share of the score.
-        score: ``[E]`` in (0, 1): the weighted mean of the signals' ranks, each scaled
-            to (0, 1). Higher is noisier.
+        score: ``[E]`` in (0, 1): the weighted mean of the signals' ranks, over all or
+            within users, each scaled to (0, 1). Higher is noisier.
         rank: ``[E]`` place among the user's interactions; 1 is the noisiest.
         measures: ``"combined"`` and every signal, by each of :data:`SCOPES`; empty
             where the data have no labels to measure by.
@@ -293,6 +308,7 @@ def audit(
     data: HeteroData,
     weights: Mapping[str, float] | None = None,
     *,
+    within_users: Collection[str] = (),
     num_resamples: int = 200,
     seed: int = 0,
 ) -> NoiseAudit:
@@ -305,6 +321,8 @@ def audit(
             nothing else.
         weights: Name to weight >= 0; equal if None, a rule fixed before any label was
             seen. See :func:`fit_weights` for weights that are learnt without labels.
+        within_users: Signals that enter the score by their ranks among the user's
+            interactions, because they say little across users.
         num_resamples: Resamples of users behind the intervals. They see the scores cut
             into 1,000 quantiles; the values themselves are exact.
         seed: Seed of the resamples.
@@ -313,17 +331,19 @@ def audit(
         Scores, ranks and, where there are labels of both kinds, measures.
 
     Raises:
-        ValueError: No signal, one of another length or not finite, weights for other
-            signals, negative or all 0, or ``num_resamples`` < 2.
+        ValueError: No signal, one of another length or not finite, weights or
+            ``within_users`` of other signals, weights that are negative or all 0, or
+            ``num_resamples`` < 2.
     """
     graph = InteractionGraph.from_data(data)
     ranks = {name: _ranks(name, signal, graph) for name, signal in signals.items()}
+    entering = _entering(ranks, within_users, graph)
     shares = _shares(weights, ranks)
     if num_resamples < 2:
         raise ValueError(f"'num_resamples' must be >= 2 (got {num_resamples})")
     score = np.zeros(graph.num_edges)
     for name, share in shares.items():
-        score += share * ranks[name]
+        score += share * entering[name]
     combined = torch.from_numpy(score)
     place = rank_within_user(combined, graph)
     found = NoiseAudit(dict(signals), shares, combined, place, {})
@@ -334,7 +354,13 @@ def audit(
     return _measured(found, {"combined": score, **ranks}, ruler)
 
 
-def fit_weights(signals: Mapping[str, Tensor], injected: Tensor) -> dict[str, float]:
+def fit_weights(
+    signals: Mapping[str, Tensor],
+    data: HeteroData,
+    injected: Tensor,
+    *,
+    within_users: Collection[str] = (),
+) -> dict[str, float]:
     """Learn weights from noise that was put in on purpose, see :func:`inject`.
 
     Logistic regression of the injected pairs on the signals' ranks. A weight is >= 0,
@@ -343,7 +369,9 @@ def fit_weights(signals: Mapping[str, Tensor], injected: Tensor) -> dict[str, fl
 
     Args:
         signals: Name to ``[E]``, computed on the data with the injected pairs.
-        injected: ``[E]`` bool, True for those.
+        data: Those data.
+        injected: ``[E]`` bool, True for the injected pairs.
+        within_users: As in :func:`audit`.
 
     Returns:
         Name to weight; they sum to 1.
@@ -354,9 +382,9 @@ def fit_weights(signals: Mapping[str, Tensor], injected: Tensor) -> dict[str, fl
     if not bool(injected.any()) or bool(injected.all()):
         raise ValueError("'injected' must mark some interactions and not all")
     label = injected.cpu().double().numpy()
-    columns = [
-        _scaled_rank(signal.cpu().double().numpy()) for signal in signals.values()
-    ]
+    graph = InteractionGraph.from_data(data)
+    ranks = {name: _ranks(name, signal, graph) for name, signal in signals.items()}
+    columns = _entering(ranks, within_users, graph).values()
     x = np.stack([*columns, np.ones(len(label))], axis=1)
 
     def loss(weight: Floats) -> tuple[float, Floats]:
@@ -456,6 +484,38 @@ def _ranks(name: str, signal: Tensor, graph: InteractionGraph) -> Floats:
             f"'signals' must be finite ('{name}' is {values[bad]} at interaction {bad})"
         )
     return _scaled_rank(values)
+
+
+def _entering(
+    ranks: Mapping[str, Floats], within_users: Collection[str], graph: InteractionGraph
+) -> dict[str, Floats]:
+    """What is summed up to the score: ranks over all, or within users."""
+    unknown = [name for name in within_users if name not in ranks]
+    if unknown:
+        raise ValueError(
+            f"'within_users' must be among {', '.join(ranks)} (got '{unknown[0]}')"
+        )
+    return {
+        name: _rank_within(rank, graph) if name in within_users else rank
+        for name, rank in ranks.items()
+    }
+
+
+def _rank_within(values: Floats, graph: InteractionGraph) -> Floats:
+    """Rank among the user's interactions, ties at their mean, scaled to (0, 1)."""
+    user = graph.edge_index[0].cpu().numpy()
+    order = np.lexsort((values, user))
+    values, user = values[order], user[order]
+    starts = np.flatnonzero(
+        (np.diff(user, prepend=-1) != 0) | (np.diff(values, prepend=np.nan) != 0)
+    )
+    size = np.diff(starts, append=len(values))
+    count = np.bincount(user)
+    before = count.cumsum() - count
+    rank = np.empty_like(values)
+    middle = np.repeat(starts + size / 2, size) - before[user]
+    rank[order] = middle / count[user]
+    return rank
 
 
 def _scaled_rank(values: Floats) -> Floats:

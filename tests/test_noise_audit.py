@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn import functional as F
 from torch_geometric.data import HeteroData
@@ -22,6 +23,7 @@ from ddrm_pyg.noise_audit import (
     LossTrajectory,
     activity_signal,
     audit,
+    coherence_signal,
     disagreement_signal,
     ease_signal,
     fit_weights,
@@ -111,6 +113,12 @@ def test_ease_is_solved_again_without_the_pair(graph: InteractionGraph):
     graph = graph.without_repeats()
     expected = [-naive_ease(graph, edge, 0.5) for edge in range(graph.num_edges)]
     assert ease_signal(graph, l2=0.5).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_coherence_is_the_mean_of_the_users_pairs():
+    graph = InteractionGraph.from_data(make_data([(0, 0), (1, 0), (0, 1), (0, 2)]))
+    signal = coherence_signal(torch.tensor([1.0, 5.0, 2.0, 6.0]), graph)
+    assert signal.tolist() == [3.0, 5.0, 3.0, 3.0]
 
 
 def test_pairs_left_out_in_chunks(graph, monkeypatch):
@@ -220,6 +228,28 @@ def test_score_is_the_weighted_mean_of_ranks():
     alone = audit(signals, data, {"b": 2.0})
     assert alone.score.tolist() == [5 / 8, 5 / 8, 1 / 8, 5 / 8]
     assert alone.weights == {"a": 0.0, "b": 1.0}
+
+
+def test_signals_may_enter_by_their_ranks_within_users():
+    data = make_data([(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)])
+    signals = {"a": torch.tensor([9.0, 8.0, 1.0, 1.0, 0.0])}
+    found = audit(signals, data, within_users=["a"])
+    # two of user 0 at 3/4 and 1/4; a tie of user 1 at 2/3, the last at 1/6
+    assert found.score.tolist() == pytest.approx([3 / 4, 1 / 4, 2 / 3, 2 / 3, 1 / 6])
+
+
+@given(st.integers(0, 2**31))
+def test_ranks_within_users_are_those_of_each_user_alone(seed):
+    data = random_data(12, 30, seed)
+    graph = InteractionGraph.from_data(data)
+    generator = torch.Generator().manual_seed(seed)
+    signal = torch.randint(6, (graph.num_edges,), generator=generator).float()
+    score = audit({"a": signal}, train_only(data), within_users=["a"]).score
+    for user in range(graph.num_users):
+        own = graph.edge_index[0] == user
+        size = int(own.sum())
+        ranks = (rankdata(signal[own].numpy()) - 0.5) / max(size, 1)
+        assert score[own].tolist() == pytest.approx(ranks.tolist())
 
 
 def test_rank_within_user_by_hand():
@@ -397,14 +427,13 @@ def test_weights_find_the_signal_that_knows():
         "knows": injected + torch.rand(400, generator=generator),
         "wrong way": -(injected + torch.rand(400, generator=generator)),
     }
-    weights = fit_weights(signals, injected)
+    weights = fit_weights(signals, make_data([(i, 0) for i in range(400)]), injected)
     assert weights["knows"] > 0.9
     assert weights["wrong way"] == 0
     assert sum(weights.values()) == pytest.approx(1)
 
 
 def test_weights_are_those_of_scikit_learn():
-    from scipy.stats import rankdata
     from sklearn.linear_model import LogisticRegression
 
     generator = torch.Generator().manual_seed(0)
@@ -416,7 +445,8 @@ def test_weights_are_those_of_scikit_learn():
     ranks = [(rankdata(s.numpy()) - 0.5) / 300 for s in signals.values()]
     model = LogisticRegression(C=1 / (300 * 1e-3), tol=1e-8)
     weight = model.fit(np.stack(ranks, 1), injected).coef_[0]
-    found = list(fit_weights(signals, injected).values())
+    data = make_data([(i, 0) for i in range(300)])
+    found = list(fit_weights(signals, data, injected).values())
     assert found == pytest.approx((weight / weight.sum()).tolist(), abs=1e-3)
 
 
@@ -432,6 +462,7 @@ def test_weights_are_those_of_scikit_learn():
         ({"weights": {"b": 1.0}}, "must be for the signals a (got 'b')"),
         ({"weights": {"a": 0.0}}, "must be >= 0 and not all 0"),
         ({"weights": {"a": -1.0}}, "must be >= 0 and not all 0"),
+        ({"within_users": ["b"]}, "'within_users' must be among a (got 'b')"),
         ({"num_resamples": 1}, "'num_resamples' must be >= 2 (got 1)"),
     ],
 )
@@ -448,8 +479,9 @@ def test_inject_and_fit_refuse():
         inject(data, ratio=1)
     with pytest.raises(ValueError, match="must have room for noise"):
         inject(data)  # the only user has every item
+    four = make_data([(i, 0) for i in range(4)])
     with pytest.raises(ValueError, match="must mark some interactions and not all"):
-        fit_weights({"a": torch.arange(4.0)}, torch.ones(4).bool())
+        fit_weights({"a": torch.arange(4.0)}, four, torch.ones(4).bool())
     injected = torch.tensor([True, True, False, False])
     with pytest.raises(ValueError, match="must tell injected pairs"):
-        fit_weights({"a": torch.arange(4.0)}, injected)
+        fit_weights({"a": torch.arange(4.0)}, four, injected)

@@ -11,6 +11,7 @@ from ddrm_pyg.cli._output import print_json, raw_ids
 from ddrm_pyg.cli._plug_in import describe
 from ddrm_pyg.experiments.audit import (
     as_record,
+    combine,
     compute_signals,
     format_audit,
     injected_weights,
@@ -20,7 +21,7 @@ from ddrm_pyg.experiments.audit import (
 from ddrm_pyg.experiments.runner import write_json
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.graph.interaction_graph import EDGE
-from ddrm_pyg.noise_audit import Estimate, audit
+from ddrm_pyg.noise_audit import Estimate
 
 CANNOT_SAY = [
     "no ratings or noise labels of both kinds: nothing can be said about how well the "
@@ -35,10 +36,10 @@ Backend = Annotated[
     typer.Option(help="Model that the signals of a training come from."),
 ]
 Weights = Annotated[
-    Literal["equal", "injected"],
+    Literal["fixed", "injected"],
     typer.Option(
-        help="How signals are combined: all alike, or as best finds random pairs that "
-        "are injected for the purpose (twice the time)."
+        help="How signals are combined: by fixed weights, or by those that best find "
+        "random pairs which are injected for the purpose (twice the time)."
     ),
 ]
 
@@ -46,8 +47,8 @@ Weights = Annotated[
 @options.takes_source
 def command(
     source: Source = DEFAULT,
-    backend: Backend = "mf",
-    weights: Weights = "equal",
+    backend: Backend = "lightgcn",
+    weights: Weights = "fixed",
     seed: options.Seed = 0,
     device: options.Device = None,
     out: options.Out = None,
@@ -71,7 +72,7 @@ def command(
     }
     signals = compute_signals(data, **told)
     shares = injected_weights(data, **told) if weights == "injected" else None
-    found = audit(signals, data, shares, seed=seed)
+    found = combine(signals, data, shares, seed=seed)
     record = as_record(found) | {"cannot_say": [] if found.measures else CANNOT_SAY}
     if out is not None:
         ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}

@@ -13,7 +13,7 @@ from ddrm_pyg.cli._output import print_json, raw_ids, write_ids
 from ddrm_pyg.cli._plug_in import describe
 from ddrm_pyg.cli.audit import Backend
 from ddrm_pyg.datasets.writers import save_interactions, table_writer
-from ddrm_pyg.experiments.audit import stored_signals
+from ddrm_pyg.experiments.audit import combine, stored_signals
 from ddrm_pyg.experiments.clean import (
     CLEANED,
     as_records,
@@ -26,7 +26,6 @@ from ddrm_pyg.experiments.runner import fingerprint, write_json
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.stored import cell_for
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.noise_audit import audit
 
 KINDS = ("user", "item")
 
@@ -44,7 +43,7 @@ def command(
     drop: Annotated[
         float, typer.Option(help="Share of train interactions to drop, in (0, 1).")
     ] = 0.05,
-    backend: Backend = "mf",
+    backend: Backend = "lightgcn",
     backend_settings: Annotated[
         str | None,
         typer.Option(help="Settings of the backend: a stored name or a JSON file."),
@@ -76,7 +75,7 @@ def command(
     runs = runs or Path("runs") / f"clean-{source.name}"
     claim(runs, {"cleaned": fingerprint(data)}, "clean.json", overwrite=False)
     told: dict[str, Any] = {"device": device, "progress": not as_json}
-    found = audit(stored_signals(runs, data, seed=seed, **told), data, seed=seed)
+    found = combine(stored_signals(runs, data, seed=seed, **told), data, seed=seed)
     graph = InteractionGraph.from_data(data)
     drops = choices(found.score, graph, drop, seed=seed)
     save_interactions(without(data, drops[CLEANED]), out)

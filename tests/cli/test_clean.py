@@ -120,7 +120,7 @@ def test_goes_on_where_it_stopped(call, world, monkeypatch):
         (["--out", "world"], "'--out' must be new (got world)"),
         (["--out", "kept.xls"], "no writer for '.xls'"),
         (["--data", "none.csv"], "none.csv: neither a file"),
-        (["--backend-settings", "ddrm"], "'method' must be 'mf'"),
+        (["--backend-settings", "ddrm"], "'method' must be 'lightgcn'"),
     ],
 )
 def test_refusals_leave_nothing_behind(call, world, asked, told):

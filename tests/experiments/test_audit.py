@@ -14,6 +14,7 @@ from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.experiments.audit import (
     SIGNALS,
     as_record,
+    combine,
     compute_signals,
     format_audit,
     stored_signals,
@@ -47,9 +48,11 @@ def test_random_pairs_are_found():
     data = RandomNoise(0.2)(SyntheticInteractions(400, 200, 20_000)[0])
     injected = data[EDGE].edge_rating == 0  # replaced pairs have no rating
     data[EDGE].edge_is_noise = injected
-    found = audit(compute_signals(data, progress=False), data)
+    found = combine(compute_signals(data, progress=False), data)
     for name, by_scope in found.measures.items():
-        if name != "activity":  # replaced one by one: everyone keeps their number
+        # Replaced one by one, so that everyone keeps their number; and the gap grows
+        # with the length of a vector, which LightGCN gives to items with many clicks.
+        if name not in ("activity", "reconstruction"):
             assert by_scope["pooled"].auroc.low > 0.5, name
     assert found.measures["combined"]["within users"].auroc.low > 0.7
 
