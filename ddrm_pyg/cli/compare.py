@@ -23,7 +23,7 @@ from ddrm_pyg.experiments.compare import (
 from ddrm_pyg.experiments.report import format_comparison, plot_comparison
 from ddrm_pyg.experiments.runner import Runner, fingerprint, write_json
 from ddrm_pyg.experiments.sources import DEFAULT, Source
-from ddrm_pyg.experiments.stored import NAMES, YARDSTICKS, cell_for
+from ddrm_pyg.experiments.stored import EACH_ONCE, YARDSTICKS, cell_for
 from ddrm_pyg.files import atomic_path
 
 FINISHED = "compare.json"
@@ -36,7 +36,8 @@ def command(
         str,
         typer.Option(
             help="Names with commas between them, such as mf,lightgcn+ddrm,diffrec; "
-            "popularity, item_knn and ease are always there."
+            "popularity, item_knn and ease are always there. 'all' is every method "
+            "once, what cleans or denoises around LightGCN."
         ),
     ] = "all",
     settings: Annotated[
@@ -60,7 +61,7 @@ def command(
     Interrupted, it goes on with the method that was not finished; methods and seeds
     may be added later to the same folder.
     """
-    names = list(NAMES) if methods == "all" else methods.split(",")
+    names = list(EACH_ONCE) if methods == "all" else methods.split(",")
     cells = {
         name: _cells(name, range(seed, seed + seeds), settings, epochs)
         for name in names

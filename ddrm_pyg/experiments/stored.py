@@ -54,6 +54,9 @@ NAMES = (
 )
 """Every method that a table may ask for."""
 
+EACH_ONCE = tuple(n for n in NAMES if "+" not in n or n.startswith("lightgcn+"))
+"""Every method once: what is added to a backend is added to LightGCN."""
+
 
 def cell_for(
     name: str,

@@ -13,6 +13,7 @@ from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import BACKENDS, CLEANERS, METHODS
 from ddrm_pyg.experiments.stored import (
     DENOISERS,
+    EACH_ONCE,
     GENERATIVE,
     NAMES,
     YARDSTICKS,
@@ -121,6 +122,18 @@ def test_unknown_name_is_told_what_fits_the_method():
 def test_settings_of_a_base_class_are_known():
     settings = load_settings("tdiffrec", "tdiffrec")["model"]
     assert {"w_min", "num_train_timesteps"} <= settings.keys()
+
+
+def test_each_method_is_listed_once():
+    added = [name.partition("+")[2] for name in EACH_ONCE]
+    assert set(added) == {"", *DENOISERS}
+    assert [name for name in EACH_ONCE if "+" not in name] == [
+        *YARDSTICKS,
+        *BACKENDS,
+        *GENERATIVE,
+    ]
+    assert set(EACH_ONCE) <= set(NAMES)
+    assert len(EACH_ONCE) == len(set(EACH_ONCE)) == 18
 
 
 @pytest.mark.parametrize("name", NAMES)
