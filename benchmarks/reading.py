@@ -1,0 +1,159 @@
+"""load_interactions against pandas' parse of the same CSV, and a large JSON file.
+
+The CSV has as many rows, users and items as ML-1M, in the order of its users and
+shuffled. With --gigabytes it is a file in the format of Yelp's reviews instead, written
+to a temporary folder and read once, in a process of its own so that its peak memory is
+seen; the other side reads its lines and does nothing with them.
+"""
+
+import argparse
+import json
+import logging
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import _measure  # first: it sets what torch's workers do
+import numpy as np
+import pandas as pd
+
+from ddrm_pyg.datasets import load_interactions
+
+ROWS, USERS, ITEMS = 1_000_209, 6_040, 3_706
+COLUMNS = {
+    "user": "user_id",
+    "item": "business_id",
+    "rating": "stars",
+    "time": "date",
+}
+TEXT = "Good food, “friendly” people; we will come back.\\n" * 11
+
+
+def main():
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=9, help="timed rounds (9)")
+    parser.add_argument("--gigabytes", type=float, default=0, help="size of the JSON")
+    parser.add_argument("--read", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    logging.disable(logging.WARNING)
+    if args.read:
+        print(json.dumps(read_reviews(args.read)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if args.gigabytes:
+            measure_reviews(Path(folder), args.gigabytes)
+        else:
+            compare_tables(Path(folder), args.runs)
+
+
+def compare_tables(folder, runs):
+    """Time the table in two orders."""
+    random = np.random.default_rng(0)
+    key = random.choice(USERS * ITEMS, ROWS, replace=False)
+    user, item = np.divmod(np.sort(key), ITEMS)
+    frame = pd.DataFrame(
+        {
+            "user": user + 1,
+            "item": item + 1,
+            "rating": random.integers(1, 6, ROWS),
+            "time": random.integers(956_703_932, 1_046_454_590, ROWS),
+        }
+    )
+    for name, table in (
+        ("reading", frame),
+        ("reading_shuffled", frame.sample(frac=1, random_state=0)),
+    ):
+        path = folder / f"{name}.csv"
+        table.to_csv(path, index=False)
+        data = load_interactions(path)
+        setting = _measure.Setting(
+            data, _measure.InteractionGraph.from_data(data), path.name, 1, runs
+        )
+        sides = {
+            "pandas.read_csv": lambda path=path: pd.read_csv(path),
+            "load_interactions, unsplit": lambda path=path: load_interactions(
+                path, split=False
+            ),
+            "load_interactions": lambda path=path: load_interactions(path),
+        }
+        _measure.report(
+            name,
+            f"Reading a CSV of {ROWS:,} rows ({path.stat().st_size / 1e6:.0f} MB)",
+            setting,
+            _measure.alternate(sides, runs),
+            reference="pandas.read_csv",
+            ours=("load_interactions, unsplit", "load_interactions"),
+        )
+
+
+def measure_reviews(folder, gigabytes):
+    """Write the JSON file and read it in another process."""
+    path = folder / "yelp_academic_dataset_review.json"
+    write_reviews(path, gigabytes * 1e9)
+    begin = time.perf_counter()
+    with path.open("rb") as file:
+        lines = sum(1 for _ in file)
+    bare = time.perf_counter() - begin
+    words = [sys.executable, __file__, "--read", path]
+    record = json.loads(
+        subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout
+    )
+    record = {
+        "benchmark": "reading_json",
+        "bytes": path.stat().st_size,
+        "lines": lines,
+        "seconds_to_read_the_lines": round(bare, 1),
+        **record,
+    }
+    print("\n" + json.dumps(record))
+    with _measure.atomic_path(_measure.RESULTS / "reading_json.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def write_reviews(path, size):
+    """Write made-up reviews with ids as long as Yelp's, a block at a time."""
+    random = np.random.default_rng(0)
+    block = 20_000
+    with path.open("w", encoding="utf-8") as file:
+        while file.tell() < size:
+            user = (random.pareto(1.0, block) * 20_000).astype(int) % 2_000_000
+            item = (random.pareto(1.2, block) * 3_000).astype(int) % 150_000
+            star = random.integers(1, 6, block)
+            day = pd.Timestamp("2010-01-01") + pd.to_timedelta(
+                random.integers(0, 3 * 10**8, block), unit="s"
+            )
+            file.writelines(
+                f'{{"review_id":"{u:022d}","user_id":"u{u:021d}","business_id":'
+                f'"b{i:021d}","stars":{s}.0,"useful":0,"funny":0,"cool":0,'
+                f'"text":"{TEXT}","date":"{d}"}}\n'
+                for u, i, s, d in zip(user, item, star, day.astype(str), strict=True)
+            )
+
+
+def read_reviews(path):
+    """Read the file and tell what it took."""
+    before = peak_megabytes()
+    begin = time.perf_counter()
+    data = load_interactions(path, **COLUMNS, split=False)
+    return {
+        "seconds": round(time.perf_counter() - begin, 1),
+        "peak_memory_before_mb": before,
+        "peak_memory_mb": peak_megabytes(),
+        "num_users": data["user"].num_nodes,
+        "num_items": data["item"].num_nodes,
+        "num_edges": data["user", "item"].edge_index.size(1),
+    }
+
+
+def peak_megabytes():
+    """Largest resident size of this process; unlike getrusage's, not its parent's."""
+    (line,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return round(int(line) / 1024)
+
+
+if __name__ == "__main__":
+    main()
