@@ -15,9 +15,15 @@ from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.cli.doctor import PACKAGES
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.committed import keep
-from ddrm_pyg.experiments.conditions import GIVEN, Condition, has_labels, paper_name
-from ddrm_pyg.experiments.execute import (
+from ddrm_pyg.experiments.paper.arrange import TARGETS, arrange, pick
+from ddrm_pyg.experiments.paper.committed import keep
+from ddrm_pyg.experiments.paper.conditions import (
+    GIVEN,
+    Condition,
+    has_labels,
+    paper_name,
+)
+from ddrm_pyg.experiments.paper.execute import (
     Benches,
     Job,
     carry_out,
@@ -27,15 +33,14 @@ from ddrm_pyg.experiments.execute import (
     jobs,
     seed_of,
 )
-from ddrm_pyg.experiments.figures import draw
-from ddrm_pyg.experiments.pages import tables, to_html, to_latex, to_markdown
-from ddrm_pyg.experiments.plans import Block, Plan
-from ddrm_pyg.experiments.reproduce import TARGETS, arrange, pick
+from ddrm_pyg.experiments.paper.figures import draw
+from ddrm_pyg.experiments.paper.pages import tables, to_html, to_latex, to_markdown
+from ddrm_pyg.experiments.paper.plans import Block, Plan
+from ddrm_pyg.experiments.paper.sheets import as_text
+from ddrm_pyg.experiments.paper.table1 import table1
+from ddrm_pyg.experiments.paper.tables import block_record, cell_records
 from ddrm_pyg.experiments.runner import Runner, write_json
-from ddrm_pyg.experiments.sheets import as_text
 from ddrm_pyg.experiments.sources import NAMED, Source
-from ddrm_pyg.experiments.table1 import table1
-from ddrm_pyg.experiments.tables import block_record, cell_records
 from ddrm_pyg.files import atomic_path
 
 

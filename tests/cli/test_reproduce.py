@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
-from ddrm_pyg.experiments import reproduce, sources
+from ddrm_pyg.experiments import sources
 from ddrm_pyg.experiments.methods import METHODS
-from ddrm_pyg.experiments.published import METRICS
-from ddrm_pyg.experiments.reproduce import SWEEPS, TARGETS
+from ddrm_pyg.experiments.paper import arrange
+from ddrm_pyg.experiments.paper.arrange import SWEEPS, TARGETS
+from ddrm_pyg.experiments.paper.published import METRICS
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.stored import cell_for
 
@@ -25,9 +26,9 @@ def world(monkeypatch):
     """The data set ``synthetic``, small, and two points per curve."""
     data = SyntheticInteractions(50, 80, 1000)[0]
     monkeypatch.setitem(sources.NAMED, "synthetic", data.clone)
-    monkeypatch.setattr(reproduce, "NOISE_RATIOS", (0.0, 0.6))
+    monkeypatch.setattr(arrange, "NOISE_RATIOS", (0.0, 0.6))
     short = {name: values[:2] for name, values in SWEEPS.items()}
-    monkeypatch.setattr(reproduce, "SWEEPS", short)
+    monkeypatch.setattr(arrange, "SWEEPS", short)
 
 
 def lines(record):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ddrm_pyg.experiments.figures import draw
-from ddrm_pyg.experiments.published import METRICS
+from ddrm_pyg.experiments.paper.figures import draw
+from ddrm_pyg.experiments.paper.published import METRICS
 
 
 def line(name, value=None, at=None, paper=None, deviation=None):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ddrm_pyg.experiments.published import METRICS
-from ddrm_pyg.experiments.sheets import as_text, in_words, sheet
+from ddrm_pyg.experiments.paper.published import METRICS
+from ddrm_pyg.experiments.paper.sheets import as_text, in_words, sheet
 
 
 def line(name, value=None, **told):

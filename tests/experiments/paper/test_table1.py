@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddrm_pyg.experiments.paper.table1 import table1, table1_sheet
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.table1 import table1, table1_sheet
 
-SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 TRAIN = [[0, 0], [0, 1], [1, 1], [1, 2]]
 
 

@@ -9,8 +9,8 @@ from ddrm_pyg.datasets.movielens_1m import MovieLens1M
 from ddrm_pyg.datasets.paper import PaperDataset
 from ddrm_pyg.datasets.summary import summarize
 from ddrm_pyg.datasets.yelp import Yelp
-from ddrm_pyg.experiments.conditions import clean_source, paper_name
-from ddrm_pyg.experiments.sheets import Sheet
+from ddrm_pyg.experiments.paper.conditions import clean_source, paper_name
+from ddrm_pyg.experiments.paper.sheets import Sheet
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.transforms.core import SPLITS
 

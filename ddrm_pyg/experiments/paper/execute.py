@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.compare import chain, too_large
-from ddrm_pyg.experiments.conditions import Condition
-from ddrm_pyg.experiments.plans import Block, Line
+from ddrm_pyg.experiments.paper.conditions import Condition
+from ddrm_pyg.experiments.paper.plans import Block, Line
 from ddrm_pyg.experiments.runner import Runner, folder_name, write_json
 from ddrm_pyg.experiments.sources import Source
 

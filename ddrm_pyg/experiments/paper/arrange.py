@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.conditions import LIKED, Condition
 from ddrm_pyg.experiments.methods import BACKENDS
-from ddrm_pyg.experiments.plans import Block, Line, Plan
+from ddrm_pyg.experiments.paper.conditions import LIKED, Condition
+from ddrm_pyg.experiments.paper.plans import Block, Line, Plan
 from ddrm_pyg.experiments.sources import nearest
 from ddrm_pyg.experiments.stored import YARDSTICKS, load_settings, stored_name
 

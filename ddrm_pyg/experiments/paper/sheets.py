@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddrm_pyg.experiments.methods import BACKENDS
+from ddrm_pyg.experiments.paper.published import METRICS
+from ddrm_pyg.experiments.paper.tables import MISS, distance, is_starred, misses
 from ddrm_pyg.experiments.plug_in import METRIC, SIGNIFICANCE
-from ddrm_pyg.experiments.published import METRICS
-from ddrm_pyg.experiments.tables import MISS, distance, is_starred, misses
 
 SHORT = {"recall@10": "R@10", "recall@20": "R@20", "ndcg@10": "N@10", "ndcg@20": "N@20"}
 
@@ -47,7 +47,7 @@ class Sheet:
 
 
 def sheet(block: dict[str, Any]) -> Sheet:
-    """Lay out a block, see :func:`ddrm_pyg.experiments.tables.block_record`.
+    """Lay out a block, see :func:`ddrm_pyg.experiments.paper.tables.block_record`.
 
     The columns of the paper are left out where it has no number for any line. A block
     of which nothing has been tried is a sentence.

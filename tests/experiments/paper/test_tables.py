@@ -9,17 +9,17 @@ import pytest
 from scipy import stats
 
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.conditions import Condition
-from ddrm_pyg.experiments.plans import Block, Line
-from ddrm_pyg.experiments.published import METRICS, published
-from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.tables import (
+from ddrm_pyg.experiments.paper.conditions import Condition
+from ddrm_pyg.experiments.paper.plans import Block, Line
+from ddrm_pyg.experiments.paper.published import METRICS, published
+from ddrm_pyg.experiments.paper.tables import (
     block_record,
     cell_records,
     distance,
     is_starred,
     misses,
 )
+from ddrm_pyg.experiments.sources import Source
 
 USERS = np.random.default_rng(0).random(30)
 SEEDS = (Cell("mf", 0), Cell("mf", 1))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ddrm_pyg.experiments.committed import keep, write_page
-from ddrm_pyg.experiments.published import METRICS
+from ddrm_pyg.experiments.paper.committed import keep, write_page
+from ddrm_pyg.experiments.paper.published import METRICS
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 CELLS = [
     {
         **{"method": "mf best depth", "data": "a world", "seed": 1},

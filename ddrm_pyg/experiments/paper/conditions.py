@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.published import DATA_SETS
+from ddrm_pyg.experiments.paper.published import DATA_SETS
 from ddrm_pyg.experiments.sources import NAMED, Source
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.transforms.core import get_block, select, set_block

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ddrm_pyg.experiments.pages import TITLES, to_markdown
+from ddrm_pyg.experiments.paper.pages import TITLES, to_markdown
 from ddrm_pyg.experiments.runner import write_json
 from ddrm_pyg.files import atomic_path
 
@@ -42,7 +42,7 @@ def keep(
     Args:
         docs: The folder.
         record: From the command.
-        cells: From :func:`ddrm_pyg.experiments.tables.cell_records`.
+        cells: From :func:`ddrm_pyg.experiments.paper.tables.cell_records`.
         plot: A PNG, which is kept of figures.
     """
     for cell in cells:

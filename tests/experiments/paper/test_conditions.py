@@ -7,7 +7,7 @@ import torch
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
 from ddrm_pyg.experiments import sources
-from ddrm_pyg.experiments.conditions import (
+from ddrm_pyg.experiments.paper.conditions import (
     GIVEN,
     LIKED,
     Condition,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ddrm_pyg.experiments.methods import BACKENDS
-from ddrm_pyg.experiments.published import DATA_SETS, METRICS, published
+from ddrm_pyg.experiments.paper.published import DATA_SETS, METRICS, published
 from ddrm_pyg.experiments.stored import load_settings, stored_name
 
 ADDED = ("t-ce", "r-ce", "deca", "ddrm")

@@ -20,7 +20,7 @@ def draw(blocks: list[dict[str, Any]]) -> bytes:
     paper's values, where printed, are open diamonds.
 
     Args:
-        blocks: From :func:`ddrm_pyg.experiments.tables.block_record`.
+        blocks: From :func:`ddrm_pyg.experiments.paper.tables.block_record`.
 
     Returns:
         A PNG.

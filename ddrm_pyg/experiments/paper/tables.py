@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ddrm_pyg.experiments.cells import Result
-from ddrm_pyg.experiments.execute import Found, seed_of
-from ddrm_pyg.experiments.plans import Block, Line
+from ddrm_pyg.experiments.paper.execute import Found, seed_of
+from ddrm_pyg.experiments.paper.plans import Block, Line
+from ddrm_pyg.experiments.paper.published import METRICS, published
 from ddrm_pyg.experiments.plug_in import SIGNIFICANCE
-from ddrm_pyg.experiments.published import METRICS, published
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.ranking import PairedTest, holm, mean_metrics, paired_test
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.conditions import GIVEN, Condition
+from ddrm_pyg.experiments.paper.conditions import GIVEN, Condition
 from ddrm_pyg.experiments.stored import (
     YARDSTICKS,
     cell_for,

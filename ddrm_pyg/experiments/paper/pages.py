@@ -9,9 +9,9 @@ from html import escape
 from string import Template
 from typing import Any
 
-from ddrm_pyg.experiments.sheets import LEGEND, ROWS, Sheet, in_words, sheet
+from ddrm_pyg.experiments.paper.sheets import LEGEND, ROWS, Sheet, in_words, sheet
+from ddrm_pyg.experiments.paper.table1 import table1_sheet
 from ddrm_pyg.experiments.stored import YARDSTICKS
-from ddrm_pyg.experiments.table1 import table1_sheet
 
 TITLES = {
     "table1": "Table 1: statistics of the data",

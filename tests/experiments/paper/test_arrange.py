@@ -5,10 +5,16 @@ from __future__ import annotations
 import pytest
 
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.conditions import LIKED
 from ddrm_pyg.experiments.methods import METHODS
-from ddrm_pyg.experiments.plans import Plan
-from ddrm_pyg.experiments.reproduce import NOISE_RATIOS, SWEEPS, TARGETS, arrange, pick
+from ddrm_pyg.experiments.paper.arrange import (
+    NOISE_RATIOS,
+    SWEEPS,
+    TARGETS,
+    arrange,
+    pick,
+)
+from ddrm_pyg.experiments.paper.conditions import LIKED
+from ddrm_pyg.experiments.paper.plans import Plan
 from ddrm_pyg.experiments.stored import _check_model_settings, cell_for
 
 ML_1M = Plan("ml-1m", (0, 1))

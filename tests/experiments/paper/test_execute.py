@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
-from ddrm_pyg.experiments import execute, sources
+from ddrm_pyg.experiments import sources
 from ddrm_pyg.experiments.cells import Cell, Result
-from ddrm_pyg.experiments.conditions import GIVEN, LIKED
-from ddrm_pyg.experiments.execute import (
+from ddrm_pyg.experiments.methods import METHODS
+from ddrm_pyg.experiments.paper import execute
+from ddrm_pyg.experiments.paper.conditions import GIVEN, LIKED
+from ddrm_pyg.experiments.paper.execute import (
     Benches,
     Job,
     carry_out,
@@ -17,8 +19,7 @@ from ddrm_pyg.experiments.execute import (
     is_done,
     jobs,
 )
-from ddrm_pyg.experiments.methods import METHODS
-from ddrm_pyg.experiments.plans import Block, Line
+from ddrm_pyg.experiments.paper.plans import Block, Line
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.sources import Source
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.plans import Plan
+from ddrm_pyg.experiments.paper.plans import Plan
 from ddrm_pyg.experiments.stored import cell_for, load_settings
 
 
