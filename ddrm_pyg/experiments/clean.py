@@ -106,7 +106,8 @@ def retrain(
 ) -> dict[str, Result]:
     """Train a backend on the data as they are and after every choice.
 
-    Validation and test are the same for all. A run that is interrupted goes on with
+    Validation and test are the same for all, and what was dropped stays hidden from
+    test rankings: its user has seen it. A run that is interrupted goes on with
     the training that was not finished.
 
     Args:
@@ -121,9 +122,10 @@ def retrain(
         ``plain`` and every name to its result.
     """
     train = {PLAIN: data, **{name: without(data, drop) for name, drop in drops.items()}}
+    seen = InteractionGraph.from_data(data, splits=("train", "val"))
+    told: dict[str, Any] = {"exclude": seen, "device": device, "progress": progress}
     return {
-        name: Runner(kept, folder, device=device, progress=progress).run(cell)
-        for name, kept in train.items()
+        name: Runner(kept, folder, **told).run(cell) for name, kept in train.items()
     }
 
 

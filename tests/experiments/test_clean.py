@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import HeteroData
@@ -102,3 +103,11 @@ def test_retrained_on_what_is_left_and_compared(data, graph, tmp_path):
     assert cleaned["ndcg@20"] == popularity["ndcg@20"]
     table = format_cleaning([plain, cleaned, random, popularity])
     assert table.splitlines()[2].split()[:3] == ["cleaned", "2", "100.0%"]
+
+
+def test_what_was_dropped_stays_hidden_from_test_rankings(data, tmp_path):
+    # user 2's only hit is item 3, and item 1, dropped, is more popular
+    drops = {"cleaned": torch.tensor([0, 0, 0, 0, 0, 0, 1]).bool()}
+    results = retrain(data, drops, Cell("popularity"), tmp_path, progress=False)
+    hit = {name: r.test.per_user["ndcg@10"][-1] for name, r in results.items()}
+    assert hit["cleaned"] == hit["plain"] == pytest.approx(1 / np.log2(3))
