@@ -64,6 +64,10 @@ def command(
         str | None,
         typer.Option(help="Prefer the settings stored for this data set, as ml-1m."),
     ] = None,
+    ddrm_settings: Annotated[
+        str | None,
+        typer.Option(help="Settings of DDRM, not the published: a name or JSON file."),
+    ] = None,
     validation: Annotated[
         Literal["both", "noisy", "liked"],
         typer.Option(help="Which validation sets select, where both are known."),
@@ -97,10 +101,17 @@ def command(
     out = out or Path("runs") / f"reproduce-{source.name}"
     variant = settings or paper_name(source)
     asked: dict[str, Any] = {"--rows": rows, "--backends": backends}
-    asked |= {"--settings": settings, "--epochs": epochs}
+    asked |= {"--settings": settings, "--ddrm-settings": ddrm_settings}
+    asked |= {"--epochs": epochs}
     asked |= {"--seeds": seeds} if what != "table1" else {}
     asked |= {"--validation": validation} if validation != "both" else {}
-    plan = Plan(variant, range(seeds), epochs, backends=_split(backends))
+    plan = Plan(
+        variant,
+        range(seeds),
+        epochs,
+        backends=_split(backends),
+        ddrm_settings=ddrm_settings,
+    )
     pick(arrange(what, plan), _split(rows))  # refuses before anything is loaded
     benches = Benches(source, out, device=device, progress=not as_json)
     by_name = source.data in NAMED and paper_name(source) is not None

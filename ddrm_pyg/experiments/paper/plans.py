@@ -11,6 +11,7 @@ from ddrm_pyg.experiments.paper.conditions import GIVEN, Condition
 from ddrm_pyg.experiments.stored import (
     YARDSTICKS,
     cell_for,
+    denoised,
     load_settings,
     stored_name,
 )
@@ -64,6 +65,7 @@ class Plan:
         epochs: Epochs of every training at most; as stored if None.
         labelled: Whether the liked part of validation is known.
         backends: Of DDRM; those of the paper if empty.
+        ddrm_settings: Name or file of DDRM's settings; those of the variant if None.
     """
 
     variant: str | None = None
@@ -71,13 +73,21 @@ class Plan:
     epochs: int | None = None
     labelled: bool = True
     backends: Sequence[str] = ()
+    ddrm_settings: str | None = None
 
     def cells(self, name: str) -> tuple[Cell, ...]:
         """One cell per seed of a stored method; one of a yardstick."""
         if name in YARDSTICKS:
             return (Cell(name),)
+        return tuple(self._cell(name, seed) for seed in self.seeds)
+
+    def _cell(self, name: str, seed: int) -> Cell:
         told: dict[str, Any] = {"variant": self.variant, "epochs": self.epochs}
-        return tuple(cell_for(name, seed=seed, **told) for seed in self.seeds)
+        backend, _, added = name.partition("+")
+        if added != "ddrm" or self.ddrm_settings is None:
+            return cell_for(name, seed=seed, **told)
+        base = cell_for(backend, seed=seed, **told)
+        return denoised(base, added, settings=self.ddrm_settings, epochs=self.epochs)
 
     def line(self, name: str, rival: str | None = None, **told: Any) -> Line:
         """A line of a stored method."""
@@ -95,4 +105,6 @@ class Plan:
         backend, _, added = name.partition("+")
         method = added or backend
         stored = stored_name(method, self.variant, backend if added else "")
+        if method == "ddrm":
+            stored = self.ddrm_settings or stored
         return load_settings(stored, method).get("about", "")

@@ -26,6 +26,19 @@ def test_a_change_of_ddrm_leaves_its_backend():
         assert (changed.base, changed.fit) == (published.base, published.fit)
 
 
+def test_ddrm_may_have_other_settings():
+    plan = Plan("ml-1m", (0, 1), ddrm_settings="ddrm")
+    line, published = plan.line("mf+ddrm"), Plan("ml-1m", (0, 1)).line("mf+ddrm")
+    stored = load_settings("ddrm", "ddrm")
+    assert [cell.seed for cell in line.cells] == [0, 1]
+    for cell, other in zip(line.cells, published.cells, strict=True):
+        assert (cell.model, cell.fit) == (stored["model"], stored["fit"])
+        assert cell.model != other.model
+        assert cell.base == other.base
+    assert line.about == stored["about"] != published.about
+    assert plan.line("mf+r-ce") == Plan("ml-1m", (0, 1)).line("mf+r-ce")
+
+
 def test_lines_tell_where_their_settings_come_from():
     plan = Plan("ml-1m", (0,))
     told = load_settings("deca_mf_ml-1m", "deca")["about"]
