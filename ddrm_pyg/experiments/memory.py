@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import threading
+from contextlib import suppress
 from types import TracebackType
 
 import psutil
@@ -17,8 +19,9 @@ class PeakMemory:
     """Measures the most memory that a ``with`` block adds to the process.
 
     On a CPU it samples the resident memory of the process from a thread, 50 times a
-    second; shorter peaks may be missed, and memory that earlier work freed but the
-    allocator kept is not counted again. On CUDA it asks torch's allocator, which counts
+    second; shorter peaks may be missed. What earlier work freed is first given back to
+    the system where the C library can (glibc), or it would not be counted again. On
+    CUDA it asks torch's allocator, which counts
     exactly, and the process is not looked at.
 
     Args:
@@ -37,11 +40,11 @@ class PeakMemory:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> PeakMemory:
-        gc.collect()
         if self._cuda:
             torch.cuda.reset_peak_memory_stats(self._device)
             self._start = torch.cuda.memory_allocated(self._device)
         else:
+            _give_back()
             self._start = self._peak = self._process.memory_info().rss
             self._thread.start()
         return self
@@ -66,3 +69,10 @@ class PeakMemory:
 
     def _look(self) -> None:
         self._peak = max(self._peak, self._process.memory_info().rss)
+
+
+def _give_back() -> None:
+    """Return freed memory to the system."""
+    gc.collect()
+    with suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
