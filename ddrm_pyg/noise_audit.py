@@ -501,21 +501,13 @@ def _entering(
     }
 
 
-def _rank_within(values: Floats, graph: InteractionGraph) -> Floats:
-    """Rank among the user's interactions, ties at their mean, scaled to (0, 1)."""
+def _rank_within(ranks: Floats, graph: InteractionGraph) -> Floats:
+    """Rank among the user's interactions only, ties at their mean, in (0, 1)."""
     user = graph.edge_index[0].cpu().numpy()
-    order = np.lexsort((values, user))
-    values, user = values[order], user[order]
-    starts = np.flatnonzero(
-        (np.diff(user, prepend=-1) != 0) | (np.diff(values, prepend=np.nan) != 0)
-    )
-    size = np.diff(starts, append=len(values))
     count = np.bincount(user)
     before = count.cumsum() - count
-    rank = np.empty_like(values)
-    middle = np.repeat(starts + size / 2, size) - before[user]
-    rank[order] = middle / count[user]
-    return rank
+    # ranks lie in (0, 1): users come one after the other
+    return (stats.rankdata(user + ranks) - 0.5 - before[user]) / count[user]
 
 
 def _scaled_rank(values: Floats) -> Floats:

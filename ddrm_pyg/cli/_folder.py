@@ -9,15 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ddrm_pyg.experiments.runner import write_json
+from ddrm_pyg.experiments.runner import CELLS, write_json
 
 logger = logging.getLogger("ddrm_pyg")
 
 CONFIG = "config.json"
 """Written first: says what a folder holds the results of."""
-
-CELLS = "cells"
-"""Where an experiment's cells are kept."""
 
 
 def claim(out: Path, config: dict[str, Any], finished: str, overwrite: bool) -> None:

@@ -105,6 +105,13 @@ Settings = Annotated[
     str | None,
     typer.Option(help="Settings of what denoises: a stored name or a JSON file."),
 ]
+BackendSettings = Annotated[
+    str | None,
+    typer.Option(help="Settings of the backend: a stored name or a JSON file."),
+]
+BackendEpochs = Annotated[
+    int | None, typer.Option(min=1, help="Epochs of the backend at most.")
+]
 NumLayers = Annotated[
     int, typer.Option(min=0, help="Propagate the tables through so many layers first.")
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.cli._folder import CELLS, claim
+from ddrm_pyg.cli._folder import claim
 from ddrm_pyg.cli._output import (
     print_json,
     raw_ids,
@@ -21,7 +21,7 @@ from ddrm_pyg.cli._output import (
 from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.plug_in import Row, as_record, plug_in
 from ddrm_pyg.experiments.report import format_table, plot_curves
-from ddrm_pyg.experiments.runner import Runner, fingerprint, write_json
+from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint, write_json
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import recommend_chunks

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._folder import CELLS, claim
+from ddrm_pyg.cli._folder import claim
 from ddrm_pyg.cli._output import print_json, raw_ids, write_ids
 from ddrm_pyg.cli._plug_in import describe
 from ddrm_pyg.cli.audit import Backend
@@ -22,7 +22,7 @@ from ddrm_pyg.experiments.clean import (
     retrain,
     without,
 )
-from ddrm_pyg.experiments.runner import fingerprint, write_json
+from ddrm_pyg.experiments.runner import CELLS, fingerprint, write_json
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.stored import cell_for
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
@@ -44,13 +44,8 @@ def command(
         float, typer.Option(help="Share of train interactions to drop, in (0, 1).")
     ] = 0.05,
     backend: Backend = "lightgcn",
-    backend_settings: Annotated[
-        str | None,
-        typer.Option(help="Settings of the backend: a stored name or a JSON file."),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs of the backend at most.")
-    ] = None,
+    backend_settings: options.BackendSettings = None,
+    epochs: options.BackendEpochs = None,
     runs: Annotated[
         Path | None,
         typer.Option(help="Folder of signals and trainings; continued if it exists."),

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._folder import CELLS, claim
+from ddrm_pyg.cli._folder import claim
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.cli._plug_in import describe
 from ddrm_pyg.experiments.cells import Cell
@@ -21,7 +21,7 @@ from ddrm_pyg.experiments.compare import (
     verdict,
 )
 from ddrm_pyg.experiments.report import format_comparison, plot_comparison
-from ddrm_pyg.experiments.runner import Runner, fingerprint, write_json
+from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint, write_json
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.experiments.stored import EACH_ONCE, YARDSTICKS, cell_for
 from ddrm_pyg.files import atomic_path

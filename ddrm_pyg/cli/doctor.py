@@ -24,6 +24,7 @@ PACKAGES = (
 )
 EXTRAS = {
     "sparse": "torch_sparse",
+    "ann": "faiss",
     "diffrec": "sklearn",
     "parquet": "pyarrow",
     "tune": "optuna",

@@ -12,7 +12,7 @@ import typer
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._folder import CELLS, CONFIG, read_config
+from ddrm_pyg.cli._folder import CONFIG, read_config
 from ddrm_pyg.cli._output import (
     Chunks,
     lists,
@@ -25,7 +25,7 @@ from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import cell_from_record
 from ddrm_pyg.experiments.methods import load_ddrm
-from ddrm_pyg.experiments.runner import Runner, fingerprint
+from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import recommend_chunks

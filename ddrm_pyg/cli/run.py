@@ -18,13 +18,8 @@ from ddrm_pyg.experiments.stored import DENOISERS, cell_for, denoised
 def command(
     source: Source = DEFAULT,
     backend: Annotated[str, typer.Option(help="lightgcn, mf or sgl.")] = "lightgcn",
-    backend_settings: Annotated[
-        str | None,
-        typer.Option(help="Settings of the backend: a stored name or a JSON file."),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs of the backend at most.")
-    ] = None,
+    backend_settings: options.BackendSettings = None,
+    epochs: options.BackendEpochs = None,
     ddrm_epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of DDRM at most.")
     ] = None,

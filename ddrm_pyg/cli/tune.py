@@ -13,8 +13,7 @@ from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.cli._plug_in import describe
 from ddrm_pyg.cli.audit import Backend
 from ddrm_pyg.experiments.paper.conditions import paper_name
-from ddrm_pyg.experiments.paper.execute import CELLS
-from ddrm_pyg.experiments.runner import Runner, write_json
+from ddrm_pyg.experiments.runner import CELLS, Runner, write_json
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.experiments.stored import cell_for
 from ddrm_pyg.experiments.tune import Trial, tune

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -77,6 +76,8 @@ def plot_degrees(data: HeteroData, path: str | os.PathLike[str]) -> None:
         data: Interactions; all splits count.
         path: The file to write.
     """
+    from matplotlib.figure import Figure
+
     blocks = [block for split in SPLITS if (block := get_block(data, split))]
     index = torch.cat([block["index"] for block in blocks], dim=1)
     figure = Figure(figsize=(6, 4), layout="constrained")

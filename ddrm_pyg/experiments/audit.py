@@ -20,6 +20,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.methods import BACKENDS
+from ddrm_pyg.experiments.report import start_figure, write_figure
 from ddrm_pyg.experiments.stored import cell_for
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.history_weight import history_agreement
@@ -346,19 +347,10 @@ def plot_audit(path: str | os.PathLike[str], found: NoiseAudit, noise: Tensor) -
         found: An audit with measures.
         noise: ``[E]`` bool labels.
     """
-    # a figure of its own: no display, and no state shared with a caller's pyplot
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    curves, bars = figure.subplots(1, 2)
+    figure, (curves, bars) = start_figure((11, 4.4), 2)
     _draw_precision(curves, found, noise)
     _draw_auroc(bars, found)
-    for axes in (curves, bars):
-        axes.spines[["top", "right"]].set_visible(False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    write_figure(figure, path)
 
 
 def _draw_precision(axes: Axes, found: NoiseAudit, noise: Tensor) -> None:

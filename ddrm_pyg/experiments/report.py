@@ -87,13 +87,13 @@ def plot_comparison(rows: Sequence[Comparison], path: str | os.PathLike[str]) ->
         rows: The comparison.
         path: PNG to write.
     """
-    figure, panels = _figure((11, 1.2 + 0.28 * len(rows)), 2)
+    figure, panels = start_figure((11, 1.2 + 0.28 * len(rows)), 2)
     yardstick = next(row for row in rows if row.test is None)
     for axes, metric in zip(panels, (METRIC, "recall@20"), strict=True):
         colours = {row.name: "C0" for row in rows if row.cost.num_parameters}
         _draw_bars(axes, [(row.name, row.metrics) for row in rows], metric, colours)
         axes.axvline(yardstick.metrics[metric], color="0.3", lw=1, ls="--")
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def plot_curves(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
@@ -106,29 +106,31 @@ def plot_curves(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
         rows: The table.
         path: PNG to write.
     """
-    figure, (curves, bars) = _figure((11, 4.2), 2)
+    figure, (curves, bars) = start_figure((11, 4.2), 2)
     trained = [row for row in rows if row.result.history]
     colours = {row.name: f"C{i}" for i, row in enumerate(trained)}
     _draw_training(curves, trained, colours)
     _draw_bars(bars, [(row.name, row.result.test) for row in rows], METRIC, colours)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
-def _figure(size: tuple[float, float], panels: int) -> tuple[Figure, Sequence[Axes]]:
+def start_figure(
+    size: tuple[float, float], panels: int
+) -> tuple[Figure, Sequence[Axes]]:
+    """Begin a figure of some inches, with panels side by side."""
     # a figure of its own: no display, and no state shared with a caller's pyplot
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
     return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
-def _write(figure: Figure, path: str | os.PathLike[str]) -> None:
+def write_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as PNG."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        figure.savefig(temporary, dpi=150, format="png")
 
 
 def _draw_training(axes: Axes, rows: Sequence[Row], colours: dict[str, str]) -> None:

@@ -32,6 +32,9 @@ from ddrm_pyg.typing import Recommender
 
 logger = logging.getLogger("ddrm_pyg")
 
+CELLS = "cells"
+"""Where the commands keep cells, in the folder of their results."""
+
 
 class Runner:
     """Runs cells on one data set and keeps their results in a folder.

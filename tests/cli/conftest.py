@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import main
+from ddrm_pyg.datasets import SyntheticInteractions
+from ddrm_pyg.datasets.writers import save_interactions
+from ddrm_pyg.experiments.audit import compute_signals
 
 COLUMNS = ["--user", "Customer", "--item", "Book"]
 QUICK = ["--epochs", "10", "--ddrm-epochs", "4"]
@@ -103,6 +107,22 @@ def call(
 
     yield run
     root.handlers[:] = handlers
+
+
+@pytest.fixture
+def short_audit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The audit's trainings take no time, in an empty folder."""
+    monkeypatch.setitem(compute_signals.__kwdefaults__, "epochs", 3)
+    monkeypatch.setitem(compute_signals.__kwdefaults__, "ddrm_epochs", 1)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> HeteroData:
+    """A small planted world in the folder layout, with its labels."""
+    data = SyntheticInteractions(100, 120, 2500)[0]
+    save_interactions(data, tmp_path / "world")
+    return data
 
 
 @pytest.fixture

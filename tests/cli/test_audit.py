@@ -10,25 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddrm_pyg.datasets import SyntheticInteractions
-from ddrm_pyg.datasets.writers import save_interactions
-from ddrm_pyg.experiments.audit import SIGNALS, WEIGHTS, compute_signals
+from ddrm_pyg.experiments.audit import SIGNALS, WEIGHTS
 
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch, tmp_path):
-    """Trainings that take no time, in an empty folder."""
-    monkeypatch.setitem(compute_signals.__kwdefaults__, "epochs", 3)
-    monkeypatch.setitem(compute_signals.__kwdefaults__, "ddrm_epochs", 1)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def world(tmp_path):
-    """A small planted world in the folder layout, with its labels."""
-    data = SyntheticInteractions(100, 120, 2500)[0]
-    save_interactions(data, tmp_path / "world")
-    return data
+pytestmark = pytest.mark.usefixtures("short_audit")
 
 
 def test_scores_without_labels_and_says_what_it_cannot(call, clicks):

@@ -9,29 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddrm_pyg.datasets import SyntheticInteractions
 from ddrm_pyg.datasets.readers import load_interactions
-from ddrm_pyg.datasets.writers import save_interactions
-from ddrm_pyg.experiments.audit import compute_signals
 from ddrm_pyg.graph.interaction_graph import EDGE
 
 QUICK = ["--epochs", "2"]
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch, tmp_path):
-    """Trainings that take no time, in an empty folder."""
-    monkeypatch.setitem(compute_signals.__kwdefaults__, "epochs", 3)
-    monkeypatch.setitem(compute_signals.__kwdefaults__, "ddrm_epochs", 1)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def world(tmp_path):
-    """A small planted world in the folder layout, with its labels."""
-    data = SyntheticInteractions(100, 120, 2500)[0]
-    save_interactions(data, tmp_path / "world")
-    return data
+pytestmark = pytest.mark.usefixtures("short_audit")
 
 
 def pairs(data, key="edge_index") -> set[tuple[int, int]]:

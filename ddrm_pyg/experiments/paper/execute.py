@@ -16,13 +16,10 @@ from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.compare import chain, too_large
 from ddrm_pyg.experiments.paper.conditions import Condition
 from ddrm_pyg.experiments.paper.plans import Block, Line
-from ddrm_pyg.experiments.runner import Runner, folder_name, write_json
+from ddrm_pyg.experiments.runner import CELLS, Runner, folder_name, write_json
 from ddrm_pyg.experiments.sources import Source
 
 logger = logging.getLogger("ddrm_pyg")
-
-CELLS = "cells"
-"""Where results are kept, of all tables and conditions."""
 
 FINGERPRINTS = "data.json"
 """What the data were under each condition, for who only looks."""

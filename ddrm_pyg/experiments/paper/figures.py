@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PANELS = ("recall@20", "ndcg@20")
 """What is drawn of each block, from top to bottom."""
@@ -25,6 +26,8 @@ def draw(blocks: list[dict[str, Any]]) -> bytes:
     Returns:
         A PNG.
     """
+    from matplotlib.figure import Figure
+
     longest = max(len(block["lines"]) for block in blocks)
     on_axis = any(block["axis"] for block in blocks)
     height = 3.2 if on_axis else max(2.2, 0.8 + 0.24 * longest)
