@@ -1,0 +1,116 @@
+"""Approximate lists: exact where everything is looked at, honest where it is not."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ddrm_pyg.ann import ApproximateIndex, recall_against_exact
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.ranking import recommend
+
+pytest.importorskip("faiss", reason="the extra [ann] is not installed")
+
+
+def world(num_users=40, num_items=120, seed=0, dim=6):
+    draw = torch.Generator().manual_seed(seed)
+    return Embeddings(
+        torch.randn(num_users, dim, generator=draw),
+        torch.randn(num_items, dim, generator=draw),
+    )
+
+
+def known_pairs(num_users, num_items, count, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    key = torch.randperm(num_users * num_items, generator=draw)[:count]
+    pairs = torch.stack([key // num_items, key % num_items])
+    return InteractionGraph(pairs, num_users, num_items)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    num_items=st.integers(1, 60),
+    num_groups=st.integers(1, 8),
+    k=st.integers(1, 70),
+    known=st.integers(0, 200),
+    seed=st.integers(0, 5),
+)
+def test_all_groups_give_the_exact_lists(num_items, num_groups, k, known, seed):
+    emb = world(10, num_items, seed)
+    exclude = known_pairs(10, num_items, min(known, 10 * num_items), seed)
+    num_groups = min(num_groups, num_items)
+    index = ApproximateIndex(emb.item, num_groups=num_groups, num_probes=num_groups)
+    user = torch.tensor([3, 0, 9, 3])
+    score, item = index.recommend(emb, user, k=k, exclude=exclude)
+    exact_score, exact_item = recommend(emb, user, k=k, exclude=exclude)
+    assert torch.equal(item, exact_item)
+    torch.testing.assert_close(score, exact_score)
+
+
+def test_a_user_who_knows_nearly_all_still_gets_the_rest():
+    emb = world(3, 100)
+    pairs = torch.stack([torch.zeros(97, dtype=torch.int64), torch.arange(97)])
+    exclude = InteractionGraph(pairs, 3, 100)
+    index = ApproximateIndex(emb.item, num_groups=2, num_probes=2)
+    score, item = index.recommend(emb, torch.arange(3), k=5, exclude=exclude)
+    assert sorted(item[0].tolist()) == [97, 98, 99, 100, 100]
+    assert score[0, 3:].tolist() == [-torch.inf] * 2
+    assert (item[1:] < 100).all()
+
+
+def test_fewer_probes_find_less_and_never_what_is_known():
+    emb = world(200, 2000, dim=16)
+    exclude = known_pairs(200, 2000, 4000)
+    user = torch.arange(200)
+    exact = recommend(emb, user, k=10, exclude=exclude)[1]
+    recall = []
+    for probes in (1, 8, 40):
+        index = ApproximateIndex(emb.item, num_groups=40, num_probes=probes)
+        item = index.recommend(emb, user, k=10, exclude=exclude)[1]
+        assert not exclude.contains(user.repeat_interleave(10), item.flatten()).any()
+        recall.append(recall_against_exact(item, exact, 2000))
+    assert recall[0] < recall[1] < recall[2] == 1
+    assert recall[0] > 10 / 2000  # by chance
+
+
+def test_recall_by_hand():
+    exact = torch.tensor([[1, 2, 3], [4, 5, 9]])
+    found = torch.tensor([[3, 7, 1], [9, 9, 9]])
+    assert recall_against_exact(found, exact, num_items=9) == 2 / 5
+
+
+def test_same_seed_same_lists():
+    emb = world(20, 500)
+    both = [
+        ApproximateIndex(emb.item, num_probes=2, seed=3).recommend(
+            emb, torch.arange(20), k=7
+        )
+        for _ in range(2)
+    ]
+    assert torch.equal(both[0][1], both[1][1])
+
+
+@pytest.mark.parametrize("name", ["num_groups", "num_probes"])
+def test_refuses_numbers_out_of_range(name):
+    with pytest.raises(ValueError, match=f"'{name}' must .* \\(got 0\\)"):
+        ApproximateIndex(torch.randn(5, 2), **{name: 0})
+
+
+def test_refuses_other_items():
+    index = ApproximateIndex(torch.randn(5, 2), num_groups=1)
+    other = world(2, 6, dim=2)
+    with pytest.raises(ValueError, match="index's 5 items \\(got 6\\)"):
+        index.recommend(other, torch.arange(2))
+    with pytest.raises(ValueError, match="'k' must be >= 1"):
+        index.recommend(world(2, 5, dim=2), torch.arange(2), k=0)
+
+
+def test_says_which_extra_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImportError, match=r"pip install 'ddrm_pyg\[ann\]'"):
+        ApproximateIndex(torch.randn(5, 2))
