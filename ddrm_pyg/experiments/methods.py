@@ -7,13 +7,15 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Bench, Cell, Method, Outcome, Result
+from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bpr_loss
 from ddrm_pyg.nn.conv import light_propagate
@@ -39,6 +41,12 @@ from ddrm_pyg.ranking import evaluate
 from ddrm_pyg.training import fit
 
 logger = logging.getLogger("ddrm_pyg")
+
+HISTORY_WEIGHTS = {"recency": {"tau"}, "agreement": {"slope", "offset"}}
+"""Kinds of the setting ``history``, and what each takes."""
+
+AROUND_DDRM = ("history", "train_start")
+"""Settings of ``ddrm`` that are not DDRM's but of how it is trained and started."""
 
 DEEPEST = 6
 """Largest propagation depth that validation may pick."""
@@ -68,6 +76,53 @@ def _closed_form(model: Callable[..., Any]) -> Method:
         return Outcome(model(**cell.model).scorer(bench.graph))
 
     return solve
+
+
+def _similarity(model: Callable[..., Any]) -> Method:
+    """A closed form whose users may weigh their items."""
+
+    def solve(bench: Bench, cell: Cell) -> Outcome:
+        settings = dict(cell.model)
+        weight = _history_weight(bench, cell, settings.pop("history", None))
+        return Outcome(model(**settings).scorer(bench.graph, history_weight=weight))
+
+    return solve
+
+
+def _history_weight(bench: Bench, cell: Cell, told: Any) -> Tensor | None:
+    """Weights of the train interactions, as the setting ``history`` asks for them."""
+    if told is None:
+        return None
+    check_history(told)
+    settings = {name: value for name, value in told.items() if name != "kind"}
+    if told["kind"] == "recency":
+        return recency_weight(bench.data, **settings)
+    base = _base(bench, cell)
+    if base.cell.method == "ddrm":  # the vectors that it was trained on
+        base = _base(bench, base.cell)
+    return agreement_weight(bench.graph, base.embeddings().item, **settings)
+
+
+def check_history(told: Any) -> None:
+    """Refuse a setting ``history`` that is not understood.
+
+    Args:
+        told: ``{"kind": "recency", "tau": ...}`` or ``{"kind": "agreement"}`` with
+            ``slope`` and ``offset``, see :mod:`ddrm_pyg.graph.history_weight`.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    kind = told.get("kind") if isinstance(told, Mapping) else None
+    if kind not in HISTORY_WEIGHTS:
+        raise ValueError(
+            f"'history' must be an object with a 'kind' of {sorted(HISTORY_WEIGHTS)} "
+            f"(got {told!r})"
+        )
+    extra = sorted(told.keys() - {"kind"} - HISTORY_WEIGHTS[kind])
+    if extra or (kind == "recency" and "tau" not in told):
+        names = ", ".join(sorted(HISTORY_WEIGHTS[kind]))
+        raise ValueError(f"'history' of kind '{kind}' takes {names} (got {dict(told)})")
 
 
 def _backend(
@@ -222,14 +277,18 @@ def _best_depth(bench: Bench, cell: Cell) -> Outcome:
 def _history_mean(bench: Bench, cell: Cell) -> Outcome:
     """Where DDRM starts, taken as the answer."""
     emb = _base(bench, cell).embeddings()
-    return Outcome(Embeddings(bench.graph.history_mean(emb.item), emb.item))
+    weight = _history_weight(bench, cell, cell.model.get("history"))
+    user = bench.graph.history_mean(emb.item, weight=weight)
+    return Outcome(Embeddings(user, emb.item))
 
 
 def _ddrm(bench: Bench, cell: Cell) -> Outcome:
     torch.manual_seed(cell.seed or 0)
     emb = _base(bench, cell).embeddings()
-    ddrm = DDRM(emb.user.size(1), **cell.model)
-    model = DDRMRecommender(ddrm, emb)
+    settings, around = _split_settings(cell.model)
+    weight = _history_weight(bench, cell, around.pop("history", None))
+    ddrm = DDRM(emb.user.size(1), **settings)
+    model = DDRMRecommender(ddrm, emb, history_weight=weight, **around)
     result = bench.train(cell, model)
     denoised = model.scorer(bench.graph.to(model.user_emb.device))
     return Outcome(
@@ -240,13 +299,35 @@ def _ddrm(bench: Bench, cell: Cell) -> Outcome:
     )
 
 
+def _split_settings(
+    model: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tell the arguments of DDRM from those of how it is trained and started."""
+    around = {name: model[name] for name in AROUND_DDRM if name in model}
+    return {k: v for k, v in model.items() if k not in around}, around
+
+
+def _resampled(bench: Bench, cell: Cell) -> Outcome:
+    """The trained DDRM, sampled in another way or from another start."""
+    trained = _base(bench, cell)
+    emb = _base(bench, trained.cell).embeddings()
+    settings, around = _split_settings(cell.model)
+    told = around.get("history", trained.cell.model.get("history"))
+    generator = torch.Generator().manual_seed(cell.seed or 0)
+    denoised = load_ddrm(trained, **settings)(
+        emb.user,
+        emb.item,
+        bench.graph,
+        history_weight=_history_weight(bench, cell, told),
+        generator=generator,
+    )
+    return Outcome(denoised)
+
+
 def _one_pass(bench: Bench, cell: Cell) -> Outcome:
     """The trained DDRM as a plain denoiser: no noise added, one reverse step."""
-    trained = _base(bench, cell)
-    backend = _base(bench, trained.cell)
-    emb = backend.embeddings()
-    ddrm = load_ddrm(trained, num_inference_steps=1, num_start_steps=0)
-    return Outcome(ddrm(emb.user, emb.item, bench.graph))
+    once = {"num_inference_steps": 1, "num_start_steps": 0, **cell.model}
+    return _resampled(bench, replace(cell, model=once))
 
 
 def load_ddrm(trained: Result, **changed: Any) -> DDRM:
@@ -259,7 +340,7 @@ def load_ddrm(trained: Result, **changed: Any) -> DDRM:
     weights = trained.weights()
     width = weights["item_denoiser.layers.0.weight"].size(1)
     time_dim = weights["item_denoiser.time.weight"].size(0)
-    settings = {**trained.cell.model, **changed}
+    settings = {**_split_settings(trained.cell.model)[0], **changed}
     ddrm = DDRM((width - time_dim) // 2, **settings)
     ddrm.load_state_dict(weights)
     return ddrm
@@ -284,8 +365,8 @@ CLEANERS: dict[str, Callable[..., Any]] = {
 
 METHODS: dict[str, Method] = {
     "popularity": _closed_form(Popularity),
-    "item_knn": _closed_form(ItemKNN),
-    "ease": _closed_form(EASE),
+    "item_knn": _similarity(ItemKNN),
+    "ease": _similarity(EASE),
     **{name: _backend(model) for name, model in BACKENDS.items()},
     **{
         f"{name}+{cleaner}": _backend(model, clean)
@@ -304,6 +385,7 @@ METHODS: dict[str, Method] = {
     "best_depth": _best_depth,
     "history_mean": _history_mean,
     "one_pass": _one_pass,
+    "resampled": _resampled,
     "ddrm": _ddrm,
 }
 """Method name to what runs it."""

@@ -7,14 +7,19 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.methods import BACKENDS, CLEANERS
+from ddrm_pyg.experiments.methods import (
+    AROUND_DDRM,
+    BACKENDS,
+    CLEANERS,
+    check_history,
+)
 from ddrm_pyg.experiments.sources import nearest
-from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.nn.ddrm import DDRM, TrainStart
 from ddrm_pyg.nn.models import (
     CDAE,
     MF,
@@ -200,9 +205,11 @@ def _check_model_settings(model: Mapping[str, Any], method: str) -> None:
         CLEANERS[method](functools.partial(MF, 1, 1), 1, model)
         return
     kind, sizes = _SMALLEST[method]
-    given = {
-        k: v for k, v in model.items() if (method, k) != ("ldiffrec", "num_groups")
-    }
+    given = {k: v for k, v in model.items() if k not in _AROUND.get(method, ())}
+    if "history" in model:
+        check_history(model["history"])
+    if method == "ddrm":
+        _check_train_start(model.get("train_start", "item"))
     _defaults("model", given, kind, len(sizes))
     kind(*sizes, **given)
 
@@ -219,6 +226,17 @@ _SMALLEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "tdiffrec": (TDiffRec, (1,)),
 }
 """Class of every trained method, with what the data give its constructor."""
+
+
+_AROUND = {"ldiffrec": ("num_groups",), "ddrm": AROUND_DDRM}
+"""Settings that are not the constructor's."""
+
+
+def _check_train_start(value: Any) -> None:
+    if value not in get_args(TrainStart):
+        raise ValueError(
+            f"'train_start' must be one of {list(get_args(TrainStart))} (got {value!r})"
+        )
 
 
 def _defaults(

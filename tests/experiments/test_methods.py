@@ -12,15 +12,28 @@ from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import (
     DEEPEST,
+    check_history,
     load_ddrm,
     load_embeddings,
 )
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.stored import GENERATIVE, load_settings
+from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
 from ddrm_pyg.graph.interaction_graph import EDGE
+from ddrm_pyg.nn import ddrm
 from ddrm_pyg.nn.conv import light_propagate
-from ddrm_pyg.nn.models import CDAE, LDiffRec, OrderWeight, TDiffRec, group_items
+from ddrm_pyg.nn.ddrm import DDRMRecommender
+from ddrm_pyg.nn.models import (
+    CDAE,
+    EASE,
+    ItemKNN,
+    LDiffRec,
+    OrderWeight,
+    TDiffRec,
+    group_items,
+)
 from ddrm_pyg.ranking import evaluate
+from ddrm_pyg.training import fit
 
 FIT = {"epochs": 4, "eval_every": 2}
 LIGHTGCN = Cell("lightgcn", 3, {"embedding_dim": 4, "num_layers": 1}, FIT)
@@ -56,6 +69,88 @@ def test_history_mean_is_where_ddrm_starts(runner, data):
     emb = Embeddings(runner.graph.history_mean(item), item)
     result = runner.run(Cell("history_mean", base=LIGHTGCN))
     assert dict(evaluate(emb, data)) == pytest.approx(dict(result.test))
+
+
+RECENCY = {"kind": "recency", "tau": 3.0}
+AGREEMENT = {"kind": "agreement", "slope": 4.0, "offset": 1.0}
+
+
+@pytest.mark.parametrize("model", [ItemKNN, EASE])
+def test_yardsticks_weigh_histories_as_told(runner, data, model):
+    method = {ItemKNN: "item_knn", EASE: "ease"}[model]
+    weight = recency_weight(data, 3.0)
+    expected = evaluate(model().scorer(runner.graph, history_weight=weight), data)
+    result = runner.run(Cell(method, model={"history": RECENCY}))
+    assert dict(result.test) == pytest.approx(dict(expected))
+    item = runner.run(LIGHTGCN).embeddings().item
+    weight = agreement_weight(runner.graph, item, slope=4.0, offset=1.0)
+    expected = evaluate(model().scorer(runner.graph, history_weight=weight), data)
+    result = runner.run(Cell(method, model={"history": AGREEMENT}, base=LIGHTGCN))
+    assert dict(result.test) == pytest.approx(dict(expected))
+
+
+def test_history_mean_is_weighed_as_told(runner, data):
+    item = runner.run(LIGHTGCN).embeddings().item
+    user = runner.graph.history_mean(item, weight=recency_weight(data, 3.0))
+    result = runner.run(Cell("history_mean", model={"history": RECENCY}, base=LIGHTGCN))
+    expected = evaluate(Embeddings(user, item), data)
+    assert dict(result.test) == pytest.approx(dict(expected))
+
+
+@pytest.mark.parametrize("history", [RECENCY, AGREEMENT], ids=lambda told: told["kind"])
+def test_ddrm_is_trained_and_started_as_told(runner, data, history):
+    told = {"history": history, "train_start": "history"}
+    cell = dataclasses.replace(DDRM, model={**DDRM.model, **told})
+    trained = runner.run(cell)
+    base = runner.run(LIGHTGCN).embeddings()
+    weight = recency_weight(data, 3.0)
+    if history is AGREEMENT:
+        weight = agreement_weight(runner.graph, base.item, slope=4.0, offset=1.0)
+    torch.manual_seed(3)
+    model = DDRMRecommender(
+        ddrm.DDRM(4, **DDRM.model),
+        base,
+        history_weight=weight,
+        train_start="history",
+    )
+    fit(model, data, **FIT, seed=3, progress=False)
+    expected = model.scorer(runner.graph)
+    assert torch.allclose(trained.embeddings().user, expected.user)
+    again = runner.run(Cell("resampled", base=cell))  # with the weights it was given
+    assert dict(again.test) == pytest.approx(dict(trained.test))
+
+
+def test_trained_ddrm_is_sampled_as_told(runner):
+    told = {"sampler": "skip", "num_inference_steps": 1, "history": RECENCY}
+    result = runner.run(Cell("resampled", 5, told, base=DDRM))
+    base = runner.run(LIGHTGCN).embeddings()
+    denoised = load_ddrm(runner.run(DDRM), sampler="skip", num_inference_steps=1)(
+        *base,
+        runner.graph,
+        history_weight=recency_weight(runner.data, 3.0),
+        generator=torch.Generator().manual_seed(5),
+    )
+    assert dict(evaluate(denoised, runner.data)) == pytest.approx(dict(result.test))
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ("recency", "with a 'kind' of"),
+        ({"kind": "fame"}, "with a 'kind' of"),
+        ({"kind": "recency"}, "of kind 'recency' takes tau"),
+        ({"kind": "recency", "tau": 3, "slope": 1}, "of kind 'recency' takes tau"),
+        ({"kind": "agreement", "tau": 3}, "of kind 'agreement' takes offset, slope"),
+    ],
+)
+def test_history_that_is_not_understood_is_refused(told, message):
+    with pytest.raises(ValueError, match=message):
+        check_history(told)
+
+
+def test_agreement_needs_vectors(runner):
+    with pytest.raises(ValueError, match="'base' must be a cell for method 'ease'"):
+        runner.run(Cell("ease", model={"history": AGREEMENT}))
 
 
 def test_trained_ddrm_is_rebuilt(runner):

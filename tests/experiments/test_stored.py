@@ -90,6 +90,8 @@ def test_a_cleaner_refuses_what_it_does_not_know(tmp_path):
         ({"model": {"num_train_timesteps": 0}}, "must be >= 1 (got 0)"),
         ({"model": {"activation": "swish2"}}, "'activation'"),
         ({"model": {"hidden_dims": 8}}, "tiny.json: "),
+        ({"model": {"train_start": "user"}}, "'train_start' must be one of"),
+        ({"model": {"history": {"kind": "fame"}}}, "'history' must be an object"),
         ({"model": []}, "must hold the objects 'model' and 'fit'"),
         ({"fit": None}, "must hold the objects 'model' and 'fit'"),
         ({"method": "mf"}, "'method' must be 'ddrm' (got 'mf')"),
