@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         result = _INTERRUPTED
     except typer.TyperException as error:
         return _fail(error.format_message())
-    except (ValueError, ArithmeticError, OSError, ImportError) as error:
+    except (ValueError, ArithmeticError, OSError, ImportError, MemoryError) as error:
         return _fail(str(error))
     if result == _INTERRUPTED:  # typer's word for it, too
         print("ddrm-pyg: interrupted", file=sys.stderr)

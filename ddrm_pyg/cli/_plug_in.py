@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -25,8 +24,6 @@ from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint, write_json
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import recommend_chunks
-
-logger = logging.getLogger("ddrm_pyg")
 
 FINISHED = "metrics.json"
 """Written last: a folder that has it is complete."""
@@ -65,7 +62,6 @@ def execute(
         ValueError: ``out`` holds a run with another configuration, or anything else.
     """
     begin = time.perf_counter()
-    describe(source, data)
     told = (
         asdict(source.located()),
         fingerprint(data),
@@ -88,21 +84,6 @@ def execute(
             depth = row.result.notes["num_layers"]
             print(f"{row.name}: {depth} layers, picked by validation NDCG@20")
     print(f"written to {out} in {time.perf_counter() - begin:.0f} s; see curves.png")
-
-
-def describe(source: Source, data: HeteroData) -> None:
-    """Say what was loaded."""
-    sizes = [
-        InteractionGraph.from_data(data, splits=(split,)).num_edges
-        for split in ("train", "val", "test")
-    ]
-    logger.info(
-        "%s: %d users, %d items, %d / %d / %d train, validation and test interactions",
-        source.name,
-        data["user"].num_nodes,
-        data["item"].num_nodes,
-        *sizes,
-    )
 
 
 def _write(

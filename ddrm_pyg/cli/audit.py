@@ -8,7 +8,7 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json, raw_ids
-from ddrm_pyg.cli._plug_in import describe
+from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.audit import (
     as_record,
     combine,
@@ -20,6 +20,7 @@ from ddrm_pyg.experiments.audit import (
 )
 from ddrm_pyg.experiments.runner import write_json
 from ddrm_pyg.experiments.sources import DEFAULT, Source
+from ddrm_pyg.experiments.stored import cell_for
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.noise_audit import Estimate
 
@@ -62,8 +63,7 @@ def command(
     """
     if out is not None and not overwrite and out.exists():
         raise ValueError(f"'--out' must be new (got {out}; give --overwrite)")
-    data = source.load()
-    describe(source, data)
+    data = begin(source, device, [cell_for(f"{backend}+ddrm")])
     told: dict[str, Any] = {
         "backend": backend,
         "seed": seed,

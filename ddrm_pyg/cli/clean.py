@@ -10,7 +10,7 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._folder import claim
 from ddrm_pyg.cli._output import print_json, raw_ids, write_ids
-from ddrm_pyg.cli._plug_in import describe
+from ddrm_pyg.cli._start import begin
 from ddrm_pyg.cli.audit import Backend
 from ddrm_pyg.datasets.writers import save_interactions, table_writer
 from ddrm_pyg.experiments.audit import combine, stored_signals
@@ -65,8 +65,7 @@ def command(
     if out.exists():
         raise ValueError(f"'--out' must be new (got {out})")
     is_folder = table_writer(out) is None  # refuses what it cannot write
-    data = source.load()
-    describe(source, data)
+    data = begin(source, device, [cell])
     runs = runs or Path("runs") / f"clean-{source.name}"
     claim(runs, {"cleaned": fingerprint(data)}, "clean.json", overwrite=False)
     told: dict[str, Any] = {"device": device, "progress": not as_json}

@@ -12,7 +12,7 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._folder import claim
 from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.cli._plug_in import describe
+from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.compare import (
     Comparison,
@@ -67,8 +67,7 @@ def command(
         for name in names
         if name not in YARDSTICKS
     }
-    data = source.load()
-    describe(source, data)
+    data = begin(source, device, [links[0] for links in cells.values()])
     out = out or Path("runs") / f"compare-{source.name}"
     told = {"source": asdict(source.located()), "fingerprint": fingerprint(data)}
     claim(out, told, FINISHED, overwrite)

@@ -10,6 +10,7 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._plug_in import execute
+from ddrm_pyg.cli._start import begin
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.sources import Source
@@ -34,10 +35,6 @@ def command(
 ) -> None:
     """Plug DDRM onto given embeddings, compare, and write denoised ones."""
     tables = Embeddings.load(embeddings)
-    loaded = source.load()
-    tables.check_matches(
-        loaded["user"].num_nodes, loaded["item"].num_nodes, str(embeddings)
-    )
     base = Cell(
         "embeddings",
         model={
@@ -47,11 +44,16 @@ def command(
             "combine": combine,
         },
     )
+    last = denoised(base, "ddrm", seed=seed, settings=settings, epochs=epochs)
+    loaded = begin(source, device, [last])
+    tables.check_matches(
+        loaded["user"].num_nodes, loaded["item"].num_nodes, str(embeddings)
+    )
     execute(
         source,
         loaded,
         base,
-        denoised(base, "ddrm", seed=seed, settings=settings, epochs=epochs),
+        last,
         out,
         device=device,
         overwrite=overwrite,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import platform
 from importlib import metadata, util
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
 import torch
+import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
+from ddrm_pyg.experiments.needs import Sizes, gibibytes, to_run
+from ddrm_pyg.experiments.stored import EACH_ONCE, cell_for
 
 PACKAGES = (
     "ddrm_pyg",
@@ -22,6 +25,7 @@ PACKAGES = (
     "pandas",
     "safetensors",
 )
+WIDTH = 32
 EXTRAS = {
     "sparse": "torch_sparse",
     "ann": "faiss",
@@ -31,15 +35,33 @@ EXTRAS = {
 }
 
 
-def command(as_json: options.Json = False) -> None:
-    """Print versions, threads, devices, memory and optional extras."""
+def command(
+    users: Annotated[int, typer.Option(min=1, help="Users of your data.")] = 2000,
+    items: Annotated[int, typer.Option(min=1, help="Items of your data.")] = 1500,
+    interactions: Annotated[
+        int, typer.Option(min=0, help="Train interactions of your data.")
+    ] = 80_000,
+    as_json: options.Json = False,
+) -> None:
+    """Print versions, threads, devices, extras, and the memory that methods need.
+
+    Memory is an estimate, good to a factor of two, for data of the sizes given; those
+    of the default world if none are. Nothing is loaded or trained.
+    """
     record = diagnose()
+    sizes = Sizes(users, items, interactions)
+    needs = {name: to_run(cell_for(name), sizes) for name in EACH_ONCE}
+    rank = max(need.rank for need in needs.values())
+    record |= {
+        f"memory to train {name}": gibibytes(need.train) for name, need in needs.items()
+    }
+    record["memory to rank"] = gibibytes(rank)
     if as_json:
         print_json(record)
         return
     for name, value in record.items():
         text = ", ".join(value) if isinstance(value, list) else value
-        print(f"{name:<20}{text}")
+        print(f"{name:<{WIDTH}}{text}")
 
 
 def diagnose() -> dict[str, Any]:

@@ -13,6 +13,7 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
+from ddrm_pyg.cli._start import announce
 from ddrm_pyg.cli.doctor import PACKAGES
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.paper.arrange import TARGETS, arrange, pick
@@ -113,6 +114,7 @@ def command(
         ddrm_settings=ddrm_settings,
     )
     pick(arrange(what, plan), _split(rows))  # refuses before anything is loaded
+    announce(source, device)
     benches = Benches(source, out, device=device, progress=not as_json)
     by_name = source.data in NAMED and paper_name(source) is not None
     if dry_run and by_name:  # what they hold is known without a look

@@ -9,6 +9,7 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._plug_in import execute
+from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.methods import BACKENDS
 from ddrm_pyg.experiments.sources import DEFAULT, Source, nearest
 from ddrm_pyg.experiments.stored import DENOISERS, cell_for, denoised
@@ -46,7 +47,7 @@ def command(
     default = f"{source.name}-{backend}-{denoise}-seed{seed}"
     execute(
         source,
-        source.load(),
+        begin(source, device, [last or base]),
         base,
         last,
         out or Path("runs") / default,

@@ -10,7 +10,7 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.cli._plug_in import describe
+from ddrm_pyg.cli._start import begin
 from ddrm_pyg.cli.audit import Backend
 from ddrm_pyg.experiments.paper.conditions import paper_name
 from ddrm_pyg.experiments.runner import CELLS, Runner, write_json
@@ -53,8 +53,7 @@ def command(
     variant = settings or paper_name(source)
     cell = cell_for(f"{backend}+ddrm", seed=seed, variant=variant, epochs=epochs)
     out = out or Path("runs") / f"tune-{source.name}"
-    data = source.load()
-    describe(source, data)
+    data = begin(source, device, [cell])
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
     tried = tune(runner, cell, out / "trials", trials=trials, minutes=budget)
     metric = cell.fit.get("metric", "recall@20")

@@ -10,6 +10,7 @@ from typing import Any
 
 from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.stored import YARDSTICKS
 from ddrm_pyg.ranking import PairedTest, paired_test
 
 logger = logging.getLogger("ddrm_pyg")
@@ -130,7 +131,11 @@ def plug_in(
             backend.method,
         )
         cells = {k: c for k, c in cells.items() if c.method != "best_depth"}
-    rows = [Row(name, runner.run(cell)) for name, cell in cells.items()]
+    rows = [
+        Row(name, result)
+        for name, cell in cells.items()
+        if (result := _run(runner, cell))
+    ]
     if last is None:
         return rows, None
     rivals = [
@@ -139,6 +144,17 @@ def plug_in(
         if row.result.cell.method in (backend.method, "best_depth", "history_mean")
     ]
     return rows, judge(rows[-1], rivals)
+
+
+def _run(runner: Runner, cell: Cell) -> Result | None:
+    """Run a cell; a yardstick that does not fit into memory is left out."""
+    try:
+        return runner.run(cell)
+    except MemoryError as error:
+        if cell.method not in YARDSTICKS:
+            raise
+        logger.warning("%s is left out: %s", cell.method, error)
+        return None
 
 
 def judge(row: Row, rivals: Sequence[Row]) -> Verdict:

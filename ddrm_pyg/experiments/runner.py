@@ -24,6 +24,7 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.experiments.cells import Cell, Outcome, Result
 from ddrm_pyg.experiments.memory import PeakMemory
 from ddrm_pyg.experiments.methods import METHODS
+from ddrm_pyg.experiments.needs import refuse_too_large, told_how_to_lower
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import Metrics, evaluate
@@ -95,6 +96,7 @@ class Runner:
 
         Raises:
             ValueError: There is no such method.
+            MemoryError: It does not fit; the message names what to lower.
         """
         if cell.method not in METHODS:
             raise ValueError(
@@ -107,7 +109,8 @@ class Runner:
             logger.info("%s ...", cell.method)
             folder.mkdir(parents=True, exist_ok=True)
             begin = time.perf_counter()
-            with PeakMemory(self.device) as peak:
+            refuse_too_large(cell, self.graph, self.device)
+            with PeakMemory(self.device) as peak, told_how_to_lower(cell):
                 outcome = METHODS[cell.method](self, cell)
             cost = {
                 "seconds": round(time.perf_counter() - begin, 3),

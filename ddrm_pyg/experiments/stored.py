@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from torch import nn
 
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import (
@@ -204,14 +205,35 @@ def _check_model_settings(model: Mapping[str, Any], method: str) -> None:
     if method in CLEANERS:
         CLEANERS[method](functools.partial(MF, 1, 1), 1, model)
         return
-    kind, sizes = _SMALLEST[method]
-    given = {k: v for k, v in model.items() if k not in _AROUND.get(method, ())}
     if "history" in model:
         check_history(model["history"])
     if method == "ddrm":
         _check_train_start(model.get("train_start", "item"))
-    _defaults("model", given, kind, len(sizes))
-    kind(*sizes, **given)
+    kind, sizes = _SMALLEST[method]
+    _defaults("model", _own(method, model), kind, len(sizes))
+    build(method, model)
+
+
+def build(method: str, settings: Mapping[str, Any], *sizes: int) -> nn.Module:
+    """Build a trained method on its own, as for no data.
+
+    Args:
+        method: A method with settings of its own; nothing that is added to a backend.
+        settings: Of its model.
+        *sizes: What the data give the constructor; the smallest if none. A number of
+            items stands for their groups, too.
+    """
+    kind, smallest = _SMALLEST[method]
+    if method == "ldiffrec":
+        count = sizes[-1] if sizes else 1
+        return kind(torch.zeros(count, dtype=torch.int64), **_own(method, settings))
+    given = sizes[-len(smallest) :] if sizes else smallest
+    return kind(*given, **_own(method, settings))
+
+
+def _own(method: str, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are the constructor's."""
+    return {k: v for k, v in model.items() if k not in _AROUND.get(method, ())}
 
 
 _SMALLEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
@@ -222,7 +244,7 @@ _SMALLEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "multidae": (MultiDAE, (1,)),
     "multivae": (MultiVAE, (1,)),
     "diffrec": (DiffRec, (1,)),
-    "ldiffrec": (LDiffRec, (torch.zeros(1, dtype=torch.int64),)),
+    "ldiffrec": (LDiffRec, (1,)),
     "tdiffrec": (TDiffRec, (1,)),
 }
 """Class of every trained method, with what the data give its constructor."""

@@ -7,13 +7,14 @@ import json
 import torch
 
 import ddrm_pyg
+from ddrm_pyg.experiments.stored import EACH_ONCE
 
 
 def test_doctor_prints_what_a_bug_report_needs(call):
     answer = call("doctor")
     assert answer.code == 0
     assert answer.err == ""
-    shown = {line[:20].strip(): line[20:] for line in answer.out.splitlines()}
+    shown = {line[:32].strip(): line[32:] for line in answer.out.splitlines()}
     assert shown["ddrm_pyg"] == ddrm_pyg.__version__
     assert shown["torch"] == torch.__version__
     assert shown["threads"] == str(torch.get_num_threads())
@@ -21,6 +22,16 @@ def test_doctor_prints_what_a_bug_report_needs(call):
     assert shown["bf16 on cpu"] in ("True", "False")
     assert shown["memory available"].endswith(" GiB")
     assert shown["extra [sparse]"] in ("installed", "absent")
+
+
+def test_doctor_estimates_memory_for_given_sizes(call):
+    small = json.loads(call("doctor", "--json").out)
+    sizes = ["--users", "10000", "--items", "50000", "--interactions", "1000000"]
+    large = json.loads(call("doctor", *sizes, "--json").out)
+    assert large["memory to train ease"] == "37.3 GiB"  # 16 bytes a pair of items
+    assert small["memory to train ease"] == "34 MiB"
+    assert {f"memory to train {name}" for name in EACH_ONCE} < large.keys()
+    assert large["memory to rank"].endswith(" MiB")
 
 
 def test_doctor_speaks_json(call):

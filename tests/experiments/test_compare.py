@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
-from ddrm_pyg.experiments import compare as module
+from ddrm_pyg.experiments import needs
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.compare import Comparison, Cost, cannot_say, compare, verdict
 from ddrm_pyg.experiments.runner import Runner
@@ -102,13 +102,10 @@ def test_interrupted_comparison_goes_on_with_the_missing_method(
 
 
 def test_what_does_not_fit_is_left_out_and_said(runner, monkeypatch, caplog):
-    class Memory:
-        available = 10 * 80**2
-
-    monkeypatch.setattr(module.psutil, "virtual_memory", Memory)
+    monkeypatch.setattr(needs, "free_memory", lambda _: 10 * 80**2)
     rows = compare(runner, {})
     assert [row.name for row in rows] == ["popularity", "item_knn"]
-    assert "ease is left out: all pairs of 80 items" in caplog.text
+    assert "ease is left out: ease on 60 users and 80 items needs about" in caplog.text
 
 
 def row(name, difference, relative, p):

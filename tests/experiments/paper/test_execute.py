@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
-from ddrm_pyg.experiments import sources
+from ddrm_pyg.experiments import needs, sources
 from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.methods import METHODS
 from ddrm_pyg.experiments.paper import execute
@@ -113,10 +113,11 @@ def test_a_failure_is_told_and_the_others_go_on(benches, monkeypatch):
 
 
 def test_what_does_not_fit_is_not_started(benches, monkeypatch):
-    monkeypatch.setattr(execute, "too_large", lambda name, _: f"{name} is too large")
+    monkeypatch.setattr(needs, "free_memory", lambda _: 1000)
     bench = benches()
     failed = carry_out([Job(GIVEN, Cell("ease"))], bench)
-    assert collect(LINES[2], bench, failed) == ["ease is too large"]
+    (reason,) = collect(LINES[2], bench, failed)
+    assert reason.startswith("MemoryError: ease on ")
 
 
 def test_no_cell_is_started_after_the_budget(benches, monkeypatch):

@@ -1,0 +1,66 @@
+"""How a long command starts: what the machine has, the data, what will be needed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import torch
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.needs import free_memory, gibibytes, to_load, to_run
+from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+
+logger = logging.getLogger("ddrm_pyg")
+
+
+def announce(source: Source, device: str | None) -> None:
+    """Say what there is to work with, and what reading a source takes."""
+    kind = torch.device(device or "cpu").type
+    bf16 = torch.cpu._is_avx512_bf16_supported() if kind == "cpu" else True
+    needed = to_load(source)
+    logger.info(
+        "%d threads, device %s %s bf16 units, %s free; reading %s takes %s",
+        torch.get_num_threads(),
+        device or "cpu",
+        "with" if bf16 else "without",
+        gibibytes(free_memory(device)),
+        source.name,
+        "an unknown amount" if needed is None else f"about {gibibytes(needed)}",
+    )
+
+
+def begin(source: Source, device: str | None, cells: Iterable[Cell]) -> HeteroData:
+    """Load a data set between what is needed before and after.
+
+    Args:
+        source: Where it is.
+        device: Where models will train.
+        cells: What will be run; the largest is told.
+    """
+    announce(source, device)
+    data = source.load()
+    sizes = [
+        InteractionGraph.from_data(data, splits=(split,)).num_edges
+        for split in ("train", "val", "test")
+    ]
+    logger.info(
+        "%s: %d users, %d items, %d / %d / %d train, validation and test interactions",
+        source.name,
+        data["user"].num_nodes,
+        data["item"].num_nodes,
+        *sizes,
+    )
+    graph = InteractionGraph.from_data(data)
+    needs = {cell.method: to_run(cell, graph) for cell in cells}
+    if needs:
+        largest = max(needs, key=lambda method: needs[method].train)
+        logger.info(
+            "training takes about %s (%s), ranking %s",
+            gibibytes(needs[largest].train),
+            largest,
+            gibibytes(needs[largest].rank),
+        )
+    return data

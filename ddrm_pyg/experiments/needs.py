@@ -1,0 +1,216 @@
+"""What memory a piece of work will need, estimated before any of it is allocated.
+
+Estimates count the large tensors: parameters with their gradients, Adam's two moments,
+the best copy and a checkpoint; tables at every layer; activations of a batch; the
+graph. The factors were measured with :class:`ddrm_pyg.experiments.memory.PeakMemory`
+and are good to a factor of two.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+from torch import nn
+
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.sources import DOWNLOADS, NAMED, Source
+from ddrm_pyg.experiments.stored import build
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.training import fit
+
+FLOAT, COPIES = 4, 6
+"""Bytes of a number, and how often a trained parameter is held at the peak."""
+
+_PER_EDGE = 220  # both sorted copies, both blocks, an epoch's draws
+_PER_BYTE = {".csv": 6.0, ".npy": 8.0}  # of a file, while its graph is made
+_OF_TEXT = 6.0
+_TABLES = {"mf": 0.5, "lightgcn": 3.0, "sgl": 6.5, "adagcl": 15.0}
+"""Tables of activations per layer, layer 0 included."""
+
+_ROWS = {
+    "cdae": 15.0,
+    "multidae": 7.0,
+    "multivae": 6.0,
+    "diffrec": 15.0,
+    "ldiffrec": 7.5,
+    "tdiffrec": 15.0,
+}
+"""Dense batches of rows that are held at once."""
+
+_DENSE = {"item_knn": 4.0, "ease": 16.0}
+"""Bytes for every pair of items, of methods that hold all of them."""
+
+_LOWER = {
+    **dict.fromkeys(_TABLES, "'embedding_dim' or 'num_layers'"),
+    **dict.fromkeys(_ROWS, "'batch_size' or the hidden widths"),
+    "ddrm": "'batch_size' or 'hidden_dims'",
+}
+"""What makes a method take less."""
+
+_RANKED = 64 << 20  # scores of a chunk, and a block of lists that is measured
+
+
+class Sizes(NamedTuple):
+    """What of an :class:`~ddrm_pyg.InteractionGraph` counts here.
+
+    Attributes:
+        num_users: Number of users.
+        num_items: Number of items.
+        num_edges: Number of train interactions.
+    """
+
+    num_users: int
+    num_items: int
+    num_edges: int
+
+
+class Needs(NamedTuple):
+    """Bytes.
+
+    Attributes:
+        train: To train or solve, at the worst of the cells that it starts from.
+        rank: To rank all items for all users.
+    """
+
+    train: int
+    rank: int
+
+
+def to_load(source: Source) -> int | None:
+    """Estimate the bytes that reading a source takes; None if it is not there yet."""
+    if source.data == "synthetic":
+        return 64 << 20
+    folder = DOWNLOADS / source.data.removesuffix("-clean") / "raw"
+    path = folder if source.data in NAMED else Path(source.data)
+    files = [path] if path.is_file() else sorted(path.glob("*"))
+    if not files:
+        return None
+    return int(sum(f.stat().st_size * _PER_BYTE.get(f.suffix, _OF_TEXT) for f in files))
+
+
+def to_run(cell: Cell, graph: Sizes | InteractionGraph) -> Needs:
+    """Estimate what a cell takes, and ranking with it.
+
+    Args:
+        cell: Any trained or solved method; others stand on one of these.
+        graph: Train interactions, or their numbers.
+    """
+    train = _to_train(cell, graph)
+    if cell.base is not None:
+        train = max(train, to_run(cell.base, graph).train)
+    lists = graph.num_users * 20 * 12
+    return Needs(train, _RANKED + lists + _PER_EDGE * graph.num_edges)
+
+
+def _to_train(cell: Cell, graph: Sizes | InteractionGraph) -> int:
+    name, _, added = cell.method.partition("+")
+    if name in _DENSE:
+        return int(_DENSE[name] * graph.num_items**2)
+    if name not in _TABLES and name not in _ROWS and name != "ddrm":
+        return 0
+    batch_size = _told(fit, cell.fit, "batch_size")
+    nodes = graph.num_users + graph.num_items
+    batch = FLOAT * batch_size
+    if name == "ddrm":
+        model = build(name, cell.model, 64)
+        activations = 4 * batch * _widths(model) + 3 * FLOAT * nodes * 64
+        return COPIES * FLOAT * _size(model) + activations
+    state = COPIES * FLOAT * _num_parameters(name, cell.model, graph)
+    if name in _ROWS:
+        return int(state + _ROWS[name] * batch * graph.num_items)
+    kind = type(build(name, cell.model, 1, 1))
+    width = _told(kind, cell.model, "embedding_dim")
+    layers = 1 + _told(kind, cell.model, "num_layers", 3 if name != "mf" else 0)
+    tables = _TABLES[name] * layers * FLOAT * nodes * width
+    held = 2 if added == "deca" else 1  # two models are trained together
+    return int(
+        held * (state + tables) + 8 * batch * width + _PER_EDGE * graph.num_edges
+    )
+
+
+def _num_parameters(
+    method: str, settings: Mapping[str, Any], graph: Sizes | InteractionGraph
+) -> int:
+    """Count parameters, which grow linearly with users and items, from small models."""
+    one, more_users, more_items = (
+        _size(build(method, settings, *sizes)) for sizes in ((1, 1), (2, 1), (1, 2))
+    )
+    per_user, per_item = more_users - one, more_items - one
+    users, items = graph.num_users - 1, graph.num_items - 1
+    return one + per_user * users + per_item * items
+
+
+def _size(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _widths(model: nn.Module) -> int:
+    """Activations of one row in all linear layers."""
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    return sum(layer.in_features + layer.out_features for layer in layers)
+
+
+def _told(
+    function: Any, settings: Mapping[str, Any], name: str, default: int = 0
+) -> int:
+    parameter = inspect.signature(function).parameters.get(name)
+    known = default if parameter is None else parameter.default
+    return int(settings.get(name, known))
+
+
+def free_memory(device: str | None = None) -> int:
+    """Bytes that are free where models train."""
+    if device is not None and torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def refuse_too_large(
+    cell: Cell, graph: Sizes | InteractionGraph, device: str | None = None
+) -> None:
+    """Refuse what does not fit, while nothing has been allocated.
+
+    Raises:
+        MemoryError: The estimate is above what is free; the message names the
+            arguments to lower.
+    """
+    needed, free = to_run(cell, graph).train, free_memory(device)
+    if needed > free:
+        raise MemoryError(
+            f"{cell.method} on {graph.num_users} users and {graph.num_items} items "
+            f"needs about {gibibytes(needed)} and {gibibytes(free)} are free"
+            + _advice(cell)
+        )
+
+
+@contextmanager
+def told_how_to_lower(cell: Cell) -> Iterator[None]:
+    """Turn torch's words for memory that has run out into an argument to lower.
+
+    Raises:
+        MemoryError: In place of torch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "memory" not in str(error).lower():
+            raise
+        raise MemoryError(f"{cell.method} ran out of memory{_advice(cell)}") from error
+
+
+def _advice(cell: Cell) -> str:
+    name = cell.method.partition("+")[0]
+    return f": lower {_LOWER[name]}" if name in _LOWER else ""
+
+
+def gibibytes(count: int) -> str:
+    """Write bytes for people."""
+    if count < 1 << 30:
+        return f"{max(count >> 20, 1)} MiB"
+    return f"{count / 2**30:.1f} GiB"

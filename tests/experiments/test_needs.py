@@ -1,0 +1,141 @@
+"""Estimates against what is measured, and exact counts where they must be exact."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.datasets.synthetic import SyntheticInteractions
+from ddrm_pyg.datasets.writers import save_interactions
+from ddrm_pyg.experiments import needs
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.memory import PeakMemory
+from ddrm_pyg.experiments.needs import (
+    COPIES,
+    Sizes,
+    gibibytes,
+    refuse_too_large,
+    to_load,
+    to_run,
+    told_how_to_lower,
+)
+from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.stored import BACKENDS, EACH_ONCE, GENERATIVE, build, cell_for
+from ddrm_pyg.graph.interaction_graph import EDGE
+
+
+def random_data(num_users, num_items, num_edges):
+    draw = torch.Generator().manual_seed(0)
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = num_users, num_items
+    for name, size in (
+        ("edge_index", num_edges),
+        ("val_edge_label_index", 200),
+        ("test_edge_label_index", 200),
+    ):
+        user = torch.randint(num_users, (size,), generator=draw)
+        item = torch.randint(num_items, (size,), generator=draw)
+        data[EDGE][name] = torch.stack([user, item])
+    return data
+
+
+@pytest.mark.parametrize(
+    ("method", "sizes", "batch_size"),
+    [
+        ("mf", (60_000, 40_000, 4_000), 2048),
+        ("lightgcn", (60_000, 40_000, 4_000), 2048),
+        ("mf", (20_000, 10_000, 1_000_000), 1 << 18),
+        ("cdae", (10_000, 20_000, 4_000), 400),
+        ("multivae", (10_000, 20_000, 4_000), 400),
+    ],
+)
+def test_estimates_are_good_to_a_factor_of_two(tmp_path, method, sizes, batch_size):
+    data = random_data(*sizes)
+    cell = cell_for(method)
+    fit = {**cell.fit, "epochs": 1, "batch_size": batch_size}
+    cell = Cell(method, 0, cell.model, fit)
+    runner = Runner(data, tmp_path, progress=False)
+    assert runner.graph.num_edges == sizes[2]
+    with PeakMemory() as peak:
+        measured = runner.run(cell).peak_memory
+    estimate = to_run(cell, runner.graph)
+    assert measured > 100 << 20  # large enough to be about the tensors
+    assert 0.5 < estimate.train / measured < 2
+    assert peak.bytes < 2 * max(estimate)
+
+
+@pytest.mark.parametrize("method", [*BACKENDS, *GENERATIVE])
+def test_parameters_are_counted_exactly(method):
+    settings = cell_for(method).model
+    model = build(method, settings, 7, 12)
+    expected = sum(p.numel() for p in model.parameters())
+    assert needs._num_parameters(method, settings, Sizes(7, 12, 0)) == expected
+
+
+@pytest.mark.parametrize("name", EACH_ONCE)
+def test_more_data_never_take_less(name):
+    cell = cell_for(name)
+    sizes = (1000, 2000, 30_000)
+    before = to_run(cell, Sizes(*sizes))
+    for i in range(3):
+        more = [10 * size if i == k else size for k, size in enumerate(sizes)]
+        after = to_run(cell, Sizes(*more))
+        assert after.train >= before.train
+        assert after.rank >= before.rank
+
+
+def test_a_cell_takes_what_its_worst_base_takes():
+    ease = Cell("ease")
+    sizes = Sizes(10, 10_000, 100)
+    assert to_run(ease, sizes).train == 16 * 10_000**2
+    assert to_run(Cell("history_mean", base=ease), sizes).train == 16 * 10_000**2
+    assert to_run(Cell("popularity"), sizes).train == 0
+
+
+def test_tables_count_with_all_their_copies():
+    small, large = (
+        to_run(Cell("mf", model={"embedding_dim": dim}), Sizes(10**6, 10**6, 0)).train
+        for dim in (32, 64)
+    )
+    assert large - small > COPIES * 4 * 32 * 2 * 10**6
+
+
+def test_reading_takes_more_than_the_files_and_is_unknown_without_them(
+    tmp_path, monkeypatch
+):
+    save_interactions(SyntheticInteractions(100, 120, 2500)[0], tmp_path / "folder")
+    size = sum(path.stat().st_size for path in (tmp_path / "folder").iterdir())
+    assert to_load(Source(str(tmp_path / "folder"))) > size
+    assert to_load(Source()) > 0
+    monkeypatch.chdir(tmp_path)
+    assert to_load(Source("yelp")) is None
+
+
+def test_what_is_too_large_is_refused_with_what_to_lower(monkeypatch):
+    monkeypatch.setattr(needs, "free_memory", lambda _: 1 << 30)
+    sizes = Sizes(10**6, 10**6, 10**7)
+    with pytest.raises(MemoryError) as told:
+        refuse_too_large(cell_for("lightgcn"), sizes)
+    assert "lightgcn on 1000000 users and 1000000 items needs about " in str(told.value)
+    assert "1.0 GiB are free: lower 'embedding_dim' or" in str(told.value)
+    refuse_too_large(cell_for("lightgcn"), Sizes(100, 100, 1000))
+
+
+def test_torchs_words_become_an_argument_to_lower():
+    cell = cell_for("multivae")
+    with (
+        pytest.raises(MemoryError, match="multivae ran out of memory: lower 'batch_"),
+        told_how_to_lower(cell),
+    ):
+        torch.empty(1 << 60)
+    with pytest.raises(RuntimeError, match="mat1"), told_how_to_lower(cell):
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "1 MiB"), (3 << 20, "3 MiB"), (3 << 29, "1.5 GiB")]
+)
+def test_bytes_are_written_for_people(count, text):
+    assert gibibytes(count) == text
