@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,13 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 RESULTS = Path(__file__).parent / "results"
-ML1M = {"num_users": 5949, "num_items": 3494, "num_interactions": 618_297}
+SIZES = {
+    "ml-1m": (5_949, 3_494, 618_297),
+    "gowalla": (29_858, 40_981, 1_027_370),
+    "yelp": (54_574, 77_405, 1_471_675),
+    "amazon-book": (108_822, 178_181, 3_145_223),
+}
+"""Users, items and interactions of the data sets whose size a world can have."""
 ML1M_TRAIN = 429_993
 WARM_UP = 1
 
@@ -42,6 +49,8 @@ class Setting(NamedTuple):
         source: What the data is called in the report.
         threads: Threads torch may use.
         runs: Timed rounds.
+        device: Where the sides run.
+        suffix: What sets results of other sizes and devices apart.
     """
 
     data: HeteroData
@@ -49,30 +58,66 @@ class Setting(NamedTuple):
     source: str
     threads: int
     runs: int
+    device: str = "cpu"
+    suffix: str = ""
 
 
-def prepare(description: str | None) -> Setting:
-    """Read the options that all benchmarks share, and the data."""
+def options(description: str | None) -> argparse.ArgumentParser:
+    """Make a parser with the options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--threads", type=int, help="torch threads (torch's default)")
     parser.add_argument("--runs", type=int, default=9, help="timed rounds (9)")
-    parser.add_argument("--data", help="what load_interactions reads (synthetic)")
-    args = parser.parse_args()
+    parser.add_argument(
+        "--device", default="cpu", help="cpu or cuda; without it, it says so and ends"
+    )
+    return parser
+
+
+def choose(args: argparse.Namespace) -> None:
+    """Set torch's threads and seed; end where the device is not there."""
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        print(f"skipped: '{args.device}' is not available here")
+        sys.exit()
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+
+
+def prepare(description: str | None) -> Setting:
+    """Read the options, and the data."""
+    return setting_of(data_options(description).parse_args())
+
+
+def data_options(description: str | None) -> argparse.ArgumentParser:
+    """Make a parser with these, and those that say what the data are."""
+    parser = options(description)
+    parser.add_argument("--data", help="what load_interactions reads (synthetic)")
+    parser.add_argument(
+        "--size", choices=SIZES, default="ml-1m", help="of the synthetic world (ml-1m)"
+    )
+    return parser
+
+
+def setting_of(args: argparse.Namespace) -> Setting:
+    """Load the data that the options ask for."""
+    choose(args)
+    suffix = "" if args.device == "cpu" else f"_{args.device}"
     if args.data is None:
-        data, source = _synthetic(), "synthetic, the size of ML-1M"
+        data, source = world(args.size), f"synthetic, the size of {args.size}"
+        suffix += "" if args.size == "ml-1m" else f"_{args.size}"
     else:
         path = Path(args.data)
         data, source = load_interactions(path), f"{path.parent.name}/{path.name}"
-    graph = InteractionGraph.from_data(data)
-    return Setting(data, graph, source, torch.get_num_threads(), args.runs)
+    graph = InteractionGraph.from_data(data).to(args.device)
+    threads = torch.get_num_threads()
+    return Setting(data, graph, source, threads, args.runs, args.device, suffix)
 
 
-def _synthetic() -> HeteroData:
-    """Make a world of ML-1M's size, with exactly as many train interactions."""
-    data = SyntheticInteractions(**ML1M)[0]
+def world(size: str) -> HeteroData:
+    """Make a world of a data set's size; of ML-1M's, with exactly its train pairs."""
+    data = SyntheticInteractions(*SIZES[size])[0]
+    if size != "ml-1m":
+        return data
     num_edges = data[EDGE].edge_index.size(1)
     order = torch.randperm(num_edges, generator=torch.Generator().manual_seed(0))
     kept = order[:ML1M_TRAIN].sort().values
@@ -98,10 +143,18 @@ def alternate(
     for turn in range(WARM_UP + runs):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
+            _finish()
             begin = time.perf_counter()
             sides[name]()
+            _finish()
             seconds[name].append(time.perf_counter() - begin)
     return {name: np.array(values[WARM_UP:]) for name, values in seconds.items()}
+
+
+def _finish() -> None:
+    """Wait for what a GPU has still to do."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def report(
@@ -150,6 +203,7 @@ def report(
         "num_edges": setting.graph.num_edges,
         "threads": setting.threads,
         "runs": setting.runs,
+        "device": device_name(setting.device),
         "torch": torch.__version__,
         "torch_geometric": torch_geometric.__version__,
         "reference": reference,
@@ -158,11 +212,21 @@ def report(
         **facts,
     }
     print("\n" + json.dumps(record))
+    keep(f"{name}{setting.suffix}", record)
+    _plot(f"{name}{setting.suffix}", title, setting, seconds, ratio, ours)
+    return ratio
+
+
+def keep(name: str, record: Mapping[str, Any]) -> None:
+    """Keep a result in results/."""
     RESULTS.mkdir(exist_ok=True)
     with atomic_path(RESULTS / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
-    _plot(name, title, setting, seconds, ratio, ours)
-    return ratio
+
+
+def device_name(device: str) -> str:
+    """Name the card, if it is one."""
+    return torch.cuda.get_device_name() if device.startswith("cuda") else device
 
 
 def _plot(
