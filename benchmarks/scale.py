@@ -6,8 +6,9 @@ items 120 interactions on average, at every size. Epochs and rankings are a few 
 and some users, scaled up. Each size runs in a process of its own, so that memory is its
 own. The slope is that of a straight line through the logarithms: 1 is linear.
 
-A step of LightGCN passes over the whole graph, so an epoch of equally large batches
-would be quadratic; batches grow with the data instead, to 200 an epoch at least. A full
+A step of LightGCN passes over the whole graph, and one of MF's optimiser over all its
+tables, so epochs of equally large batches would be quadratic; batches grow with the
+data instead, once there are more than 200 of 2,048 in an epoch. A full
 ranking is users times items and therefore quadratic: that is what [ann] is for.
 """
 
@@ -94,7 +95,7 @@ def measure(size, device):
     large = max(BATCH_SIZE, graph.num_edges // BATCHES)
     ddrm = DDRMRecommender(DDRM(DIM), emb).to(device)
     for name, model, batch_size in (
-        ("MF epoch", MF(*sizes, DIM).to(device), BATCH_SIZE),
+        ("MF epoch", MF(*sizes, DIM).to(device), large),
         ("LightGCN epoch", LightGCN(*sizes, DIM).to(device), large),
         ("DDRM epoch", ddrm, BATCH_SIZE),
     ):

@@ -13,8 +13,8 @@ from torch import Tensor
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 
-_CHUNK = 4096
-"""Users searched at a time: bounds the candidates in memory."""
+_CHUNK = 512
+"""Users searched at a time: few, so that they have histories of about one length."""
 
 
 class ApproximateIndex:
