@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -180,11 +181,11 @@ def _read_frame(layout: _Layout, body: bytes, first_line: int) -> pd.DataFrame:
             io.BytesIO(body),
             sep=layout.delimiter,
             header=None,
-            usecols=order,
+            # to choose all takes longer than not to choose
+            usecols=order if len(order) < len(layout.names) else None,
             names=[position[i] for i in order],
             dtype=id_type and {"user": id_type, "item": id_type},
             na_filter=False,
-            low_memory=False,
             nrows=num_rows,
         )
 
@@ -193,7 +194,9 @@ def _read_frame(layout: _Layout, body: bytes, first_line: int) -> pd.DataFrame:
             first = read(object, num_rows=1)[["user", "item"]].iloc[0]
             if all(map(is_canonical_integer, first)):
                 # Asked for int64, pandas would take 2.0 and 1e3 as well.
-                frame = read(None)
+                with warnings.catch_warnings():  # mixed columns are looked at later
+                    warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+                    frame = read(None)
                 if all(frame[role].dtype.kind == "i" for role in ("user", "item")):
                     return frame
         return read(object)

@@ -133,6 +133,7 @@ class _Ids:
     """The ids of one column, numbered as they come."""
 
     def __init__(self) -> None:
+        self._integers: list[np.ndarray] = []  # as they are, until a text comes
         self._code_of: dict[int | str, int] = {}
         self._codes: list[np.ndarray] = []
 
@@ -146,6 +147,18 @@ class _Ids:
             _check_types(values, (str, int), "an id")
         elif values.dtype.kind not in "iu":
             raise _RefusedError(0, "an id (an integer or a text)")
+        elif not self._codes and values.dtype != np.uint64:
+            within = np.iinfo(np.int32)
+            small = (
+                len(values) and within.min <= values.min() <= values.max() < within.max
+            )
+            self._integers.append(values.astype(np.int32 if small else np.int64))
+            return
+        earlier, self._integers = self._integers, []
+        for block in (*earlier, values):
+            self._number(block)
+
+    def _number(self, values: np.ndarray) -> None:
         code_in_block, distinct = pd.factorize(values)
         ids = [_stripped(name) for name in distinct.tolist()]
         no_id = [i for i, name in enumerate(ids) if name == "" or not _is_unicode(name)]
@@ -160,6 +173,11 @@ class _Ids:
 
         Ids are integers only where all are written as integers are.
         """
+        if self._integers:
+            whole = np.concatenate(self._integers).astype(np.int64)
+            self._integers.clear()
+            row_of_value, found = pd.factorize(whole, sort=True)
+            return row_of_value, torch.from_numpy(found)
         names = list(self._code_of)
         codes = np.concatenate(self._codes) if names else np.empty(0, dtype=np.int32)
         self._codes.clear()

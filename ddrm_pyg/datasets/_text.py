@@ -69,9 +69,9 @@ def _whole_lines(path: Path, quoted: bool, size: int) -> Iterator[bytes]:
         # What has no end is read in growing pieces, not again and again.
         while piece := file.read(max(size, len(rest))):
             bar()
-            rest += piece
+            rest = rest + piece if rest else piece
             cut = rest.rfind(b"\n") + 1
-            if quoted and rest.count(b'"', 0, cut) % 2:
+            if quoted and b'"' in rest and rest.count(b'"', 0, cut) % 2:
                 continue
             if cut:
                 yield rest[:cut]

@@ -218,9 +218,6 @@ class HoldOutValidation(BaseTransform):
 def order_by_user(user: Tensor, moment: Tensor) -> Tensor:
     """Sort pairs by user, then by moment; ties keep their order.
 
-    One sort of one combined key in NumPy: three times as fast as two sorts, and, unlike
-    torch's, no slower while other processes keep the cores busy.
-
     Args:
         user: User of each pair ``[E]`` int64, >= 0.
         moment: Time of each pair ``[E]`` int64.
@@ -228,14 +225,25 @@ def order_by_user(user: Tensor, moment: Tensor) -> Tensor:
     Returns:
         The order ``[E]`` int64.
     """
-    if not user.numel():
-        return torch.empty_like(user)
-    first, last = int(moment.min()), int(moment.max())
-    if (int(user.max()) + 1) * (last - first + 1) >= 2**63:
-        moment = moment.unique(return_inverse=True)[1]
-        first, last = 0, int(moment.max())
-    key = user * (last - first + 1) + (moment - first)
-    return torch.from_numpy(np.argsort(key.numpy(), kind="stable"))
+    by_moment = _stable_argsort(moment.numpy())
+    return torch.from_numpy(by_moment[_stable_argsort(user.numpy()[by_moment])])
+
+
+def _stable_argsort(values: np.ndarray) -> np.ndarray:
+    """Sort integers ``[E]`` with their places in the lower bits.
+
+    NumPy sorts numbers several times as fast as it sorts places by numbers, and, unlike
+    torch, no slower while other processes keep the cores busy.
+    """
+    if not len(values):
+        return np.empty(0, dtype=np.int64)
+    bits = int(len(values) - 1).bit_length()
+    low, high = int(values.min()), int(values.max())
+    if (high - low) >> (63 - bits):
+        return np.argsort(values, kind="stable")
+    packed = ((values - low) << bits) | np.arange(len(values))
+    packed.sort()
+    return packed & ((1 << bits) - 1)
 
 
 def _round(count: Tensor) -> Tensor:
