@@ -28,9 +28,9 @@ FLOAT, COPIES = 4, 6
 """Bytes of a number, and how often a trained parameter is held at the peak."""
 
 _PER_EDGE = 220  # both sorted copies, both blocks, an epoch's draws
-_PER_BYTE = {".csv": 6.0, ".npy": 8.0}  # of a file, while its graph is made
-_OF_TEXT = 6.0
-_TABLES = {"mf": 0.5, "lightgcn": 3.0, "sgl": 6.5, "adagcl": 15.0}
+_PER_BYTE = {".json": 0.25, ".jsonl": 0.25}  # of a file that is mostly other text,
+_OF_NUMBERS = 8.0  # and of others, while the graph is made
+_TABLES = {"mf": 2.0, "lightgcn": 3.0, "sgl": 6.5, "adagcl": 15.0}
 """Tables of activations per layer, layer 0 included."""
 
 _ROWS = {
@@ -91,7 +91,8 @@ def to_load(source: Source) -> int | None:
     files = [path] if path.is_file() else sorted(path.glob("*"))
     if not files:
         return None
-    return int(sum(f.stat().st_size * _PER_BYTE.get(f.suffix, _OF_TEXT) for f in files))
+    shares = (f.stat().st_size * _PER_BYTE.get(f.suffix, _OF_NUMBERS) for f in files)
+    return int(sum(shares))
 
 
 def to_run(cell: Cell, graph: Sizes | InteractionGraph) -> Needs:
@@ -126,7 +127,7 @@ def _to_train(cell: Cell, graph: Sizes | InteractionGraph) -> int:
         return int(state + _ROWS[name] * batch * graph.num_items)
     kind = type(build(name, cell.model, 1, 1))
     width = _told(kind, cell.model, "embedding_dim")
-    layers = 1 + _told(kind, cell.model, "num_layers", 3 if name != "mf" else 0)
+    layers = 1 + _told(kind, cell.model, "num_layers")
     tables = _TABLES[name] * layers * FLOAT * nodes * width
     held = 2 if added == "deca" else 1  # two models are trained together
     return int(
@@ -156,11 +157,10 @@ def _widths(model: nn.Module) -> int:
     return sum(layer.in_features + layer.out_features for layer in layers)
 
 
-def _told(
-    function: Any, settings: Mapping[str, Any], name: str, default: int = 0
-) -> int:
+def _told(function: Any, settings: Mapping[str, Any], name: str) -> int:
+    """The value of an argument; 0 where the function has none of that name."""
     parameter = inspect.signature(function).parameters.get(name)
-    known = default if parameter is None else parameter.default
+    known = 0 if parameter is None else parameter.default
     return int(settings.get(name, known))
 
 
