@@ -133,18 +133,32 @@ class _SparseProduct(torch.autograd.Function):
             ctx.save_for_backward(x)
         # float32 under autocast, too: torch has no sparse product in bf16 on a CPU
         with torch.autocast(x.device.type, enabled=False):
-            return block @ x
+            return _product(block, x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None, OptTensor, OptTensor]:
         x_grad = value_grad = None
         if ctx.needs_input_grad[2]:
-            x_grad = ctx.transpose @ grad
+            x_grad = _product(ctx.transpose, grad)
         if ctx.needs_input_grad[3]:
             (x,) = ctx.saved_tensors
             value_grad = _products_at(ctx.block, grad, x)
         return None, None, x_grad, value_grad
+
+
+def _product(block: Tensor, x: Tensor) -> Tensor:
+    """``block @ x``, on a CPU as weighted bags of rows: a third of the time."""
+    if x.device.type != "cpu":
+        return block @ x
+    return F.embedding_bag(
+        block.col_indices(),
+        x.contiguous(),
+        block.crow_indices(),
+        mode="sum",
+        per_sample_weights=block.values(),
+        include_last_offset=True,
+    )
 
 
 def _products_at(block: Tensor, left: Tensor, right: Tensor) -> Tensor:
