@@ -143,15 +143,15 @@ def alternate(
     for turn in range(WARM_UP + runs):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            _finish()
+            finish()
             begin = time.perf_counter()
             sides[name]()
-            _finish()
+            finish()
             seconds[name].append(time.perf_counter() - begin)
     return {name: np.array(values[WARM_UP:]) for name, values in seconds.items()}
 
 
-def _finish() -> None:
+def finish() -> None:
     """Wait for what a GPU has still to do."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -48,6 +48,8 @@ class Study:
         names = ("data", "user", "item", "rating", "time", "liked_from")
         self.source = Source(**{n: getattr(args, n) for n in names})
         self.runner = Runner(self.source.load(), Path(args.out) / "cells")
+        if not self.runner.has_validation:
+            parser.error("--data must have a validation split: it picks")
         self.backends = args.backends.split(",")
         self.name = f"{name}_{self.source.name}"
         self.rows = []

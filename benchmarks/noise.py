@@ -6,13 +6,14 @@ The published scale times 1, 3, 10, 30 and 100; everything else as published.
 from _study import Study
 
 FACTORS = (1, 3, 10, 30, 100)
+DEFAULT = 1e-2  # DDRM's own
 
 
 def main():
     """Train and measure."""
     study = Study("noise", __doc__)
     for backend in study.backends:
-        scale = study.ddrm(backend)[0].model["noise_scale"]
+        scale = study.ddrm(backend)[0].model.get("noise_scale", DEFAULT)
         for factor in FACTORS:
             cells = study.ddrm(backend, noise_scale=scale * factor)
             facts = {

@@ -23,18 +23,21 @@ def main():
         model = trained[0].model
         steps = model["num_train_timesteps"]
         published = model.get("num_inference_steps") or steps
+        start = model.get("num_start_steps") or steps
         full = study.add(trained, backend=backend, passes=published, walk="published")
         rows = []
         once = [Cell("one_pass", base=cell) for cell in trained]
         rows.append(study.add(once, backend=backend, passes=0.5, walk="no noise"))
-        for passes in (n for n in PASSES if n <= steps):
+        for passes in (n for n in PASSES if n <= start):
             told = {"sampler": "skip", "num_inference_steps": passes}
             again = [Cell("resampled", 0, told, base=cell) for cell in trained]
             rows.append(study.add(again, backend=backend, passes=passes, walk="skip"))
         for row in rows:
             name = row["walk"] if row["walk"] == "no noise" else row["passes"]
             for split, least in worst.items():
-                row[f"kept on {split}"] = share = round(float(kept(row, full, split)), 4)
+                row[f"kept on {split}"] = share = round(
+                    float(kept(row, full, split)), 4
+                )
                 if row["passes"] * FEWER <= published:
                     least.setdefault(name, []).append(share)
     study.rows.sort(key=lambda row: (row["backend"], row["passes"]))
@@ -46,11 +49,11 @@ def main():
         }
         for split, least in worst.items()
     }
-    chosen = max(worst["val"], key=worst["val"].get)
+    chosen = max(worst["val"], key=worst["val"].get, default=None)
     study.keep(smallest_ratio=worst, chosen_by_validation=chosen)
     study.draw_curves("passes")
     print("\nsmallest ratio to the published walk:", worst)
-    print(f"chosen by validation: {chosen}, on test {worst['test'][chosen]}")
+    print(f"chosen by validation: {chosen}, on test {worst['test'].get(chosen)}")
 
 
 def kept(row, full, split):

@@ -30,7 +30,7 @@ def main():
         for start in range(0, graph.num_edges, BATCH_SIZE):
             size = (min(BATCH_SIZE, graph.num_edges - start),)
             for high in (graph.num_users, graph.num_items, graph.num_items):
-                torch.randint(high, size, generator=generator)
+                torch.randint(high, size, generator=generator).to(setting.device)
 
     items = [[] for _ in range(graph.num_users)]
     for user, item in graph.edge_index.T.tolist():

@@ -1,5 +1,6 @@
 """Time and memory of every stage at 0.1 to 30 million interactions, and their slopes.
 
+Memory is what a stage adds at its peak: models, optimiser and graph included.
 Stages: loading a CSV (ids as numbers, split by time, graph included), an epoch of MF
 and of LightGCN, an epoch of DDRM, and the top 20 for all users. Users have 60 and
 items 120 interactions on average, at every size. Epochs and rankings are a few steps
@@ -9,7 +10,8 @@ own. The slope is that of a straight line through the logarithms: 1 is linear.
 A step of LightGCN passes over the whole graph, and one of MF's optimiser over all its
 tables, so epochs of equally large batches would be quadratic; batches grow with the
 data instead, once there are more than 200 of 2,048 in an epoch. A full
-ranking is users times items and therefore quadratic: that is what [ann] is for.
+ranking is users times items and therefore quadratic: that is what [ann] is for; its
+memory is that of the 2,000 users that were ranked.
 """
 
 import json
@@ -70,12 +72,11 @@ def measure(size, device):
     """Run all stages at one size."""
     record = {"interactions": size, "seconds": {}, "peak_mib": {}}
 
-    def stage(name, work, share=1.0):
-        with PeakMemory(device) as peak:
+    def stage(name, work, share=1.0, where=device):
+        with PeakMemory(where) as peak:
             begin = time.perf_counter()
             result = work()
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
+            _measure.finish()
             seconds = (time.perf_counter() - begin) / share
         record["seconds"][name] = round(seconds, 3)
         record["peak_mib"][name] = round(peak.bytes / 2**20)
@@ -87,25 +88,21 @@ def measure(size, device):
         begin = time.perf_counter()
         pd.read_csv(path)
         record["pandas_seconds"] = round(time.perf_counter() - begin, 3)
-        data = stage("load", lambda: load(path))
+        data = stage("load", lambda: load(path), where="cpu")
     graph = InteractionGraph.from_data(data).to(device)
     sizes = (graph.num_users, graph.num_items)
     record |= {"num_users": sizes[0], "num_items": sizes[1], "train": graph.num_edges}
     emb = Embeddings(*(torch.randn(count, DIM, device=device) for count in sizes))
     large = max(BATCH_SIZE, graph.num_edges // BATCHES)
-    ddrm = DDRMRecommender(DDRM(DIM), emb).to(device)
-    for name, model, batch_size in (
-        ("MF epoch", MF(*sizes, DIM).to(device), large),
-        ("LightGCN epoch", LightGCN(*sizes, DIM).to(device), large),
-        ("DDRM epoch", ddrm, BATCH_SIZE),
+    for name, build, batch_size in (
+        ("MF epoch", lambda: MF(*sizes, DIM), large),
+        ("LightGCN epoch", lambda: LightGCN(*sizes, DIM), large),
+        ("DDRM epoch", lambda: DDRMRecommender(DDRM(DIM), emb), BATCH_SIZE),
     ):
-        optimizer = torch.optim.Adam(model.parameters(), fused=True)
-        train = steps(model, optimizer, graph, batch_size)
-        next(train)  # the graph is sorted and the optimiser's state made: once, not
-        count = min(STEPS, graph.num_edges // batch_size - 1)  # in every epoch
-        share = count * batch_size / graph.num_edges
-        stage(name, lambda train=train, n=count: [next(train) for _ in range(n)], share)
-        del model, optimizer, train
+        with PeakMemory(device) as peak:
+            seconds = epoch(build().to(device), graph, batch_size)
+        record["seconds"][name] = round(seconds, 3)
+        record["peak_mib"][name] = round(peak.bytes / 2**20)
     user = torch.arange(min(RANKED, sizes[0]))
     share = user.numel() / sizes[0]
     known = InteractionGraph.from_data(data, splits=("train", "val"))
@@ -120,6 +117,23 @@ def load(path):
     graph = InteractionGraph.from_data(data)
     graph.adj(), graph.adj_t()
     return data
+
+
+def epoch(model, graph, batch_size):
+    """Time a few steps, scaled up to an epoch.
+
+    The first is not counted: it sorts the graph and makes the optimiser's state, which
+    is done once and not in every epoch.
+    """
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    train = steps(model, optimizer, graph, batch_size)
+    next(train)
+    count = max(min(STEPS, graph.num_edges // batch_size - 1), 1)
+    begin = time.perf_counter()
+    for _ in range(count):
+        next(train)
+    _measure.finish()
+    return (time.perf_counter() - begin) * graph.num_edges / (count * batch_size)
 
 
 def steps(model, optimizer, graph, batch_size):

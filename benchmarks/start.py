@@ -4,7 +4,8 @@ Two blocks that are never mixed. Order-free: a user's items weigh alike, or by t
 agreement with the rest. Order-aware: they weigh by recency, exp(-r / tau), tau chosen
 by validation NDCG@20 for every row on its own. Rows: item cosine and EASE; for every
 backend its own vectors, the history mean, one pass of DDRM as published, and of DDRM
-trained from the history that inference starts from.
+trained from the history that inference starts from, with the weights that validation
+picked for the published one.
 """
 
 from _measure import plt

@@ -44,9 +44,11 @@ def test_all_groups_give_the_exact_lists(num_items, num_groups, k, known, seed):
     emb = world(10, num_items, seed)
     exclude = known_pairs(10, num_items, min(known, 10 * num_items), seed)
     num_groups = min(num_groups, num_items)
-    index = ApproximateIndex(emb.item, num_groups=num_groups, num_probes=num_groups)
+    index = ApproximateIndex(emb.item, num_groups=num_groups)
     user = torch.tensor([3, 0, 9, 3])
-    score, item = index.recommend(emb, user, k=k, exclude=exclude)
+    score, item = index.recommend(
+        emb, user, k=k, exclude=exclude, num_probes=num_groups
+    )
     exact_score, exact_item = recommend(emb, user, k=k, exclude=exclude)
     assert torch.equal(item, exact_item)
     torch.testing.assert_close(score, exact_score)
@@ -56,8 +58,9 @@ def test_a_user_who_knows_nearly_all_still_gets_the_rest():
     emb = world(3, 100)
     pairs = torch.stack([torch.zeros(97, dtype=torch.int64), torch.arange(97)])
     exclude = InteractionGraph(pairs, 3, 100)
-    index = ApproximateIndex(emb.item, num_groups=2, num_probes=2)
-    score, item = index.recommend(emb, torch.arange(3), k=5, exclude=exclude)
+    index = ApproximateIndex(emb.item, num_groups=20)
+    told = {"k": 5, "exclude": exclude, "num_probes": 1}
+    score, item = index.recommend(emb, torch.arange(3), **told)
     assert sorted(item[0].tolist()) == [97, 98, 99, 100, 100]
     assert score[0, 3:].tolist() == [-torch.inf] * 2
     assert (item[1:] < 100).all()
@@ -69,9 +72,11 @@ def test_fewer_probes_find_less_and_never_what_is_known():
     user = torch.arange(200)
     exact = recommend(emb, user, k=10, exclude=exclude)[1]
     recall = []
+    index = ApproximateIndex(emb.item, num_groups=40)
     for probes in (1, 8, 40):
-        index = ApproximateIndex(emb.item, num_groups=40, num_probes=probes)
-        item = index.recommend(emb, user, k=10, exclude=exclude)[1]
+        told = {"k": 10, "exclude": exclude, "num_probes": probes}
+        item = index.recommend(emb, user, **told)[1]
+        assert (item < 2000).all()
         assert not exclude.contains(user.repeat_interleave(10), item.flatten()).any()
         recall.append(recall_against_exact(item, exact, 2000))
     assert recall[0] < recall[1] < recall[2] == 1
@@ -87,27 +92,47 @@ def test_recall_by_hand():
 def test_same_seed_same_lists():
     emb = world(20, 500)
     both = [
-        ApproximateIndex(emb.item, num_probes=2, seed=3).recommend(
-            emb, torch.arange(20), k=7
+        ApproximateIndex(emb.item, seed=3).recommend(
+            emb, torch.arange(20), k=7, num_probes=2
         )
         for _ in range(2)
     ]
     assert torch.equal(both[0][1], both[1][1])
 
 
-@pytest.mark.parametrize("name", ["num_groups", "num_probes"])
-def test_refuses_numbers_out_of_range(name):
-    with pytest.raises(ValueError, match=f"'{name}' must .* \\(got 0\\)"):
-        ApproximateIndex(torch.randn(5, 2), **{name: 0})
+def test_nobody_gets_no_lists():
+    emb = world(3, 100)
+    score, item = ApproximateIndex(emb.item).recommend(emb, torch.arange(0), k=5)
+    assert score.shape == item.shape == (0, 5)
 
 
-def test_refuses_other_items():
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"k": 0}, r"'k' must be >= 1 \(got 0\)"),
+        ({"num_probes": 0}, r"'num_probes' must be >= 1 \(got 0\)"),
+        ({"user": torch.tensor([-1])}, r"rows in \[0, 2\) \(got -1 to -1\)"),
+        ({"user": torch.tensor([0, 2])}, r"rows in \[0, 2\) \(got 0 to 2\)"),
+        ({"emb": world(2, 6, dim=2)}, r"5 items and width 2 \(got 6 and 2\)"),
+        ({"emb": world(2, 5, dim=3)}, r"5 items and width 2 \(got 5 and 3\)"),
+        ({"exclude": known_pairs(2, 6, 3)}, "6"),
+        ({"exclude": known_pairs(3, 5, 3)}, "3"),
+        (
+            {"emb": Embeddings(torch.full((2, 2), torch.nan), torch.randn(5, 2))},
+            "'emb' must not hold NaN",
+        ),
+    ],
+)
+def test_refuses_what_does_not_fit(changed, message):
+    told = {"emb": world(2, 5, dim=2), "user": torch.arange(2), **changed}
     index = ApproximateIndex(torch.randn(5, 2), num_groups=1)
-    other = world(2, 6, dim=2)
-    with pytest.raises(ValueError, match="index's 5 items \\(got 6\\)"):
-        index.recommend(other, torch.arange(2))
-    with pytest.raises(ValueError, match="'k' must be >= 1"):
-        index.recommend(world(2, 5, dim=2), torch.arange(2), k=0)
+    with pytest.raises(ValueError, match=message):
+        index.recommend(told.pop("emb"), told.pop("user"), **told)
+
+
+def test_refuses_groups_out_of_range():
+    with pytest.raises(ValueError, match=r"'num_groups' must .* \(got 0\)"):
+        ApproximateIndex(torch.randn(5, 2), num_groups=0)
 
 
 def test_says_which_extra_is_missing(monkeypatch):

@@ -9,7 +9,14 @@ import torch
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.needs import free_memory, gibibytes, to_load, to_run
+from ddrm_pyg.experiments.compare import chain
+from ddrm_pyg.experiments.needs import (
+    free_memory,
+    gibibytes,
+    has_bf16,
+    to_load,
+    to_run,
+)
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 
@@ -18,14 +25,12 @@ logger = logging.getLogger("ddrm_pyg")
 
 def announce(source: Source, device: str | None) -> None:
     """Say what there is to work with, and what reading a source takes."""
-    kind = torch.device(device or "cpu").type
-    bf16 = torch.cpu._is_avx512_bf16_supported() if kind == "cpu" else True
     needed = to_load(source)
     logger.info(
         "%d threads, device %s %s bf16 units, %s free; reading %s takes %s",
         torch.get_num_threads(),
         device or "cpu",
-        "with" if bf16 else "without",
+        "with" if has_bf16(device) else "without",
         gibibytes(free_memory(device)),
         source.name,
         "an unknown amount" if needed is None else f"about {gibibytes(needed)}",
@@ -38,7 +43,8 @@ def begin(source: Source, device: str | None, cells: Iterable[Cell]) -> HeteroDa
     Args:
         source: Where it is.
         device: Where models will train.
-        cells: What will be run; the largest is told.
+        cells: What will be run; the largest is told, of these and of what they start
+            from.
     """
     announce(source, device)
     data = source.load()
@@ -54,7 +60,8 @@ def begin(source: Source, device: str | None, cells: Iterable[Cell]) -> HeteroDa
         *sizes,
     )
     graph = InteractionGraph.from_data(data)
-    needs = {cell.method: to_run(cell, graph) for cell in cells}
+    links = [link for cell in cells for link in chain(cell)]
+    needs = {link.method: to_run(link, graph) for link in links}
     if needs:
         largest = max(needs, key=lambda method: needs[method].train)
         logger.info(

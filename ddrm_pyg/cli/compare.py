@@ -67,7 +67,9 @@ def command(
         for name in names
         if name not in YARDSTICKS
     }
-    data = begin(source, device, [links[0] for links in cells.values()])
+    data = begin(
+        source, device, [*map(Cell, YARDSTICKS), *(c[0] for c in cells.values())]
+    )
     out = out or Path("runs") / f"compare-{source.name}"
     told = {"source": asdict(source.located()), "fingerprint": fingerprint(data)}
     claim(out, told, FINISHED, overwrite)

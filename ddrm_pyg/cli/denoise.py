@@ -13,6 +13,7 @@ from ddrm_pyg.cli._plug_in import execute
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.plug_in import rows_for
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.stored import denoised
 
@@ -45,7 +46,7 @@ def command(
         },
     )
     last = denoised(base, "ddrm", seed=seed, settings=settings, epochs=epochs)
-    loaded = begin(source, device, [last])
+    loaded = begin(source, device, rows_for(base, last).values())
     tables.check_matches(
         loaded["user"].num_nodes, loaded["item"].num_nodes, str(embeddings)
     )

@@ -13,7 +13,7 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.experiments.needs import Sizes, gibibytes, to_run
+from ddrm_pyg.experiments.needs import Sizes, gibibytes, has_bf16, to_run
 from ddrm_pyg.experiments.stored import EACH_ONCE, cell_for
 
 PACKAGES = (
@@ -51,11 +51,10 @@ def command(
     record = diagnose()
     sizes = Sizes(users, items, interactions)
     needs = {name: to_run(cell_for(name), sizes) for name in EACH_ONCE}
-    rank = max(need.rank for need in needs.values())
     record |= {
         f"memory to train {name}": gibibytes(need.train) for name, need in needs.items()
     }
-    record["memory to rank"] = gibibytes(rank)
+    record["memory to rank"] = gibibytes(needs["popularity"].rank)
     if as_json:
         print_json(record)
         return
@@ -73,7 +72,7 @@ def diagnose() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "not set"),
         "mkl": torch.backends.mkl.is_available(),
-        "bf16 on cpu": torch.cpu._is_avx512_bf16_supported(),
+        "bf16 on cpu": has_bf16(),
         "devices": [
             "cpu",
             *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),

@@ -130,6 +130,11 @@ def _new(
     items = trained.embeddings().item
     ideal = runner.graph.history_mean(items, history=history)
     if cell.method == "ddrm":
+        if cell.model.get("history"):
+            raise ValueError(
+                "'--history' takes runs whose histories weigh alike "
+                f"(got one with {dict(cell.model['history'])})"
+            )
         generator = torch.Generator().manual_seed(0)
         ideal = load_ddrm(trained).generate(ideal, generator=generator)
     chunks = recommend_chunks(

@@ -11,6 +11,7 @@ from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._plug_in import execute
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.methods import BACKENDS
+from ddrm_pyg.experiments.plug_in import rows_for
 from ddrm_pyg.experiments.sources import DEFAULT, Source, nearest
 from ddrm_pyg.experiments.stored import DENOISERS, cell_for, denoised
 
@@ -47,7 +48,7 @@ def command(
     default = f"{source.name}-{backend}-{denoise}-seed{seed}"
     execute(
         source,
-        begin(source, device, [last or base]),
+        begin(source, device, rows_for(base, last).values()),
         base,
         last,
         out or Path("runs") / default,

@@ -177,26 +177,26 @@ def _read_frame(layout: _Layout, body: bytes, first_line: int) -> pd.DataFrame:
     order = sorted(position)
 
     def read(id_type: type | None, num_rows: int | None = None) -> pd.DataFrame:
-        return pd.read_csv(
-            io.BytesIO(body),
-            sep=layout.delimiter,
-            header=None,
-            # to choose all takes longer than not to choose
-            usecols=order if len(order) < len(layout.names) else None,
-            names=[position[i] for i in order],
-            dtype=id_type and {"user": id_type, "item": id_type},
-            na_filter=False,
-            nrows=num_rows,
-        )
+        with warnings.catch_warnings():  # columns of mixed types are looked at later
+            warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+            return pd.read_csv(
+                io.BytesIO(body),
+                sep=layout.delimiter,
+                header=None,
+                # to choose all takes longer than not to choose
+                usecols=order if len(order) < len(layout.names) else None,
+                names=[position[i] for i in order],
+                dtype=id_type and {"user": id_type, "item": id_type},
+                na_filter=False,
+                nrows=num_rows,
+            )
 
     try:
         if not _has_padded_integer(body, layout.delimiter):
             first = read(object, num_rows=1)[["user", "item"]].iloc[0]
             if all(map(is_canonical_integer, first)):
                 # Asked for int64, pandas would take 2.0 and 1e3 as well.
-                with warnings.catch_warnings():  # mixed columns are looked at later
-                    warnings.simplefilter("ignore", pd.errors.DtypeWarning)
-                    frame = read(None)
+                frame = read(None)
                 if all(frame[role].dtype.kind == "i" for role in ("user", "item")):
                     return frame
         return read(object)

@@ -34,8 +34,8 @@ Columns = Mapping[str, str | None]
 class Table:
     """Rows of users, items and, where known, ratings and times.
 
-    Only codes and numbers are kept, 8 bytes for the two ids of a row, 4 for its rating
-    and 8 for its time, and each id once.
+    Only codes and numbers are kept: 8 bytes for the two ids of a row (16 for integers
+    beyond 32 bits), 4 for its rating and 8 for its time, and each text once.
 
     Args:
         name: Name of the source, for messages.
@@ -130,7 +130,7 @@ class _RefusedError(Exception):
 
 
 class _Ids:
-    """The ids of one column, numbered as they come."""
+    """The ids of one column: integers as they are, texts numbered as they come."""
 
     def __init__(self) -> None:
         self._integers: list[np.ndarray] = []  # as they are, until a text comes

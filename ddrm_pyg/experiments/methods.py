@@ -91,9 +91,9 @@ def _similarity(model: Callable[..., Any]) -> Method:
 
 def _history_weight(bench: Bench, cell: Cell, told: Any) -> Tensor | None:
     """Weights of the train interactions, as the setting ``history`` asks for them."""
+    check_history(told)
     if told is None:
         return None
-    check_history(told)
     settings = {name: value for name, value in told.items() if name != "kind"}
     if told["kind"] == "recency":
         return recency_weight(bench.data, **settings)
@@ -108,11 +108,14 @@ def check_history(told: Any) -> None:
 
     Args:
         told: ``{"kind": "recency", "tau": ...}`` or ``{"kind": "agreement"}`` with
-            ``slope`` and ``offset``, see :mod:`ddrm_pyg.graph.history_weight`.
+            ``slope`` and ``offset``, see :mod:`ddrm_pyg.graph.history_weight`; None
+            weighs all alike.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: It is none of these.
     """
+    if told is None:
+        return
     kind = told.get("kind") if isinstance(told, Mapping) else None
     if kind not in HISTORY_WEIGHTS:
         raise ValueError(
@@ -123,6 +126,11 @@ def check_history(told: Any) -> None:
     if extra or (kind == "recency" and "tau" not in told):
         names = ", ".join(sorted(HISTORY_WEIGHTS[kind]))
         raise ValueError(f"'history' of kind '{kind}' takes {names} (got {dict(told)})")
+    for name, value in told.items():
+        if name != "kind" and not isinstance(value, (int, float)):
+            raise ValueError(f"'{name}' of 'history' must be a number (got {value!r})")
+    if not told.get("tau", 1) > 0:
+        raise ValueError(f"'tau' of 'history' must be > 0 (got {told['tau']})")
 
 
 def _backend(
@@ -312,7 +320,9 @@ def _resampled(bench: Bench, cell: Cell) -> Outcome:
     trained = _base(bench, cell)
     emb = _base(bench, trained.cell).embeddings()
     settings, around = _split_settings(cell.model)
-    told = around.get("history", trained.cell.model.get("history"))
+    told = around.pop("history", trained.cell.model.get("history"))
+    if around:
+        raise ValueError(f"'{cell.method}' does not train (got {around})")
     generator = torch.Generator().manual_seed(cell.seed or 0)
     denoised = load_ddrm(trained, **settings)(
         emb.user,

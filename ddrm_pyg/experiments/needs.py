@@ -9,6 +9,7 @@ and are good to a factor of two.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,11 @@ from ddrm_pyg.experiments.sources import DOWNLOADS, NAMED, Source
 from ddrm_pyg.experiments.stored import build
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.training import fit
+
+logger = logging.getLogger("ddrm_pyg")
+
+UNSURE = 2
+"""What an estimate may be wrong by, as a factor."""
 
 FLOAT, COPIES = 4, 6
 """Bytes of a number, and how often a trained parameter is held at the peak."""
@@ -43,15 +49,11 @@ _ROWS = {
 }
 """Dense batches of rows that are held at once."""
 
-_DENSE = {"item_knn": 4.0, "ease": 16.0}
+_DENSE = {"item_knn": 9.0, "ease": 28.0}
 """Bytes for every pair of items, of methods that hold all of them."""
 
-_LOWER = {
-    **dict.fromkeys(_TABLES, "'embedding_dim' or 'num_layers'"),
-    **dict.fromkeys(_ROWS, "'batch_size' or the hidden widths"),
-    "ddrm": "'batch_size' or 'hidden_dims'",
-}
-"""What makes a method take less."""
+_LOWERS = ("batch_size", "embedding_dim", "hidden_dims", "num_layers")
+"""Arguments that make a method take less."""
 
 _RANKED = 64 << 20  # scores of a chunk, and a block of lists that is measured
 
@@ -74,7 +76,7 @@ class Needs(NamedTuple):
     """Bytes.
 
     Attributes:
-        train: To train or solve, at the worst of the cells that it starts from.
+        train: To train or solve.
         rank: To rank all items for all users.
     """
 
@@ -96,17 +98,15 @@ def to_load(source: Source) -> int | None:
 
 
 def to_run(cell: Cell, graph: Sizes | InteractionGraph) -> Needs:
-    """Estimate what a cell takes, and ranking with it.
+    """Estimate what a cell takes without those that it starts from, and ranking.
 
     Args:
-        cell: Any trained or solved method; others stand on one of these.
+        cell: Any cell; one that only arranges another's results takes nothing here.
         graph: Train interactions, or their numbers.
     """
-    train = _to_train(cell, graph)
-    if cell.base is not None:
-        train = max(train, to_run(cell.base, graph).train)
     lists = graph.num_users * 20 * 12
-    return Needs(train, _RANKED + lists + _PER_EDGE * graph.num_edges)
+    rank = _RANKED + lists + _PER_EDGE * graph.num_edges
+    return Needs(_to_train(cell, graph), rank)
 
 
 def _to_train(cell: Cell, graph: Sizes | InteractionGraph) -> int:
@@ -167,26 +167,39 @@ def _told(function: Any, settings: Mapping[str, Any], name: str) -> int:
 def free_memory(device: str | None = None) -> int:
     """Bytes that are free where models train."""
     if device is not None and torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device)
+        cached -= torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
     return psutil.virtual_memory().available
+
+
+def has_bf16(device: str | None = None) -> bool:
+    """Whether a device has units for bfloat16, so that it is worth asking for."""
+    if device is not None and torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 def refuse_too_large(
     cell: Cell, graph: Sizes | InteractionGraph, device: str | None = None
 ) -> None:
-    """Refuse what does not fit, while nothing has been allocated.
+    """Refuse what cannot fit, while nothing has been allocated; warn if it may not.
 
     Raises:
-        MemoryError: The estimate is above what is free; the message names the
+        MemoryError: Half of the estimate is above what is free; the message names the
             arguments to lower.
     """
-    needed, free = to_run(cell, graph).train, free_memory(device)
-    if needed > free:
-        raise MemoryError(
-            f"{cell.method} on {graph.num_users} users and {graph.num_items} items "
-            f"needs about {gibibytes(needed)} and {gibibytes(free)} are free"
-            + _advice(cell)
-        )
+    needed = to_run(cell, graph).train
+    free = free_memory(None if cell.method in _DENSE else device)
+    if needed <= free:
+        return
+    message = (
+        f"{cell.method} on {graph.num_users} users and {graph.num_items} items "
+        f"needs about {gibibytes(needed)} and {gibibytes(free)} are free{_advice(cell)}"
+    )
+    if needed > UNSURE * free:
+        raise MemoryError(message)
+    logger.warning("%s", message)
 
 
 @contextmanager
@@ -199,14 +212,21 @@ def told_how_to_lower(cell: Cell) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "memory" not in str(error).lower():
+        ran_out = isinstance(error, torch.OutOfMemoryError)
+        if not ran_out and "DefaultCPUAllocator" not in str(error):
             raise
         raise MemoryError(f"{cell.method} ran out of memory{_advice(cell)}") from error
 
 
 def _advice(cell: Cell) -> str:
+    """Name the settings to lower; a closed form has none but fewer items."""
     name = cell.method.partition("+")[0]
-    return f": lower {_LOWER[name]}" if name in _LOWER else ""
+    if name in _DENSE:
+        return ": it holds all pairs of items, so it takes fewer items or none"
+    if name not in (*_TABLES, *_ROWS, "ddrm"):
+        return ""
+    known = {*inspect.signature(type(build(name, {}))).parameters, "batch_size"}
+    return ": lower " + " or ".join(f"'{n}'" for n in _LOWERS if n in known)
 
 
 def gibibytes(count: int) -> str:

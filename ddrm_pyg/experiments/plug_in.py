@@ -101,8 +101,10 @@ def rows_for(backend: Cell, last: Cell | None = None) -> dict[str, Cell]:
         return rows
     if last.method != "ddrm":
         return rows | {last.method: last}
+    history = {k: v for k, v in last.model.items() if k == "history"}
     return rows | {
-        "history mean": Cell("history_mean", base=backend),
+        # where this DDRM starts: with its weights, or the comparison is not with it
+        "history mean": Cell("history_mean", model=history, base=backend),
         "ddrm, one pass, no noise": Cell("one_pass", base=last),
         "ddrm": last,
     }

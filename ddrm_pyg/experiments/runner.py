@@ -106,10 +106,10 @@ class Runner:
         if not self.has_run(cell):
             if cell.base is not None:  # its time is its own
                 self.run(cell.base)
+            refuse_too_large(cell, self.graph, self.device)
             logger.info("%s ...", cell.method)
             folder.mkdir(parents=True, exist_ok=True)
             begin = time.perf_counter()
-            refuse_too_large(cell, self.graph, self.device)
             with PeakMemory(self.device) as peak, told_how_to_lower(cell):
                 outcome = METHODS[cell.method](self, cell)
             cost = {

@@ -203,7 +203,8 @@ def _check_settings(settings: Any, method: str) -> None:
 def _check_model_settings(model: Mapping[str, Any], method: str) -> None:
     """Build what the settings are for, at the smallest size."""
     if method in CLEANERS:
-        CLEANERS[method](functools.partial(MF, 1, 1), 1, model)
+        with torch.random.fork_rng(devices=[]):
+            CLEANERS[method](functools.partial(MF, 1, 1), 1, model)
         return
     if "history" in model:
         check_history(model["history"])
@@ -224,11 +225,11 @@ def build(method: str, settings: Mapping[str, Any], *sizes: int) -> nn.Module:
             items stands for their groups, too.
     """
     kind, smallest = _SMALLEST[method]
+    given: tuple[Any, ...] = sizes[-len(smallest) :] if sizes else smallest
     if method == "ldiffrec":
-        count = sizes[-1] if sizes else 1
-        return kind(torch.zeros(count, dtype=torch.int64), **_own(method, settings))
-    given = sizes[-len(smallest) :] if sizes else smallest
-    return kind(*given, **_own(method, settings))
+        given = (torch.zeros(given[0], dtype=torch.int64),)
+    with torch.random.fork_rng(devices=[]):  # whoever is asked leaves no trace
+        return kind(*given, **_own(method, settings))
 
 
 def _own(method: str, model: Mapping[str, Any]) -> dict[str, Any]:

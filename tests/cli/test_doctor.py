@@ -28,8 +28,8 @@ def test_doctor_estimates_memory_for_given_sizes(call):
     small = json.loads(call("doctor", "--json").out)
     sizes = ["--users", "10000", "--items", "50000", "--interactions", "1000000"]
     large = json.loads(call("doctor", *sizes, "--json").out)
-    assert large["memory to train ease"] == "37.3 GiB"  # 16 bytes a pair of items
-    assert small["memory to train ease"] == "34 MiB"
+    assert large["memory to train ease"] == "65.2 GiB"  # 28 bytes a pair of items
+    assert small["memory to train ease"] == "60 MiB"
     assert {f"memory to train {name}" for name in EACH_ONCE} < large.keys()
     assert large["memory to rank"].endswith(" MiB")
 

@@ -65,7 +65,7 @@ def test_prints_a_table_and_a_verdict(call, words, tmp_path):
     assert "picked by validation NDCG@20" in answer.out
     assert str(tmp_path / "run") in answer.out
     said = answer.err.splitlines()
-    assert said[0].startswith(
+    assert said[1].startswith(
         "clicks.csv: assumed each user split 70/10/20 % at random"
     )
     assert said[1] == (

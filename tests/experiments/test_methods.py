@@ -141,11 +141,19 @@ def test_trained_ddrm_is_sampled_as_told(runner):
         ({"kind": "recency"}, "of kind 'recency' takes tau"),
         ({"kind": "recency", "tau": 3, "slope": 1}, "of kind 'recency' takes tau"),
         ({"kind": "agreement", "tau": 3}, "of kind 'agreement' takes offset, slope"),
+        ({"kind": "agreement", "slope": "a"}, "'slope' of 'history' must be a number"),
+        ({"kind": "recency", "tau": "5"}, "'tau' of 'history' must be a number"),
+        ({"kind": "recency", "tau": -1}, "'tau' of 'history' must be > 0"),
     ],
 )
 def test_history_that_is_not_understood_is_refused(told, message):
     with pytest.raises(ValueError, match=message):
         check_history(told)
+
+
+def test_a_trained_ddrm_is_not_told_how_to_train(runner):
+    with pytest.raises(ValueError, match="'resampled' does not train"):
+        runner.run(Cell("resampled", model={"train_start": "history"}, base=DDRM))
 
 
 def test_agreement_needs_vectors(runner):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,6 +55,13 @@ def test_rows_and_what_each_starts_from():
     assert cells["mf"] == BACKEND == cells["history mean"].base
     assert cells["mf, best depth"].base == BACKEND
     assert cells["ddrm"] == DDRM == cells["ddrm, one pass, no noise"].base
+
+
+def test_history_mean_weighs_as_the_ddrm_it_is_compared_with():
+    told = {"history": {"kind": "recency", "tau": 5}, "train_start": "history"}
+    cells = rows_for(BACKEND, replace(DDRM, model={**DDRM.model, **told}))
+    assert cells["history mean"].model == {"history": told["history"]}
+    assert rows_for(BACKEND, DDRM)["history mean"].model == {}
 
 
 def test_best_depth_combines_as_the_embeddings_do():

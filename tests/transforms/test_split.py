@@ -120,6 +120,17 @@ def test_order_by_user_sorts_moments_within_users(far):
     assert order_by_user(user[:0], moment[:0]).tolist() == []
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.int16, torch.int32, torch.int64, torch.float32, torch.float64]
+)
+def test_order_by_user_takes_moments_of_any_type(dtype):
+    draw = torch.Generator().manual_seed(0)
+    user = torch.randint(40, (5000,), generator=draw)
+    moment = torch.randint(-20_000, 20_000, (5000,), generator=draw).to(dtype)
+    naive = sorted(range(5000), key=lambda e: (user[e].item(), moment[e].item()))
+    assert order_by_user(user, moment).tolist() == naive
+
+
 def test_a_split_without_test_pairs_is_refused():
     with pytest.raises(ValueError, match="leaves no test pairs"):
         TemporalSplit()(one_user(1))

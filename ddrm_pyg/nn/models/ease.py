@@ -19,7 +19,7 @@ class EASE:
               B_{ij} = -P_{ij} / P_{jj}, \; B_{ii} = 0, \quad s_u = x_u B
 
     Solved in float64; time grows with the cube and memory with the square of the
-    number of items (16 bytes an entry while it solves).
+    number of items (28 bytes an entry while it solves).
 
     Args:
         l2: :math:`\lambda`, in interactions.
