@@ -68,7 +68,7 @@ def test_prints_a_table_and_a_verdict(call, words, tmp_path):
     assert said[1].startswith(
         "clicks.csv: assumed each user split 70/10/20 % at random"
     )
-    assert said[1] == (
+    assert said[2] == (
         "clicks: 20 users, 24 items, 140 / 20 / 40 train, validation and test "
         "interactions"
     )
