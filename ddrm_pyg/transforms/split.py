@@ -130,9 +130,12 @@ class TemporalSplit(BaseTransform):
         num_liked = torch.bincount(user[liked], minlength=num_users)
         order = torch.tensor([SPLITS.index(name) for name in self.order])
         sizes = self._sizes(num_liked)[:, order]
-        split = torch.empty_like(user)
         # The timeline runs user by user, and its liked pairs block by block.
-        split[liked] = order.repeat(num_users).repeat_interleave(sizes.flatten())
+        blocks = order.repeat(num_users).repeat_interleave(sizes.flatten())
+        if blocks.numel() == user.numel():  # all are liked
+            return blocks
+        split = torch.empty_like(user)
+        split[liked] = blocks
 
         low_user = user[~liked]
         of_users_before = num_liked.cumsum(0) - num_liked
