@@ -127,20 +127,21 @@ def world(size: str) -> HeteroData:
 
 
 def alternate(
-    sides: Mapping[str, Callable[[], Any]], runs: int
+    sides: Mapping[str, Callable[[], Any]], runs: int, warm_up: int = WARM_UP
 ) -> dict[str, np.ndarray]:
     """Time all sides once per round, each round starting with another side.
 
     Args:
         sides: What to run, by name.
-        runs: Timed rounds, after a round to warm up.
+        runs: Timed rounds.
+        warm_up: Rounds before them; 0 where all sides have been run already.
 
     Returns:
         Seconds ``[runs]`` by name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     names = list(sides)
-    for turn in range(WARM_UP + runs):
+    for turn in range(warm_up + runs):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             finish()
@@ -148,7 +149,7 @@ def alternate(
             sides[name]()
             finish()
             seconds[name].append(time.perf_counter() - begin)
-    return {name: np.array(values[WARM_UP:]) for name, values in seconds.items()}
+    return {name: np.array(values[warm_up:]) for name, values in seconds.items()}
 
 
 def finish() -> None:

@@ -32,6 +32,12 @@ _CACHED_SCORE_BYTES = 8 << 20
 _MEASURED = 8192
 """Users measured at a time: amortises the many small steps of a measure."""
 
+_BLOCK = 128
+"""Scores whose largest is found before any place is."""
+
+_MANY_BLOCKS = 8
+"""Blocks per place of a list from which on that pays."""
+
 _SMALLEST_PRODUCT = 16
 """Rows below which a BLAS picks other kernels, and other last bits, for a product."""
 
@@ -306,7 +312,7 @@ def _best(
         flat = (row * num_items + seen).to(scores.device)
         scores = scores.contiguous()
         scores.view(-1)[flat] = float("-inf")
-    score, item = scores.topk(min(k, num_items), dim=1)
+    score, item = _top(scores, min(k, num_items))
     if bool(score.isnan().any()):
         at = user[score.isnan().any(dim=1).nonzero()[0, 0]]
         raise ValueError(f"'scorer' must not return NaN (user {int(at)})")
@@ -316,6 +322,27 @@ def _best(
         F.pad(score, missing, value=float("-inf")),
         F.pad(item, missing, value=num_items),
     )
+
+
+def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Find the k largest scores ``[C, k]`` of each row, descending, and their places.
+
+    The k best items of a large catalogue lie in the k blocks of the largest maxima,
+    and maxima are found several times as fast as places.
+    """
+    num_items = scores.size(1)
+    if num_items < _MANY_BLOCKS * k * _BLOCK:
+        return scores.topk(k, dim=1)
+    whole = num_items // _BLOCK * _BLOCK
+    blocks = scores[:, :whole].unflatten(1, (-1, _BLOCK))
+    chosen = blocks.amax(2).topk(k, dim=1).indices
+    near = blocks.gather(1, chosen.unsqueeze(2).expand(-1, -1, _BLOCK)).flatten(1)
+    start = torch.arange(_BLOCK, device=scores.device)
+    place = (chosen.unsqueeze(2) * _BLOCK + start).flatten(1)
+    rest = torch.arange(whole, num_items, device=scores.device)
+    score, best = torch.cat([near, scores[:, whole:]], 1).topk(k, dim=1)
+    place = torch.cat([place, rest.expand(len(place), -1)], 1)
+    return score, place.gather(1, best)
 
 
 class PairedTest(NamedTuple):

@@ -245,6 +245,46 @@ def test_recommend_lists_the_best_items_in_order():
     assert score.tolist() == [[0, -1, -2], [0, -1, -2]]
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    extra=st.integers(0, 300),
+    k=st.integers(1, 3),
+    levels=st.sampled_from([3, 50, None]),
+    hidden=st.floats(0, 1),
+)
+def test_large_catalogues_are_ranked_like_small_ones(seed, extra, k, levels, hidden):
+    draw = torch.Generator().manual_seed(seed)
+    num_items = 8 * 128 * k + extra  # from here on blocks are looked at
+    scores = torch.randn(5, num_items, generator=draw)
+    if levels:  # ties, also at the end of the lists
+        scores = (scores * levels).round() / levels
+    seen = torch.rand(5, num_items, generator=draw) < hidden
+    seen[0] = True
+    known = InteractionGraph(seen.nonzero().T, 5, num_items)
+    score, item = recommend(Table(scores), torch.arange(5), k=k, exclude=known)
+    masked = scores.masked_fill(seen, -torch.inf)
+    expected = masked.topk(k, dim=1)
+    assert torch.equal(score, expected.values)
+    padded = torch.nn.functional.pad(masked, (0, 1), value=-torch.inf)
+    assert torch.equal(padded.gather(1, item), score)
+    if not levels:
+        missing = expected.values == -torch.inf
+        assert torch.equal(item, expected.indices.masked_fill(missing, num_items))
+    assert all(
+        len(set(row)) == len(row) for row in item[1:].tolist() if max(row) < num_items
+    )
+
+
+def test_a_nan_score_of_a_large_catalogue_is_refused():
+    scores = torch.randn(2, 8 * 128 + 5)
+    for place in (3, 8 * 128 + 2):
+        table = scores.clone()
+        table[1, place] = torch.nan
+        with pytest.raises(ValueError, match="must not return NaN \\(user 1\\)"):
+            recommend(Table(table), torch.arange(2), k=1)
+
+
 def test_recommend_for_nobody_is_empty():
     score, item = recommend(WRITTEN, torch.empty(0, dtype=torch.int64), k=3)
     assert score.shape == item.shape == (0, 3)
