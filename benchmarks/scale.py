@@ -11,7 +11,7 @@ A step of LightGCN passes over the whole graph, and one of MF's optimiser over a
 tables, so epochs of equally large batches would be quadratic; batches grow with the
 data instead, once there are more than 200 of 2,048 in an epoch. A full
 ranking is users times items and therefore quadratic: that is what [ann] is for; its
-memory is that of the 2,000 users that were ranked. LightGCN keeps a slope of 1.3 because
+memory is that of the 2,000 users that were ranked. LightGCN keeps a slope of 1.3, as
 its rows leave the caches.
 """
 
