@@ -30,8 +30,7 @@ def main():
     )
     model = DDRMRecommender(DDRM(DIM, HIDDEN, time_dim=TIME), emb).to(device)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    drawn = next(triplet_batches(graph, batch_size=BATCH_SIZE, generator=generator))
-    batch = type(drawn)(*(rows.to(device) for rows in drawn))
+    batch = next(triplet_batches(graph, batch_size=BATCH_SIZE, generator=generator))
 
     def gradients():
         optimizer.zero_grad()

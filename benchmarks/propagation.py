@@ -29,8 +29,7 @@ def main():
     graph = setting.graph
     generator = torch.Generator().manual_seed(0)
     sizes = (graph.num_users, graph.num_items, DIM)
-    drawn = triplet_batches(graph, batch_size=BATCH_SIZE, generator=generator)
-    batch = type(first := next(drawn))(*(rows.to(setting.device) for rows in first))
+    batch = next(triplet_batches(graph, batch_size=BATCH_SIZE, generator=generator))
 
     ours = LightGCN(*sizes, num_layers=NUM_LAYERS, l2=2 * L2).to(setting.device)
     sgl = SGL(*sizes, num_layers=NUM_LAYERS).to(setting.device)

@@ -156,19 +156,18 @@ def write_clicks(path, size):
     users, items = size // PER_USER, size // PER_ITEM
     activity = random.lognormal(0, 0.8, users)
     fame = random.pareto(1.5, items) + 0.2
-    wanted = size
     key = np.empty(0, np.int64)
-    while len(key) < wanted:
-        more = round(1.1 * (wanted - len(key))) + 100
+    while len(key) < size:
+        more = round(1.1 * (size - len(key))) + 100
         user = np.searchsorted(
             np.cumsum(activity / activity.sum()), random.random(more)
         )
         item = np.searchsorted(np.cumsum(fame / fame.sum()), random.random(more))
         drawn = user.clip(max=users - 1) * items + item.clip(max=items - 1)
         key = np.unique(np.concatenate([key, drawn]))
-    key = np.sort(random.choice(key, wanted, replace=False, shuffle=False))
+    key = np.sort(random.choice(key, size, replace=False, shuffle=False))
     user, item = np.divmod(key, items)
-    time_ = random.integers(956_703_932, 1_046_454_590, wanted)
+    time_ = random.integers(956_703_932, 1_046_454_590, size)
     frame = pd.DataFrame({"user": user, "item": item, "time": time_})
     frame.to_csv(path, index=False)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.extras import import_extra
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 
 _CHUNK = 512
@@ -47,7 +47,7 @@ class ApproximateIndex:
     def __init__(
         self, item_emb: Tensor, *, num_groups: int | None = None, seed: int = 0
     ) -> None:
-        self._faiss = _faiss()
+        self._faiss = import_extra("faiss", "ApproximateIndex needs faiss", "ann")
         self.num_items, self.dim = item_emb.shape
         if num_groups is None:
             wanted = round(4 * math.sqrt(self.num_items))
@@ -172,12 +172,3 @@ def _float32(table: Tensor, name: str) -> Any:
     if bool(table.isnan().any()):
         raise ValueError(f"'{name}' must not hold NaN")
     return table.detach().float().cpu().contiguous().numpy()
-
-
-def _faiss() -> Any:
-    try:
-        return import_module("faiss")
-    except ImportError as error:
-        raise ImportError(
-            "ApproximateIndex needs faiss: pip install 'ddrm_pyg[ann]'"
-        ) from error

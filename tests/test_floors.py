@@ -19,6 +19,7 @@ FACE = "ddrm_pyg"
 HOUSE: tuple[tuple[str, ...], ...] = (
     (  # floor 1: tensors only
         "ddrm_pyg.files",
+        "ddrm_pyg.extras",
         "ddrm_pyg.embeddings",
         "ddrm_pyg.graph.interaction_graph",
         "ddrm_pyg.graph.augment",

@@ -48,18 +48,18 @@ def begin(source: Source, device: str | None, cells: Iterable[Cell]) -> HeteroDa
     """
     announce(source, device)
     data = source.load()
-    sizes = [
-        InteractionGraph.from_data(data, splits=(split,)).num_edges
+    graph, *held_out = (
+        InteractionGraph.from_data(data, splits=(split,))
         for split in ("train", "val", "test")
-    ]
+    )
     logger.info(
         "%s: %d users, %d items, %d / %d / %d train, validation and test interactions",
         source.name,
-        data["user"].num_nodes,
-        data["item"].num_nodes,
-        *sizes,
+        graph.num_users,
+        graph.num_items,
+        graph.num_edges,
+        *(pairs.num_edges for pairs in held_out),
     )
-    graph = InteractionGraph.from_data(data)
     links = [link for cell in cells for link in chain(cell)]
     needs = {link.method: to_run(link, graph) for link in links}
     if needs:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ddrm_pyg.datasets._table import Columns, Table, find_columns, objects
+from ddrm_pyg.extras import import_extra
 
 BATCH_SIZE = 1 << 18  # rows that are looked at together
 
@@ -23,12 +23,7 @@ def import_pyarrow(part: str = "pyarrow") -> Any:
     Raises:
         ImportError: It is not installed; the message names the extra.
     """
-    try:
-        return import_module(part)
-    except ImportError as error:
-        raise ImportError(
-            "parquet files need pyarrow: pip install 'ddrm_pyg[parquet]'"
-        ) from error
+    return import_extra(part, "parquet files need pyarrow", "parquet")
 
 
 def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Table:

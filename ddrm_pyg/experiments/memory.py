@@ -21,8 +21,8 @@ class PeakMemory:
     On a CPU it samples the resident memory of the process from a thread, 50 times a
     second; shorter peaks may be missed. What earlier work freed is first given back to
     the system where the C library can (glibc), or it would not be counted again. On
-    CUDA it asks torch's allocator, which counts
-    exactly, and the process is not looked at.
+    CUDA it asks torch's allocator, which counts exactly, and the process is not looked
+    at.
 
     Args:
         device: Where the work is done.

@@ -154,13 +154,14 @@ def _backend(
             emb,
             {"embeddings": emb._asdict(), "tables": tables},
             fit=result,
-            num_parameters=_num_parameters(trained),
+            num_parameters=count_parameters(trained),
         )
 
     return train
 
 
-def _num_parameters(model: nn.Module) -> int:
+def count_parameters(model: nn.Module) -> int:
+    """Count trained numbers."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -182,7 +183,7 @@ def _train_rows(bench: Bench, cell: Cell, build: Callable[[], Any]) -> Outcome:
     return Outcome(
         model.scorer(bench.graph.to(device)),
         fit=result,
-        num_parameters=_num_parameters(model),
+        num_parameters=count_parameters(model),
     )
 
 
@@ -206,11 +207,14 @@ def _ldiffrec(bench: Bench, cell: Cell) -> Outcome:
     return _train_rows(bench, cell, lambda: LDiffRec(item_group, **settings))
 
 
+def batch_size_of(cell: Cell) -> int:
+    """The batch size that a cell is trained with."""
+    default = inspect.signature(fit).parameters["batch_size"].default
+    return int(cell.fit.get("batch_size", default))
+
+
 def _steps_per_epoch(bench: Bench, cell: Cell) -> int:
-    batch_size = cell.fit.get(
-        "batch_size", inspect.signature(fit).parameters["batch_size"].default
-    )
-    return math.ceil(bench.graph.num_edges / batch_size)
+    return math.ceil(bench.graph.num_edges / batch_size_of(cell))
 
 
 # What cleans a backend's training: given how to build the backend, the steps of an
@@ -303,7 +307,7 @@ def _ddrm(bench: Bench, cell: Cell) -> Outcome:
         denoised,
         {"embeddings": denoised._asdict(), "weights": ddrm.state_dict()},
         fit=result,
-        num_parameters=_num_parameters(ddrm),
+        num_parameters=count_parameters(ddrm),
     )
 
 

@@ -8,7 +8,6 @@ and are good to a factor of two.
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,10 +19,10 @@ import torch
 from torch import nn
 
 from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.methods import batch_size_of, count_parameters
 from ddrm_pyg.experiments.sources import DOWNLOADS, NAMED, Source
-from ddrm_pyg.experiments.stored import build
+from ddrm_pyg.experiments.stored import arguments, build
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.training import fit
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -115,19 +114,17 @@ def _to_train(cell: Cell, graph: Sizes | InteractionGraph) -> int:
         return int(_DENSE[name] * graph.num_items**2)
     if name not in _TABLES and name not in _ROWS and name != "ddrm":
         return 0
-    batch_size = _told(fit, cell.fit, "batch_size")
     nodes = graph.num_users + graph.num_items
-    batch = FLOAT * batch_size
+    batch = FLOAT * batch_size_of(cell)
     if name == "ddrm":
         model = build(name, cell.model, 64)
         activations = 4 * batch * _widths(model) + 3 * FLOAT * nodes * 64
-        return COPIES * FLOAT * _size(model) + activations
+        return COPIES * FLOAT * count_parameters(model) + activations
     state = COPIES * FLOAT * _num_parameters(name, cell.model, graph)
     if name in _ROWS:
         return int(state + _ROWS[name] * batch * graph.num_items)
-    kind = type(build(name, cell.model, 1, 1))
-    width = _told(kind, cell.model, "embedding_dim")
-    layers = 1 + _told(kind, cell.model, "num_layers")
+    told = {**arguments(name), **cell.model}
+    width, layers = told["embedding_dim"], 1 + told.get("num_layers", 0)
     tables = _TABLES[name] * layers * FLOAT * nodes * width
     held = 2 if added == "deca" else 1  # two models are trained together
     return int(
@@ -140,28 +137,18 @@ def _num_parameters(
 ) -> int:
     """Count parameters, which grow linearly with users and items, from small models."""
     one, more_users, more_items = (
-        _size(build(method, settings, *sizes)) for sizes in ((1, 1), (2, 1), (1, 2))
+        count_parameters(build(method, settings, *sizes))
+        for sizes in ((1, 1), (2, 1), (1, 2))
     )
     per_user, per_item = more_users - one, more_items - one
     users, items = graph.num_users - 1, graph.num_items - 1
     return one + per_user * users + per_item * items
 
 
-def _size(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
 def _widths(model: nn.Module) -> int:
     """Activations of one row in all linear layers."""
     layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
     return sum(layer.in_features + layer.out_features for layer in layers)
-
-
-def _told(function: Any, settings: Mapping[str, Any], name: str) -> int:
-    """The value of an argument; 0 where the function has none of that name."""
-    parameter = inspect.signature(function).parameters.get(name)
-    known = 0 if parameter is None else parameter.default
-    return int(settings.get(name, known))
 
 
 def free_memory(device: str | None = None) -> int:
@@ -225,7 +212,7 @@ def _advice(cell: Cell) -> str:
         return ": it holds all pairs of items, so it takes fewer items or none"
     if name not in (*_TABLES, *_ROWS, "ddrm"):
         return ""
-    known = {*inspect.signature(type(build(name, {}))).parameters, "batch_size"}
+    known = {*arguments(name), "batch_size"}
     return ": lower " + " or ".join(f"'{n}'" for n in _LOWERS if n in known)
 
 

@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ from ddrm_pyg.experiments.methods import (
     check_history,
 )
 from ddrm_pyg.experiments.sources import nearest
-from ddrm_pyg.nn.ddrm import DDRM, TrainStart
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.nn.models import (
     CDAE,
     MF,
@@ -206,13 +206,13 @@ def _check_model_settings(model: Mapping[str, Any], method: str) -> None:
         with torch.random.fork_rng(devices=[]):
             CLEANERS[method](functools.partial(MF, 1, 1), 1, model)
         return
-    if "history" in model:
-        check_history(model["history"])
-    if method == "ddrm":
-        _check_train_start(model.get("train_start", "item"))
+    check_history(model.get("history"))
     kind, sizes = _SMALLEST[method]
     _defaults("model", _own(method, model), kind, len(sizes))
-    build(method, model)
+    built = build(method, model)
+    if isinstance(built, DDRM):
+        told = {k: v for k, v in model.items() if k == "train_start"}
+        DDRMRecommender(built, (torch.zeros(1, 1), torch.zeros(1, 1)), **told)
 
 
 def build(method: str, settings: Mapping[str, Any], *sizes: int) -> nn.Module:
@@ -255,11 +255,10 @@ _AROUND = {"ldiffrec": ("num_groups",), "ddrm": AROUND_DDRM}
 """Settings that are not the constructor's."""
 
 
-def _check_train_start(value: Any) -> None:
-    if value not in get_args(TrainStart):
-        raise ValueError(
-            f"'train_start' must be one of {list(get_args(TrainStart))} (got {value!r})"
-        )
+def arguments(method: str) -> dict[str, Any]:
+    """Default of every argument of a trained method's model."""
+    kind, sizes = _SMALLEST[method]
+    return {p.name: p.default for p in list(_parameters(kind))[len(sizes) :]}
 
 
 def _defaults(

@@ -22,6 +22,7 @@ import torch
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.extras import import_extra
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.training import fit
 
@@ -139,10 +140,7 @@ def tune(
 
 
 def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError("tune needs Optuna: pip install 'ddrm_pyg[tune]'") from error
+    optuna = import_extra("optuna", "tune needs Optuna", "tune")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from typing import Any, Literal
 
 import torch
@@ -16,6 +15,7 @@ from ddrm_pyg.diffusion import (
     posterior_sample,
     timestep_embedding,
 )
+from ddrm_pyg.extras import import_extra
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, row_pointer
 from ddrm_pyg.loader import UserRows
 from ddrm_pyg.losses.multinomial import gaussian_kl, multinomial_nll
@@ -428,12 +428,8 @@ def group_items(item_emb: Tensor, num_groups: int = 2, *, seed: int = 0) -> Tens
         raise ValueError(
             f"'num_groups' must lie in [1, {item_emb.size(0)}] (got {num_groups})"
         )
-    try:
-        cluster = import_module("sklearn.cluster")
-    except ImportError as error:
-        raise ImportError(
-            "group_items needs scikit-learn: pip install 'ddrm_pyg[diffrec]'"
-        ) from error
+    need = "group_items needs scikit-learn"
+    cluster = import_extra("sklearn.cluster", need, "diffrec")
     k_means = cluster.KMeans(num_groups, n_init=10, random_state=seed)
     labels = k_means.fit_predict(item_emb.detach().cpu().double().numpy())
     return torch.from_numpy(labels).long()
