@@ -22,16 +22,20 @@ def main():
         trained = study.ddrm(backend)
         model = trained[0].model
         steps = model["num_train_timesteps"]
-        published = model.get("num_inference_steps") or steps
         start = model.get("num_start_steps") or steps
-        full = study.add(trained, backend=backend, passes=published, walk="published")
-        rows = []
-        once = [Cell("one_pass", base=cell) for cell in trained]
-        rows.append(study.add(once, backend=backend, passes=0.5, walk="no noise"))
-        for passes in (n for n in PASSES if n <= start):
-            told = {"sampler": "skip", "num_inference_steps": passes}
+        published = steps
+        if model.get("sampler") == "posterior":
+            published = model.get("num_inference_steps") or steps
+
+        def walked(sampler, passes, walk, trained=trained, backend=backend):
+            told = {"sampler": sampler, "num_inference_steps": passes}
             again = [Cell("resampled", 0, told, base=cell) for cell in trained]
-            rows.append(study.add(again, backend=backend, passes=passes, walk="skip"))
+            return study.add(again, backend=backend, passes=passes, walk=walk)
+
+        full = walked("posterior", published, "published")
+        once = [Cell("one_pass", base=cell) for cell in trained]
+        rows = [study.add(once, backend=backend, passes=0.5, walk="no noise")]
+        rows += [walked("skip", n, "skip") for n in PASSES if n <= start]
         for row in rows:
             name = row["walk"] if row["walk"] == "no noise" else row["passes"]
             for split, least in worst.items():

@@ -69,6 +69,7 @@ def arguments(choice: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **given,
         "num_inference_steps": passes,
+        "sampler": "posterior",
         "noise_min": low,
         "noise_max": high,
     }

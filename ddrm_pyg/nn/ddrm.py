@@ -39,6 +39,9 @@ Attention = Literal["multi-head", "gate"]
 TrainStart = Literal["item", "history"]
 """What the item network learns to denoise, see :class:`DDRMRecommender`."""
 
+_PASSES = 3
+"""Of the sampler that skips steps, by default; picked by benchmarks/passes.py."""
+
 _CHUNK = 8192
 """Rows denoised at a time; bounds the hidden activations, never the noise."""
 
@@ -57,7 +60,9 @@ class DDRM(nn.Module):
     error is averaged, not summed, over the D dimensions; the first beta is fixed
     (``fix_first_beta``); the balance of the losses is stated as the weight of the
     *reconstruction*, because Eq. 20 and the paper's prose disagree; reverse walks
-    longer than the schedule repeat its last coefficients.
+    longer than the schedule repeat its last coefficients. The sampler alone departs
+    from both by default: three passes in place of T', picked on validation of ML-1M
+    (``benchmarks/passes.py``); ``sampler="posterior"`` is the published one.
 
     The variants of the paper's Table 3 are ``denoiser="transformer"``,
     ``start="noise"`` and ``dynamic_scale=True``, that of its Figure 5
@@ -67,14 +72,16 @@ class DDRM(nn.Module):
         embedding_dim: Width D of the vectors.
         hidden_dims: Hidden widths of both networks.
         num_train_timesteps: T, steps of the forward process.
-        num_inference_steps: T', steps of the reverse process (default: T).
+        num_inference_steps: T', passes of the reverse process (default: 3, or all
+            where there are fewer, of ``"skip"``; T of ``"posterior"``).
         num_start_steps: Forward steps applied to the history before it is denoised
             (default: T, as published; 0 leaves it as it is).
-        sampler: ``"posterior"``, as published, counts T' steps down to the first,
-            wherever the start is; ``"skip"`` undoes the forward steps of the start in
-            T' jumps of equal length, whose posteriors follow from the steps jumped
-            over: at most ``num_start_steps`` (the default), the published walk if
-            all of them, and one pass at the first step for a start without noise.
+        sampler: ``"skip"`` undoes the forward steps of the start in T' jumps of equal
+            length, whose posteriors follow from the steps jumped over: at most
+            ``num_start_steps`` (T for ``start="noise"``), the published walk if all
+            of them, and one pass at the first step for a start without noise.
+            ``"posterior"``, as published, counts T' steps down to the first, wherever
+            the start is.
         noise_scale: s of Eq. 8.
         noise_min: :math:`\alpha_{\min}` of Eq. 8.
         noise_max: :math:`\alpha_{\max}` of Eq. 8.
@@ -117,7 +124,7 @@ class DDRM(nn.Module):
         num_train_timesteps: int = 50,
         num_inference_steps: int | None = None,
         num_start_steps: int | None = None,
-        sampler: Sampler = "posterior",
+        sampler: Sampler = "skip",
         noise_scale: float = 1e-2,
         noise_min: float = 1e-4,
         noise_max: float = 1e-3,
@@ -190,7 +197,9 @@ class DDRM(nn.Module):
     def _plan_walk(self, num_inference_steps: int | None) -> None:
         """Decide which steps the reverse process visits, on which schedule."""
         skip, known = self.sampler == "skip", max(self.num_start_steps, 1)
-        default = known if skip else self.num_train_timesteps
+        if self.start == "noise":  # which no number of steps leads to
+            known = self.num_train_timesteps
+        default = min(_PASSES, known) if skip else self.num_train_timesteps
         count = _at_least(1, "num_inference_steps", num_inference_steps, default)
         if skip and count > known:
             raise ValueError(

@@ -45,7 +45,7 @@ def test_a_point_of_the_grid_by_hand():
         }
     ) == {
         **{"num_train_timesteps": 50, "num_inference_steps": 62, "gamma": 0.3},
-        **{"noise_min": 1e-4, "noise_max": 1e-2},
+        **{"noise_min": 1e-4, "noise_max": 1e-2, "sampler": "posterior"},
     }
 
 

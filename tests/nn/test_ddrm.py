@@ -248,7 +248,9 @@ def naive_generate(model, history, cond, noise):
 )
 def test_forward_is_algorithm_2(graph, num_start_steps, num_inference_steps):
     model = make(
-        num_start_steps=num_start_steps, num_inference_steps=num_inference_steps
+        sampler="posterior",
+        num_start_steps=num_start_steps,
+        num_inference_steps=num_inference_steps,
     )
     emb = vectors(4, 4)
     out = model(*emb, graph, generator=seeded(9))
@@ -274,11 +276,13 @@ def test_one_pass_without_noise_is_the_item_denoiser_on_the_history(graph):
     assert torch.equal(out.user, model(*emb, graph, generator=seeded(1)).user)
 
 
-def test_steps_default_to_those_of_training():
+def test_passes_default_to_three_or_to_the_steps_of_training():
     model = make()
-    assert (model.num_inference_steps, model.num_start_steps) == (4, 4)
-    model = make(sampler="skip", num_start_steps=3)
-    assert (model.num_inference_steps, model.num_start_steps) == (3, 3)
+    assert (model.num_inference_steps, model.num_start_steps) == (3, 4)
+    assert make(num_start_steps=2).num_inference_steps == 2
+    assert make(num_start_steps=0).num_inference_steps == 1
+    assert make(num_start_steps=0, start="noise").num_inference_steps == 3
+    assert make(sampler="posterior").num_inference_steps == 4
 
 
 @pytest.mark.parametrize("verb", ["forward", "denoise"])
@@ -323,7 +327,7 @@ def test_two_of_four_steps_by_hand():
 def test_the_limit_of_skipping_is_one_pass_without_noise(graph):
     one, limit = (
         make(num_start_steps=0, **options)
-        for options in ({"num_inference_steps": 1}, {"sampler": "skip"})
+        for options in ({"sampler": "posterior", "num_inference_steps": 1}, {})
     )
     emb = vectors(4, 4)
     assert torch.equal(one(*emb, graph).user, limit(*emb, graph).user)
@@ -556,13 +560,14 @@ def test_both_networks_are_of_the_chosen_kind(arguments, kind):
 
 @pytest.mark.parametrize("num_start_steps", [None, 0])
 def test_generation_may_start_from_noise_alone(num_start_steps):
-    model = make(start="noise", num_start_steps=num_start_steps)
+    posterior = {"sampler": "posterior"}
+    model = make(start="noise", num_start_steps=num_start_steps, **posterior)
     history, user = vectors(5, 5)
     out = model.generate(history, user, generator=seeded(9))
     assert torch.equal(out, model.generate(-history, user, generator=seeded(9)))
     noise = torch.randn(5, 3, generator=seeded(9))
-    plain = make(num_start_steps=0).generate(noise, user, generator=seeded(1))
-    assert torch.equal(out, plain)
+    plain = make(num_start_steps=0, **posterior)
+    assert torch.equal(out, plain.generate(noise, user, generator=seeded(1)))
     # the noise has no scale: it is N(0, I) whatever the schedule
     model.item_denoiser = Echo()
     model._plan_walk(1)

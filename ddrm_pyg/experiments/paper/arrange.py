@@ -195,8 +195,9 @@ def _figure6(plan: Plan) -> Iterator[Block]:
 
 def _swept(plan: Plan, name: str, argument: str, value: float) -> Line:
     changed: dict[str, Any] = {argument: value}
-    if argument == "num_train_timesteps":  # T' = n T, with the n of the settings
-        model = plan.cells(f"{name}+ddrm")[0].model
+    model = plan.cells(f"{name}+ddrm")[0].model
+    if argument == "num_train_timesteps" and model.get("sampler") == "posterior":
+        # T' = n T, with the n of the settings
         steps = model.get("num_inference_steps", model[argument])
         changed["num_inference_steps"] = round(value * steps / model[argument])
     line = plan.changed(name, "", **changed)
