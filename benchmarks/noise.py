@@ -1,19 +1,22 @@
 """Test and validation metrics of DDRM against its noise scale, trained at each.
 
-The published scale times 1, 3, 10, 30 and 100; everything else as published.
+The scale published for each backend times 1, 3, 10, 30 and 100, whatever the networks
+of --ddrm-settings; everything else as they say.
 """
 
 from _study import Study
 
+from ddrm_pyg.experiments.stored import load_settings, stored_name
+
 FACTORS = (1, 3, 10, 30, 100)
-DEFAULT = 1e-2  # DDRM's own
 
 
 def main():
     """Train and measure."""
     study = Study("noise", __doc__)
     for backend in study.backends:
-        scale = study.ddrm(backend)[0].model.get("noise_scale", DEFAULT)
+        name = stored_name("ddrm", study.args.settings, backend)
+        scale = load_settings(name, "ddrm")["model"]["noise_scale"]
         for factor in FACTORS:
             cells = study.ddrm(backend, noise_scale=scale * factor)
             facts = {
