@@ -198,7 +198,7 @@ class DDRM(nn.Module):
     def _plan_walk(self, num_inference_steps: int | None) -> None:
         """Decide which steps the reverse process visits, on which schedule."""
         skip, known = self.sampler == "skip", max(self.num_start_steps, 1)
-        if self.start == "noise":  # which no number of steps leads to
+        if self.start == "noise":  # as if all steps had led there
             known = self.num_train_timesteps
         default = min(_PASSES, known) if skip else self.num_train_timesteps
         count = _at_least(1, "num_inference_steps", num_inference_steps, default)

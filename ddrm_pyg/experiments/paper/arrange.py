@@ -195,11 +195,11 @@ def _figure6(plan: Plan) -> Iterator[Block]:
 
 def _swept(plan: Plan, name: str, argument: str, value: float) -> Line:
     changed: dict[str, Any] = {argument: value}
-    model = plan.cells(f"{name}+ddrm")[0].model
-    if argument == "num_train_timesteps" and model.get("sampler") == "posterior":
-        # T' = n T, with the n of the settings
-        steps = model.get("num_inference_steps", model[argument])
-        changed["num_inference_steps"] = round(value * steps / model[argument])
+    if argument == "num_train_timesteps":
+        model = plan.cells(f"{name}+ddrm")[0].model
+        if model.get("sampler") == "posterior":  # T' = n T, with the n of the settings
+            steps = model.get("num_inference_steps", model[argument])
+            changed["num_inference_steps"] = round(value * steps / model[argument])
     line = plan.changed(name, "", **changed)
     return replace(line, name=f"{name}+ddrm", at=float(value))
 

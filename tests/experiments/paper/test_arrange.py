@@ -147,6 +147,13 @@ def test_inference_steps_follow_the_training_steps():
     assert steps == [round(62 / 50 * t) for t in (10, 20, 30, 40, 50, 60)]
 
 
+def test_passes_that_skip_do_not_follow_the_training_steps():
+    plan = Plan("ml-1m", (0,), backends=("mf",), ddrm_settings="ddrm_quick")
+    (block, *_) = arrange("figure6", plan)
+    steps = {line.cells[0].model["num_inference_steps"] for line in block.lines[1:]}
+    assert steps == {3}
+
+
 def test_backends_and_rows_can_be_picked():
     plan = Plan("ml-1m", (0,), backends=("lightgcn",))
     assert names(arrange("figure5", plan))[0] == "lightgcn"
