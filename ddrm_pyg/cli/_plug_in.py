@@ -18,9 +18,10 @@ from ddrm_pyg.cli._output import (
     write_recommendations,
 )
 from ddrm_pyg.experiments.cells import Cell, Result
+from ddrm_pyg.experiments.identity import complete, fingerprint
 from ddrm_pyg.experiments.plug_in import Row, as_record, plug_in
 from ddrm_pyg.experiments.report import format_table, plot_curves
-from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint, write_json
+from ddrm_pyg.experiments.runner import CELLS, Runner, write_json
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import recommend_chunks
@@ -65,8 +66,8 @@ def execute(
     told = (
         asdict(source.located()),
         fingerprint(data),
-        asdict(backend),
-        last and asdict(last),
+        asdict(complete(backend)),
+        last and asdict(complete(last)),
     )
     claim(out, dict(zip(KEYS, told, strict=True)), FINISHED, overwrite)
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)

@@ -22,7 +22,8 @@ from ddrm_pyg.experiments.clean import (
     retrain,
     without,
 )
-from ddrm_pyg.experiments.runner import CELLS, fingerprint, write_json
+from ddrm_pyg.experiments.identity import fingerprint
+from ddrm_pyg.experiments.runner import CELLS, write_json
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.stored import cell_for
 from ddrm_pyg.graph.interaction_graph import InteractionGraph

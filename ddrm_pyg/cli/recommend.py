@@ -24,8 +24,9 @@ from ddrm_pyg.cli._plug_in import FINISHED, KEYS
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import cell_from_record
+from ddrm_pyg.experiments.identity import fingerprint
 from ddrm_pyg.experiments.methods import load_ddrm
-from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
+from ddrm_pyg.experiments.runner import CELLS, Runner
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import recommend_chunks

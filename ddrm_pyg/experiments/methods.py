@@ -45,11 +45,16 @@ logger = logging.getLogger("ddrm_pyg")
 HISTORY_WEIGHTS = {"recency": {"tau"}, "agreement": {"slope", "offset"}}
 """Kinds of the setting ``history``, and what each takes."""
 
-AROUND_DDRM = ("history", "train_start")
-"""Settings of ``ddrm`` that are not DDRM's but of how it is trained and started."""
-
-DEEPEST = 6
-"""Largest propagation depth that validation may pick."""
+AROUND: dict[str, dict[str, Any]] = {
+    "ddrm": {"history": None, "train_start": "item"},
+    "ldiffrec": {"num_groups": 2},
+    "item_knn": {"history": None},
+    "ease": {"history": None},
+    "history_mean": {"history": None},
+    "propagated": {"combine": "mean"},
+    "best_depth": {"metric": "ndcg@20", "combine": "mean", "deepest": 6},
+}
+"""Settings of a method that no constructor takes, with their defaults."""
 
 
 def load_embeddings(
@@ -198,10 +203,10 @@ def _tdiffrec(bench: Bench, cell: Cell) -> Outcome:
 
 def _ldiffrec(bench: Bench, cell: Cell) -> Outcome:
     """Item groups from the embeddings of the base."""
-    settings = dict(cell.model)
+    settings = {**AROUND["ldiffrec"], **cell.model}
     item_group = group_items(
         _base(bench, cell).embeddings().item,
-        settings.pop("num_groups", 2),
+        settings.pop("num_groups"),
         seed=cell.seed or 0,
     )
     return _train_rows(bench, cell, lambda: LDiffRec(item_group, **settings))
@@ -273,10 +278,10 @@ def _propagated(bench: Bench, cell: Cell) -> Outcome:
 def _best_depth(bench: Bench, cell: Cell) -> Outcome:
     """The backend's tables at the depth that validation likes best."""
     tables = _base(bench, cell).embeddings("tables")
-    metric = cell.model.get("metric", "ndcg@20")
-    combine = cell.model.get("combine", "mean")
+    told = {**AROUND["best_depth"], **cell.model}
+    metric, combine = told["metric"], told["combine"]
     found = {}
-    for depth in range(DEEPEST + 1):
+    for depth in range(told["deepest"] + 1):
         emb = light_propagate(tables, bench.graph, depth, combine)
         found[depth] = evaluate(emb, bench.data, split="val")[metric]
     depth = max(found, key=found.__getitem__)
@@ -295,12 +300,8 @@ def _history_mean(bench: Bench, cell: Cell) -> Outcome:
 
 
 def _ddrm(bench: Bench, cell: Cell) -> Outcome:
-    torch.manual_seed(cell.seed or 0)
-    emb = _base(bench, cell).embeddings()
-    settings, around = _split_settings(cell.model)
-    weight = _history_weight(bench, cell, around.pop("history", None))
-    ddrm = DDRM(emb.user.size(1), **settings)
-    model = DDRMRecommender(ddrm, emb, history_weight=weight, **around)
+    model = untrained_ddrm(bench, cell)
+    ddrm = model.ddrm
     result = bench.train(cell, model)
     denoised = model.scorer(bench.graph.to(model.user_emb.device))
     return Outcome(
@@ -311,11 +312,21 @@ def _ddrm(bench: Bench, cell: Cell) -> Outcome:
     )
 
 
+def untrained_ddrm(bench: Bench, cell: Cell) -> DDRMRecommender:
+    """Build what a cell of method ``ddrm`` trains, with the weights of its seed."""
+    torch.manual_seed(cell.seed or 0)
+    emb = _base(bench, cell).embeddings()
+    settings, around = _split_settings(cell.model)
+    weight = _history_weight(bench, cell, around.pop("history", None))
+    ddrm = DDRM(emb.user.size(1), **settings)
+    return DDRMRecommender(ddrm, emb, history_weight=weight, **around)
+
+
 def _split_settings(
     model: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tell the arguments of DDRM from those of how it is trained and started."""
-    around = {name: model[name] for name in AROUND_DDRM if name in model}
+    around = {name: model[name] for name in AROUND["ddrm"] if name in model}
     return {k: v for k, v in model.items() if k not in around}, around
 
 
@@ -351,12 +362,9 @@ def load_ddrm(trained: Result, **changed: Any) -> DDRM:
         trained: A result of method ``ddrm``.
         **changed: Constructor arguments to replace.
     """
-    weights = trained.weights()
-    width = weights["item_denoiser.layers.0.weight"].size(1)
-    time_dim = weights["item_denoiser.time.weight"].size(0)
     settings = {**_split_settings(trained.cell.model)[0], **changed}
-    ddrm = DDRM((width - time_dim) // 2, **settings)
-    ddrm.load_state_dict(weights)
+    ddrm = DDRM(trained.embeddings().item.size(1), **settings)
+    ddrm.load_state_dict(trained.weights())
     return ddrm
 
 

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.experiments.cells import Cell, Outcome, Result
+from ddrm_pyg.experiments.identity import complete, fingerprint, folder_name
 from ddrm_pyg.experiments.memory import PeakMemory
 from ddrm_pyg.experiments.methods import METHODS
 from ddrm_pyg.experiments.needs import refuse_too_large, told_how_to_lower
@@ -149,7 +150,7 @@ class Runner:
         with atomic_path(folder / "per_user.safetensors") as temporary:
             save_file({"user": test.user, **test.per_user}, temporary)
         record = {
-            "cell": dataclasses.asdict(cell),
+            "cell": dataclasses.asdict(complete(cell)),
             "data": self.fingerprint,
             **cost,
             "notes": outcome.notes,
@@ -159,13 +160,6 @@ class Runner:
             "test": dict(test),
         }
         write_json(folder / "result.json", record)
-
-
-def folder_name(cell: Cell, fingerprint: str) -> str:
-    """Name a cell's folder by its method and a hash of what defines it."""
-    identity = json.dumps(dataclasses.asdict(cell), sort_keys=True)
-    digest = hashlib.sha256((identity + fingerprint).encode()).hexdigest()
-    return f"{cell.method}-{digest[:12]}"
 
 
 def _read(cell: Cell, folder: Path) -> Result:
@@ -191,18 +185,3 @@ def write_json(path: str | os.PathLike[str], record: Any) -> None:
     """Write readable JSON atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n")
-
-
-def fingerprint(data: HeteroData) -> str:
-    """Hash a data set: its sizes and the pairs of every split.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for split in ("train", "val", "test"):
-        pairs = InteractionGraph.from_data(data, splits=(split,)).edge_index
-        digest.update(f"{split} {list(pairs.shape)} ".encode())
-        digest.update(pairs.cpu().contiguous().numpy().tobytes())
-    digest.update(f"{data['user'].num_nodes} {data['item'].num_nodes}".encode())
-    return digest.hexdigest()

@@ -14,7 +14,7 @@ from torch import nn
 
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import (
-    AROUND_DDRM,
+    AROUND,
     BACKENDS,
     CLEANERS,
     check_history,
@@ -207,7 +207,7 @@ def _check_model_settings(model: Mapping[str, Any], method: str) -> None:
             CLEANERS[method](functools.partial(MF, 1, 1), 1, model)
         return
     check_history(model.get("history"))
-    kind, sizes = _SMALLEST[method]
+    kind, sizes = TRAINED[method]
     _defaults("model", _own(method, model), kind, len(sizes))
     built = build(method, model)
     if isinstance(built, DDRM):
@@ -224,7 +224,7 @@ def build(method: str, settings: Mapping[str, Any], *sizes: int) -> nn.Module:
         *sizes: What the data give the constructor; the smallest if none. A number of
             items stands for their groups, too.
     """
-    kind, smallest = _SMALLEST[method]
+    kind, smallest = TRAINED[method]
     given: tuple[Any, ...] = sizes[-len(smallest) :] if sizes else smallest
     if method == "ldiffrec":
         given = (torch.zeros(given[0], dtype=torch.int64),)
@@ -234,10 +234,10 @@ def build(method: str, settings: Mapping[str, Any], *sizes: int) -> nn.Module:
 
 def _own(method: str, model: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are the constructor's."""
-    return {k: v for k, v in model.items() if k not in _AROUND.get(method, ())}
+    return {k: v for k, v in model.items() if k not in AROUND.get(method, ())}
 
 
-_SMALLEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+TRAINED: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     **{name: (kind, (1, 1)) for name, kind in BACKENDS.items()},
     "ddrm": (DDRM, (1,)),  # the embeddings' width
     "adagcl": (AdaGCL, (1, 1)),
@@ -251,13 +251,9 @@ _SMALLEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 """Class of every trained method, with what the data give its constructor."""
 
 
-_AROUND = {"ldiffrec": ("num_groups",), "ddrm": AROUND_DDRM}
-"""Settings that are not the constructor's."""
-
-
 def arguments(method: str) -> dict[str, Any]:
     """Default of every argument of a trained method's model."""
-    kind, sizes = _SMALLEST[method]
+    kind, sizes = TRAINED[method]
     return {p.name: p.default for p in list(_parameters(kind))[len(sizes) :]}
 
 
@@ -266,7 +262,7 @@ def _defaults(
 ) -> dict[str, Any]:
     """Default of every argument that is given; unknown ones are refused."""
     parameters = list(_parameters(function))[first:]
-    known = {p.name: p.default for p in parameters if p.name not in _RUNNER_GIVES}
+    known = {p.name: p.default for p in parameters if p.name not in RUNNER_GIVES}
     for name in given:
         if name not in known:
             raise ValueError(f"'{part}' has no setting '{name}'{nearest(name, known)}")
@@ -281,4 +277,4 @@ def _parameters(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
         yield from list(_parameters(function.__mro__[1]))[1:]
 
 
-_RUNNER_GIVES = ("seed", "checkpoint", "log", "device", "progress", "edge_time")
+RUNNER_GIVES = ("seed", "checkpoint", "log", "device", "progress", "edge_time")

@@ -2,28 +2,25 @@
 
 Optuna (the extra ``[tune]``) proposes settings and stops the hopeless early. Each trial
 is a folder with its checkpoint and curve, so that a killed search goes on inside the
-trial it was in and ends where a straight one does. Test pairs are not read.
+trial it was in and ends where a straight one does. No trial sees a test pair.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.identity import folder_name
+from ddrm_pyg.experiments.methods import untrained_ddrm
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.extras import import_extra
-from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.training import fit
 
 logger = logging.getLogger("ddrm_pyg")
@@ -106,11 +103,8 @@ def tune(
         raise ValueError("'data' must have a validation split (nothing can select)")
     if cell.base is None:
         raise ValueError(f"'cell' must start from a backend (got {cell.method} alone)")
-    emb = runner.run(cell.base).embeddings()
-    asked = {"cell": dataclasses.asdict(cell), "data": runner.fingerprint}
-    identity = json.dumps(asked, sort_keys=True)
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    home = folder / f"{cell.base.method}-{digest}"
+    runner.run(cell.base)
+    home = folder / f"{cell.base.method}-{folder_name(cell, runner.fingerprint)}"
     home.mkdir(parents=True, exist_ok=True)
     study = _study(optuna, home)
     seed = cell.seed or 0
@@ -128,8 +122,13 @@ def tune(
         trial = study.ask()
         choice = {k: trial.suggest_categorical(k, v) for k, v in GRID.items()}
         logger.info("trial %d of %d: %s", done + 1, trials, choice)
-        found = _train(runner, cell, emb, arguments(choice), home, trial)
-        for name, value in dataclasses.asdict(found).items():
+        asked = replace(cell, model={**cell.model, **arguments(choice)})
+        try:
+            found = _train(runner, asked, home, trial)
+        except FloatingPointError as error:  # or it would be proposed for ever
+            logger.warning("given up: %s", error)
+            found = Trial(dict(asked.model), value=0.0, epoch=0, stopped=True)
+        for name, value in asdict(found).items():
             trial.set_user_attr(name, value)
         if found.stopped:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -170,19 +169,16 @@ def _finished(optuna: Any, study: Any) -> list[Any]:
 def _train(
     runner: Runner,
     cell: Cell,
-    emb: Embeddings,
-    changed: dict[str, Any],
     home: Path,
     trial: Any,
 ) -> Trial:
     """Train validation by validation, from the checkpoint if there is one."""
-    model = {**cell.model, **changed}
+    model = dict(cell.model)
     name = hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest()
     told = dict(cell.fit)
     epochs = told.pop("epochs", 200)
     every = told.get("eval_every", 5)
-    torch.manual_seed(cell.seed or 0)
-    recommender = DDRMRecommender(DDRM(emb.user.size(1), **model), emb)
+    recommender = untrained_ddrm(runner, cell)
     reported = 0
     for epoch in [*range(every, epochs, every), epochs]:
         result = fit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,6 @@ import torch
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import (
-    DEEPEST,
     check_history,
     load_ddrm,
     load_embeddings,
@@ -46,9 +46,9 @@ def runner(data, tmp_path):
 
 
 def test_depth_is_picked_by_validation(runner, data):
-    result = runner.run(Cell("best_depth", base=LIGHTGCN))
+    result = runner.run(Cell("best_depth", model={"deepest": 4}, base=LIGHTGCN))
     found = result.notes["val ndcg@20 by depth"]
-    assert len(found) == DEEPEST + 1
+    assert len(found) == 5
     assert found[result.notes["num_layers"]] == max(found)
     tables = runner.run(LIGHTGCN).embeddings("tables")
     emb = light_propagate(tables, runner.graph, result.notes["num_layers"])
@@ -161,8 +161,16 @@ def test_agreement_needs_vectors(runner):
         runner.run(Cell("ease", model={"history": AGREEMENT}))
 
 
-def test_trained_ddrm_is_rebuilt(runner):
-    trained = runner.run(DDRM)
+@pytest.mark.parametrize(
+    "network",
+    [
+        {},
+        {"denoiser": "transformer"},
+        {"denoiser": "transformer", "attention": "gate", "activation": "tanh"},
+    ],
+)
+def test_trained_ddrm_is_rebuilt(runner, network):
+    trained = runner.run(replace(DDRM, model={**DDRM.model, **network}))
     ddrm = load_ddrm(trained)
     assert ddrm.embedding_dim == 4
     base = runner.run(LIGHTGCN).embeddings()

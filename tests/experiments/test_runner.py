@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 
@@ -13,7 +12,7 @@ from ddrm_pyg.experiments.cells import Cell, cell_from_record
 from ddrm_pyg.experiments.methods import (
     METHODS,
 )
-from ddrm_pyg.experiments.runner import Runner, fingerprint
+from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.ranking import evaluate
@@ -44,47 +43,6 @@ def no_methods(monkeypatch):
 def test_unknown_method_is_refused(runner):
     with pytest.raises(ValueError, match=r"'method' must be one of .* \(got 'mff'\)"):
         runner.run(Cell("mff"))
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        dataclasses.replace(DDRM, seed=4),
-        dataclasses.replace(DDRM, model={**DDRM.model, "gamma": 1}),
-        dataclasses.replace(DDRM, fit={**FIT, "epochs": 5}),
-        dataclasses.replace(DDRM, base=MF),
-        dataclasses.replace(DDRM, base=dataclasses.replace(LIGHTGCN, seed=4)),
-        dataclasses.replace(DDRM, method="one_pass"),
-    ],
-)
-def test_any_change_is_another_cell(runner, other):
-    assert runner.cell_folder(other) != runner.cell_folder(DDRM)
-
-
-@pytest.mark.parametrize("split", ["edge", "val_edge_label", "test_edge_label"])
-def test_other_pairs_are_another_cell(runner, data, tmp_path, split):
-    before = fingerprint(data)
-    other = data.clone()
-    other[EDGE][f"{split}_index"] = other[EDGE][f"{split}_index"][:, :0]
-    assert fingerprint(other) != before
-    assert Runner(other, tmp_path).cell_folder(MF) != runner.cell_folder(MF)
-
-
-def test_other_sizes_are_another_cell(data):
-    other = data.clone()
-    other["item"].num_nodes += 1
-    assert fingerprint(other) != fingerprint(data)
-    assert fingerprint(data.clone()) == fingerprint(data)
-
-
-def test_pairs_that_change_sides_are_another_cell(data):
-    other = data.clone()
-    store = other[EDGE]
-    store.val_edge_label_index, store.test_edge_label_index = (
-        store.test_edge_label_index,
-        store.val_edge_label_index,
-    )
-    assert fingerprint(other) != fingerprint(data)
 
 
 @pytest.mark.parametrize(

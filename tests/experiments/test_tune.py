@@ -120,6 +120,25 @@ def test_what_was_stopped_is_no_candidate(search, monkeypatch):
     assert [trial.epoch for trial in tried[1:]] == [2, 2]
 
 
+def test_a_trial_that_diverges_is_given_up(search, monkeypatch, caplog):
+    straight = search("straight")
+    train_epoch, count = _Run.train_epoch, itertools.count()
+
+    def diverge(self, *told):
+        if type(self.model).__name__ == "DDRMRecommender" and next(count) == 0:
+            raise FloatingPointError("the loss is nan")
+        return train_epoch(self, *told)
+
+    monkeypatch.setattr(_Run, "train_epoch", diverge)
+    tried = search("diverging")
+    assert "given up: the loss is nan" in caplog.text
+    assert len(tried) == 3
+    assert (tried[-1].stopped, tried[-1].value, tried[-1].epoch) == (True, 0.0, 0)
+    assert {str(t.model) for t in tried} == {str(t.model) for t in straight}
+    monkeypatch.undo()
+    assert search("diverging") == tried  # and is not tried again
+
+
 def test_no_trial_is_started_after_the_budget(search):
     assert search(minutes=0) == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -14,9 +13,10 @@ from typing import NamedTuple
 
 from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.compare import chain
+from ddrm_pyg.experiments.identity import folder_name, identity
 from ddrm_pyg.experiments.paper.conditions import Condition
 from ddrm_pyg.experiments.paper.plans import Block, Line
-from ddrm_pyg.experiments.runner import CELLS, Runner, folder_name, write_json
+from ddrm_pyg.experiments.runner import CELLS, Runner, write_json
 from ddrm_pyg.experiments.sources import Source
 
 logger = logging.getLogger("ddrm_pyg")
@@ -96,8 +96,8 @@ def jobs(blocks: Iterable[Block]) -> list[Job]:
     for _, group in groupby(lines, key=lambda line: line.turn):
         for condition, cell in _by_seed(list(group)):
             for link in reversed(chain(cell)):
-                identity = json.dumps(dataclasses.asdict(link), sort_keys=True)
-                found.setdefault(f"{condition} {identity}", Job(condition, link))
+                key = f"{condition} {identity(link)}"
+                found.setdefault(key, Job(condition, link))
     return list(found.values())
 
 
