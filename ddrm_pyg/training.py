@@ -47,6 +47,8 @@ class FitResult:
         best_epoch: Epoch whose weights the model now has.
         best_value: Its validation metric; None without a validation split.
         stopped_early: Patience ran out before the epochs did.
+        resumed_from: Epoch of the checkpoint that this process went on from, or 0; no
+            part of what two results are compared by.
     """
 
     metric: str
@@ -54,6 +56,7 @@ class FitResult:
     best_epoch: int = 0
     best_value: float | None = None
     stopped_early: bool = False
+    resumed_from: int = field(default=0, compare=False)
 
 
 def fit(
@@ -364,6 +367,7 @@ class _Run:
                 )
         self.epoch, self.failures = state["epoch"], state["failures"]
         self.result = FitResult(**state["result"])
+        self.result.resumed_from = self.epoch
         self.best = state["best"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -105,6 +105,10 @@ Settings = Annotated[
     str | None,
     typer.Option(help="Settings of what denoises: a stored name or a JSON file."),
 ]
+SettingsOf = Annotated[
+    str | None,
+    typer.Option(help="Prefer the settings stored for this data set, such as ml-1m."),
+]
 BackendSettings = Annotated[
     str | None,
     typer.Option(help="Settings of the backend: a stored name or a JSON file."),
@@ -133,3 +137,8 @@ def parse_ratios(text: str) -> tuple[float, float, float]:
             f"'--ratios' must be three numbers like 0.7,0.1,0.2 (got '{text}')"
         ) from None
     return train, val, test
+
+
+def split(words: str) -> list[str]:
+    """Split what has commas between its parts."""
+    return [word.strip() for word in words.split(",")] if words else []

@@ -60,6 +60,12 @@ def begin(source: Source, device: str | None, cells: Iterable[Cell]) -> HeteroDa
         graph.num_edges,
         *(pairs.num_edges for pairs in held_out),
     )
+    tell_needs(cells, graph)
+    return data
+
+
+def tell_needs(cells: Iterable[Cell], graph: InteractionGraph) -> None:
+    """Say what the largest of these cells, and of what they start from, takes."""
     links = [link for cell in cells for link in chain(cell)]
     needs = {link.method: to_run(link, graph) for link in links}
     if needs:
@@ -70,4 +76,3 @@ def begin(source: Source, device: str | None, cells: Iterable[Cell]) -> HeteroDa
             largest,
             gibibytes(needs[largest].rank),
         )
-    return data

@@ -41,12 +41,7 @@ def command(
             "once, what cleans or denoises around LightGCN."
         ),
     ] = "all",
-    settings: Annotated[
-        str | None,
-        typer.Option(
-            help="Prefer the settings stored for this data set, such as ml-1m."
-        ),
-    ] = None,
+    settings_of: options.SettingsOf = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per trained method.")] = 1,
     seed: options.Seed = 0,
     epochs: Annotated[
@@ -62,9 +57,9 @@ def command(
     Interrupted, it goes on with the method that was not finished; methods and seeds
     may be added later to the same folder.
     """
-    names = list(EACH_ONCE) if methods == "all" else methods.split(",")
+    names = list(EACH_ONCE) if methods == "all" else options.split(methods)
     cells = {
-        name: _cells(name, range(seed, seed + seeds), settings, epochs)
+        name: _cells(name, range(seed, seed + seeds), settings_of, epochs)
         for name in names
         if name not in YARDSTICKS
     }
@@ -96,10 +91,7 @@ def command(
 def _cells(
     name: str, seeds: range, variant: str | None, epochs: int | None
 ) -> list[Cell]:
-    return [
-        cell_for(name.strip(), seed=seed, variant=variant, epochs=epochs)
-        for seed in seeds
-    ]
+    return [cell_for(name, seed=seed, variant=variant, epochs=epochs) for seed in seeds]
 
 
 def _print_verdict(words: dict[str, Any]) -> None:

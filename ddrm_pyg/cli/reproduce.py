@@ -13,7 +13,7 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.cli._start import announce
+from ddrm_pyg.cli._start import announce, tell_needs
 from ddrm_pyg.cli.doctor import PACKAGES
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.paper.arrange import TARGETS, arrange, pick
@@ -61,13 +61,13 @@ def command(
     backends: Annotated[
         str, typer.Option(help="Backends with commas between them, not the paper's.")
     ] = "",
-    settings: Annotated[
-        str | None,
-        typer.Option(help="Prefer the settings stored for this data set, as ml-1m."),
-    ] = None,
+    settings_of: options.SettingsOf = None,
     ddrm_settings: Annotated[
         str | None,
-        typer.Option(help="Settings of DDRM, not the published: a name or JSON file."),
+        typer.Option(
+            help="Settings of DDRM that replace the published, one by one: a stored "
+            "name or a JSON file."
+        ),
     ] = None,
     validation: Annotated[
         Literal["both", "noisy", "liked"],
@@ -100,9 +100,9 @@ def command(
     the same command goes on. What has not been run stays empty.
     """
     out = out or Path("runs") / f"reproduce-{source.name}"
-    variant = settings or paper_name(source)
+    variant = settings_of or paper_name(source)
     asked: dict[str, Any] = {"--rows": rows, "--backends": backends}
-    asked |= {"--settings": settings, "--ddrm-settings": ddrm_settings}
+    asked |= {"--settings-of": settings_of, "--ddrm-settings": ddrm_settings}
     asked |= {"--epochs": epochs}
     asked |= {"--seeds": seeds} if what != "table1" else {}
     asked |= {"--validation": validation} if validation != "both" else {}
@@ -110,10 +110,10 @@ def command(
         variant,
         range(seeds),
         epochs,
-        backends=_split(backends),
+        backends=options.split(backends),
         ddrm_settings=ddrm_settings,
     )
-    pick(arrange(what, plan), _split(rows))  # refuses before anything is loaded
+    pick(arrange(what, plan), options.split(rows))  # refuses before anything is loaded
     announce(source, device)
     benches = Benches(source, out, device=device, progress=not as_json)
     by_name = source.data in NAMED and paper_name(source) is not None
@@ -123,9 +123,11 @@ def command(
         labelled = has_labels(source.load())
     else:
         labelled = has_labels(benches[GIVEN].data)
-    blocks = pick(arrange(what, replace(plan, labelled=labelled)), _split(rows))
+    blocks = pick(arrange(what, replace(plan, labelled=labelled)), options.split(rows))
     blocks = _selected(blocks, validation)
     todo = jobs(blocks)
+    if not dry_run:
+        tell_needs([job.cell for job in todo], benches[GIVEN].graph)
     if dry_run:
         known = fingerprints(out) if by_name else _look(source, todo)
         _print_jobs(todo, [is_done(job, out, known) for job in todo], as_json)
@@ -141,7 +143,7 @@ def command(
         | {name: metadata.version(name) for name in PACKAGES},
         "statistics": table1(source) if what == "table1" else None,
         "blocks": [
-            block_record(block, cells, what, paper_name(source))
+            block_record(block, cells, what, paper_name(source, "natural"))
             for block, cells in zip(blocks, found, strict=True)
         ],
         "fingerprints": {c.name: benches[c].fingerprint for c in _conditions(blocks)},
@@ -150,13 +152,13 @@ def command(
     _write(out, record, plot, latex)
     if docs is not None:
         pairs = zip(blocks, found, strict=True)
-        cells = [cell for pair in pairs for cell in cell_records(*pair, source)]
+        cells = [
+            cell
+            for pair in pairs
+            for cell in cell_records(*pair, source, ddrm_settings)
+        ]
         keep(docs, record, cells, plot)
     _print(record, out, as_json)
-
-
-def _split(words: str) -> list[str]:
-    return [word.strip() for word in words.split(",")] if words else []
 
 
 def _selected(blocks: list[Block], validation: str) -> list[Block]:
@@ -164,7 +166,13 @@ def _selected(blocks: list[Block], validation: str) -> list[Block]:
     if validation == "both":
         return blocks
     told = f"{validation} validation"
-    return [b for b in blocks if b.lines[0].condition.selected_on == told]
+    kept = [b for b in blocks if b.lines[0].condition.selected_on == told]
+    if blocks and not kept:
+        raise ValueError(
+            f"'--validation' must be one that the data and the table have "
+            f"(got '{validation}')"
+        )
+    return kept
 
 
 def _conditions(blocks: list[Block]) -> list[Condition]:
@@ -190,13 +198,14 @@ def _command(what: str, source: Source, asked: dict[str, Any]) -> str:
     columns.pop("data", None)
     asked = {f"--{k.replace('_', '-')}": v for k, v in columns.items()} | asked
     for name, value in asked.items():
-        words += [name, str(value)] if value else []
+        words += [] if value in (None, "", False) else [name, str(value)]
     return shlex.join(words)
 
 
 def _print_jobs(todo: list[Job], done: list[bool], as_json: bool) -> None:
     records = [
         {
+            "line": job.line,
             "cell": _label(job.cell),
             "seed": seed_of(job.cell),
             "condition": job.condition.name,
@@ -210,7 +219,7 @@ def _print_jobs(todo: list[Job], done: list[bool], as_json: bool) -> None:
     for told in records:
         seed = "" if told["seed"] is None else f", seed {told['seed']}"
         word = "done " if told["done"] else "to do"
-        print(f"{word}  {told['cell']}{seed}, {told['condition']}")
+        print(f"{word}  {told['line']}: {told['cell']}{seed}, {told['condition']}")
     print(f"{sum(done)} of {len(done)} cells are done")
 
 

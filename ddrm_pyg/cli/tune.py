@@ -33,10 +33,7 @@ def command(
         float | None,
         typer.Option(min=0, help="Minutes after which no new trial is started."),
     ] = None,
-    settings: Annotated[
-        str | None,
-        typer.Option(help="Start from the settings stored for this data set."),
-    ] = None,
+    settings_of: options.SettingsOf = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of every training at most.")
     ] = None,
@@ -50,7 +47,7 @@ def command(
     Stop it anywhere, and the same command goes on. The best settings are written to a
     file that run and denoise take with --settings.
     """
-    variant = settings or paper_name(source)
+    variant = settings_of or paper_name(source)
     cell = cell_for(f"{backend}+ddrm", seed=seed, variant=variant, epochs=epochs)
     out = out or Path("runs") / f"tune-{source.name}"
     data = begin(source, device, [cell])

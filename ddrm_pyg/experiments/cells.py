@@ -77,7 +77,8 @@ class Result:
         notes: What was chosen on the way.
         history: Training records, one per epoch.
         best_epoch: Selected epoch; None without training.
-        seconds: Wall time of training or solving.
+        seconds: Wall time of training or solving; of a training that was interrupted,
+            its epochs in all processes.
         peak_memory: Bytes that training or solving added to the process at its peak,
             see :class:`ddrm_pyg.experiments.memory.PeakMemory`.
         num_parameters: Trained numbers; None without training.

@@ -35,6 +35,9 @@ from ddrm_pyg.training import fit
 
 FOLDER = Path(__file__).parent / "settings"
 
+DATA_SETS = ("yelp", "amazon-book", "ml-1m")
+"""Those of the paper, as they are called in the names of stored settings."""
+
 YARDSTICKS = ("popularity", "item_knn", "ease")
 """Methods without settings, which everything must be compared with."""
 
@@ -122,11 +125,23 @@ def denoised(
         added: One of :data:`DENOISERS`.
         seed: Seed of DDRM; the backend's if None.
         settings: Name or file of its settings; by method and variant if None.
-        variant: As in :func:`cell_for`.
+        variant: As in :func:`cell_for`; with ``settings``, too, what they leave out is
+            as stored for that data set.
         epochs: Epochs of DDRM at most.
+
+    Raises:
+        ValueError: Settings that are not there, or refused by the method.
     """
-    name = settings or stored_name(added, variant, backend.method)
-    stored = load_settings(name, added)
+    name = stored_name(added, variant, backend.method)
+    stored = load_settings(settings or name, added)
+    if settings and variant:
+        under = load_settings(name, added)
+        parts = {part: under[part] | stored[part] for part in ("model", "fit")}
+        stored = {**stored, **parts}
+        try:
+            _check_settings(stored, added)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{settings} over {name}: {error}") from error
     if added == "ddrm":
         seed = backend.seed if seed is None else seed
         fit_settings = _fit_settings(stored, epochs)
@@ -145,7 +160,16 @@ def _fit_settings(stored: dict[str, Any], epochs: int | None) -> dict[str, Any]:
 
 
 def stored_name(method: str, variant: str | None, backend: str = "") -> str:
-    """The most special settings that are stored for a method."""
+    """The most special settings that are stored for a method.
+
+    Raises:
+        ValueError: A variant that is no data set of the paper.
+    """
+    if variant is not None and variant not in DATA_SETS:
+        raise ValueError(
+            f"settings are stored for {', '.join(DATA_SETS)} "
+            f"(got '{variant}'{nearest(variant, list(DATA_SETS))})"
+        )
     names = (f"{method}_{backend}_{variant}", f"{method}_{variant}")
     return next((name for name in names if (FOLDER / f"{name}.json").exists()), method)
 

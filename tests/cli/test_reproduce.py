@@ -102,7 +102,8 @@ def test_a_dry_run_needs_no_data(call, tmp_path, monkeypatch, what, data):
     assert answer.out.splitlines()[-1] == f"0 of {len(cells)} cells are done"
     assert all(cell.startswith("to do  ") for cell in cells)
     if what == "table2":
-        assert "to do  history_mean on sgl, seed 2, liked validation" in cells
+        mean = "sgl history mean: history_mean on sgl, seed 2, liked validation"
+        assert f"to do  {mean}" in cells
     assert not out.exists()
 
 
@@ -152,7 +153,7 @@ def test_own_data_without_labels(call, tmp_path, clicks):
     ("name", "options", "paper"),
     [
         ("ml-1m/natural", [], 0.0618),
-        ("mine/natural", ["--settings", "ml-1m"], None),
+        ("mine/natural", ["--settings-of", "ml-1m"], None),
     ],
 )
 def test_settings_come_by_name_or_option(call, tmp_path, name, options, paper):
@@ -191,6 +192,7 @@ def test_small_results_are_kept_for_the_repository(call, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["table2", "--settings-of", "ml1m"], "stored for .*did you mean 'ml-1m'"),
         (["tabel2"], "one of table1, table2, .*did you mean 'table2'"),
         (["table2", "--rows", "mff"], "'--rows' must name rows such as popularity"),
         (["table3", "--backends", "ease"], r"'--backends' must be of mf, .*'ease'"),

@@ -109,9 +109,16 @@ def test_interrupted_training_ends_with_the_same_bits(data, tmp_path, monkeypatc
             runner.run(MF)
     assert (runner.cell_folder(MF) / "checkpoint.pt").exists()
     assert not runner.has_run(MF)
+    (folder,) = (tmp_path / "b").iterdir()
+    slow = torch.load(folder / "checkpoint.pt", weights_only=True)
+    for record in slow["result"]["history"]:
+        record["seconds"] = 1000.0  # as if epochs had been long
+    torch.save(slow, folder / "checkpoint.pt")
     resumed = runner.run(MF)
     assert torch.equal(resumed.embeddings().user, straight.embeddings().user)
     assert dict(resumed.test) == dict(straight.test)
+    assert len(slow["result"]["history"]) == FIT["eval_every"]
+    assert 0 < resumed.seconds - 1000 * FIT["eval_every"] < 1000
 
 
 def test_time_of_a_base_is_not_counted_twice(runner, monkeypatch):

@@ -167,9 +167,29 @@ def test_settings_stored_for_a_data_set_are_preferred():
     special = cell_for("lightgcn+ddrm", variant="ml-1m")
     assert special.model == STORED["ddrm_lightgcn_ml-1m"]["model"]
     assert special.base.fit == fit
-    assert cell_for("cdae", variant="nowhere") == cell_for("cdae")
-    named = cell_for("lightgcn", settings="lightgcn_ml-1m", variant="nowhere")
+    assert cell_for("cdae", variant="yelp") == cell_for("cdae")
+    named = cell_for("lightgcn", settings="lightgcn_ml-1m")
     assert named.fit == fit
+
+
+def test_a_data_set_without_settings_is_refused():
+    with pytest.raises(ValueError, match=r"stored for .*'ml1m'; did you mean 'ml-1m'"):
+        cell_for("mf", variant="ml1m")
+
+
+def test_settings_may_replace_those_of_a_data_set_one_by_one(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"model": {"gamma": 0.2}, "fit": {"epochs": 3}}))
+    base, stored = cell_for("mf", variant="ml-1m"), STORED["ddrm_mf_ml-1m"]
+    cell = denoised(base, "ddrm", settings=str(path), variant="ml-1m")
+    assert cell.model == {**stored["model"], "gamma": 0.2}
+    assert cell.fit == {**stored["fit"], "epochs": 3}
+    alone = denoised(base, "ddrm", settings=str(path))
+    assert (alone.model, alone.fit) == ({"gamma": 0.2}, {"epochs": 3})
+    path.write_text(json.dumps({"model": {"sampler": "skip"}, "fit": {}}))
+    base = cell_for("lightgcn", variant="ml-1m")  # its 62 passes are too many to skip
+    with pytest.raises(ValueError, match=r"mine.json over ddrm_lightgcn_ml-1m: 'num_"):
+        denoised(base, "ddrm", settings=str(path), variant="ml-1m")
 
 
 def test_ddrm_has_the_seed_it_is_given_or_the_backends():

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.identity import complete
 from ddrm_pyg.experiments.methods import BACKENDS
 from ddrm_pyg.experiments.paper.conditions import LIKED, Condition
 from ddrm_pyg.experiments.paper.plans import Block, Line, Plan
@@ -196,10 +197,10 @@ def _figure6(plan: Plan) -> Iterator[Block]:
 def _swept(plan: Plan, name: str, argument: str, value: float) -> Line:
     changed: dict[str, Any] = {argument: value}
     if argument == "num_train_timesteps":
-        model = plan.cells(f"{name}+ddrm")[0].model
-        if model.get("sampler") == "posterior":  # T' = n T, with the n of the settings
-            steps = model.get("num_inference_steps", model[argument])
-            changed["num_inference_steps"] = round(value * steps / model[argument])
+        model = complete(plan.cells(f"{name}+ddrm")[0]).model
+        if model["sampler"] == "posterior":  # T' = n T, with the n of the settings
+            passes = value * model["num_inference_steps"] / model[argument]
+            changed["num_inference_steps"] = round(passes)
     line = plan.changed(name, "", **changed)
     return replace(line, name=f"{name}+ddrm", at=float(value))
 

@@ -44,7 +44,18 @@ def keep(
         record: From the command.
         cells: From :func:`ddrm_pyg.experiments.paper.tables.cell_records`.
         plot: A PNG, which is kept of figures.
+
+    Raises:
+        ValueError: Lines that are kept there would be lost.
     """
+    path = docs / TABLES / f"{_name(record)}.json"
+    if path.exists():
+        lost = _lines(json.loads(path.read_text())) - _lines(record)
+        if lost:
+            raise ValueError(
+                f"{path}: must not lose lines (got none of {min(lost)}); ask for all "
+                "rows, backends and validation sets, or delete it first"
+            )
     for cell in cells:
         selected = cell["selected_on"] or ""
         name = f"{cell['method']}-seed{cell['seed']}-{selected}"
@@ -54,7 +65,7 @@ def keep(
         {**block, "lines": [_without_settings(line) for line in block["lines"]]}
         for block in record["blocks"]
     ]
-    write_json(docs / TABLES / f"{_name(record)}.json", {**record, "blocks": blocks})
+    write_json(path, {**record, "blocks": blocks})
     if plot is not None and record["what"].startswith("figure"):
         with atomic_path(docs / PLOTS / f"{_name(record)}.png") as temporary:
             temporary.write_bytes(plot)
@@ -78,6 +89,14 @@ def _section(docs: Path, record: dict[str, Any]) -> str:
 
 def _name(record: dict[str, Any]) -> str:
     return f"{_slug(record['data'])}-{record['what']}"
+
+
+def _lines(record: dict[str, Any]) -> set[str]:
+    return {
+        f"'{line['name']}' in '{block['title']}'"
+        for block in record["blocks"]
+        for line in block["lines"]
+    }
 
 
 def _without_settings(line: dict[str, Any]) -> dict[str, Any]:

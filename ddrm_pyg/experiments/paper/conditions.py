@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.paper.published import DATA_SETS
 from ddrm_pyg.experiments.sources import NAMED, Source
+from ddrm_pyg.experiments.stored import DATA_SETS
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.transforms.core import get_block, select, set_block
 from ddrm_pyg.transforms.noise import RandomNoise
@@ -99,10 +99,18 @@ def has_labels(data: HeteroData) -> bool:
     return bool(noise.any()) and not bool(noise.all())
 
 
-def paper_name(source: Source) -> str | None:
-    """Name the data set of the paper that a source is in, if any."""
-    found = (n for n in DATA_SETS if f"{source.name}-".startswith(f"{n}-"))
-    return next(found, None)
+def paper_name(source: Source, *kinds: str) -> str | None:
+    """Name the data set of the paper that a source is by its name, if any.
+
+    Args:
+        source: The data.
+        *kinds: Which of its noises it may have; any of the paper's if none.
+    """
+    for name in DATA_SETS:
+        ends = (f"{name}-{kind}" for kind in kinds or ("natural", "clean", "random"))
+        if source.name in (name, *ends):
+            return name
+    return None
 
 
 def clean_source(source: Source) -> Source | None:

@@ -34,10 +34,12 @@ class Job(NamedTuple):
     Attributes:
         condition: What is done to the data first.
         cell: The cell.
+        line: The first line that asks for it, or for what starts from it.
     """
 
     condition: Condition
     cell: Cell
+    line: str = ""
 
 
 class Benches:
@@ -94,18 +96,23 @@ def jobs(blocks: Iterable[Block]) -> list[Job]:
     lines = sorted((line for b in blocks for line in b.lines), key=lambda x: x.turn)
     found: dict[str, Job] = {}
     for _, group in groupby(lines, key=lambda line: line.turn):
-        for condition, cell in _by_seed(list(group)):
+        for line, cell in _by_seed(list(group)):
+            condition = line.condition
             for link in reversed(chain(cell)):
                 key = f"{condition} {identity(link)}"
-                found.setdefault(key, Job(condition, link))
+                found.setdefault(key, Job(condition, link, _name(line)))
     return list(found.values())
 
 
-def _by_seed(lines: Sequence[Line]) -> Iterator[tuple[Condition, Cell]]:
+def _by_seed(lines: Sequence[Line]) -> Iterator[tuple[Line, Cell]]:
     for i in range(max(len(line.cells) for line in lines)):
         for line in lines:
             if i < len(line.cells):
-                yield line.condition, line.cells[i]
+                yield line, line.cells[i]
+
+
+def _name(line: Line) -> str:
+    return line.name if line.at is None else f"{line.name}, {line.at:g}"
 
 
 def seed_of(cell: Cell) -> int | None:
@@ -143,7 +150,7 @@ def carry_out(
     """
     begin = time.monotonic()
     failed: dict[str, str] = {}
-    for number, (condition, cell) in enumerate(todo, 1):
+    for number, (condition, cell, line) in enumerate(todo, 1):
         runner = benches[condition]
         if runner.has_run(cell):
             continue
@@ -152,12 +159,12 @@ def carry_out(
             break
         seed = seed_of(cell)
         told = "" if seed is None else f", seed {seed}"
-        where = (number, len(todo), cell.method, told, condition.name)
-        logger.info("cell %d of %d: %s%s, %s", *where)
+        where = (number, len(todo), line, cell.method, told, condition.name)
+        logger.info("cell %d of %d, for %s: %s%s, %s", *where)
         reason = _run(runner, cell, failed)
         if reason:
             failed[runner.cell_folder(cell).name] = reason
-            logger.warning("%s failed: %s", cell.method, reason)
+            logger.warning("%s: %s failed: %s", line, cell.method, reason)
     return failed
 
 

@@ -65,7 +65,8 @@ class Plan:
         epochs: Epochs of every training at most; as stored if None.
         labelled: Whether the liked part of validation is known.
         backends: Of DDRM; those of the paper if empty.
-        ddrm_settings: Name or file of DDRM's settings; those of the variant if None.
+        ddrm_settings: Name or file of settings of DDRM that replace those of the
+            variant, one by one.
     """
 
     variant: str | None = None
@@ -87,7 +88,7 @@ class Plan:
         if added != "ddrm" or self.ddrm_settings is None:
             return cell_for(name, seed=seed, **told)
         base = cell_for(backend, seed=seed, **told)
-        return denoised(base, added, settings=self.ddrm_settings, epochs=self.epochs)
+        return denoised(base, added, settings=self.ddrm_settings, **told)
 
     def line(self, name: str, rival: str | None = None, **told: Any) -> Line:
         """A line of a stored method."""
@@ -95,9 +96,10 @@ class Plan:
 
     def changed(self, backend: str, added: str, **changed: Any) -> Line:
         """A line of DDRM with other arguments, tested against its backend."""
-        cells = self.cells(f"{backend}+ddrm")
-        changes = [replace(c, model={**c.model, **changed}) for c in cells]
-        return Line(f"{backend}+ddrm {added}", tuple(changes), backend)
+        name = f"{backend}+ddrm"
+        changes = [replace(c, model={**c.model, **changed}) for c in self.cells(name)]
+        told = self._about(name)
+        return Line(f"{name} {added}", tuple(changes), backend, about=told)
 
     def _about(self, name: str) -> str:
         if name in YARDSTICKS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,7 @@ def _line_record(line: Line, found: Sequence[Found]) -> dict[str, Any]:
         "failed": [cell for cell in found if isinstance(cell, str)],
         "depths": depths,
         "about": line.about,
+        "values": {m: [float(x) for x in v] for m, v in values.items() if v},
         "mean": {m: float(np.mean(v)) for m, v in values.items() if v},
         "deviation": {
             m: float(np.std(v, ddof=1)) for m, v in values.items() if several
@@ -117,7 +119,10 @@ def misses(record: dict[str, Any]) -> bool:
 
 
 def cell_records(
-    block: Block, found: Sequence[Sequence[Found]], source: Source
+    block: Block,
+    found: Sequence[Sequence[Found]],
+    source: Source,
+    ddrm_settings: str | None = None,
 ) -> list[dict[str, Any]]:
     """Flatten the results of a block to what is small enough to be committed.
 
@@ -125,10 +130,12 @@ def cell_records(
         block: The lines.
         found: What there is of each, cell by cell.
         source: The data.
+        ddrm_settings: As the table was asked for; part of the names of what they
+            change.
     """
     return [
         {
-            "method": _method(line, block.axis),
+            "method": _method(line, block.axis, ddrm_settings),
             "data": line.condition.data_name(source),
             "seed": seed_of(result.cell),
             "selected_on": None
@@ -142,6 +149,10 @@ def cell_records(
     ]
 
 
-def _method(line: Line, axis: str | None) -> str:
-    swept = line.at is not None and line.condition.noise_ratio is None
-    return f"{line.name}, {axis} {line.at:g}" if swept else line.name
+def _method(line: Line, axis: str | None, ddrm_settings: str | None) -> str:
+    parts = [line.name]
+    if line.at is not None and line.condition.noise_ratio is None:
+        parts.append(f"{axis} {line.at:g}")
+    if ddrm_settings and "+ddrm" in line.name:
+        parts.append(Path(ddrm_settings).stem)
+    return ", ".join(parts)

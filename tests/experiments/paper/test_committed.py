@@ -106,3 +106,15 @@ def test_the_repositorys_cells_are_small_and_bear_out_the_tables():
         if values:
             mean = sum(values) / len(values)
             assert line["mean"]["ndcg@20"] == pytest.approx(mean)
+
+
+def test_no_line_that_is_kept_gets_lost(tmp_path, record):
+    keep(tmp_path, record, CELLS)
+    before = {p: p.read_text() for p in tmp_path.rglob("*") if p.is_file()}
+    first, *rest = record["blocks"][0]["lines"]
+    fewer = {**record, "blocks": [{**record["blocks"][0], "lines": rest}]}
+    with pytest.raises(ValueError, match="must not lose lines") as caught:
+        keep(tmp_path, fewer, CELLS)
+    assert f"'{first['name']}'" in str(caught.value)
+    assert {p: p.read_text() for p in tmp_path.rglob("*") if p.is_file()} == before
+    keep(tmp_path, record, CELLS)

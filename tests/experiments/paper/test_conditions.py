@@ -84,12 +84,22 @@ def test_names_are_told_apart():
         ("somewhere/ml-1m/natural", "ml-1m"),
         ("somewhere/amazon-book", "amazon-book"),
         ("somewhere/yelpers", None),
+        ("ml-1m-ours.csv", None),
+        ("yelp-berlin.csv", None),
         ("clicks.csv", None),
         ("synthetic", None),
     ],
 )
 def test_data_sets_of_the_paper_are_recognised(data, name):
     assert paper_name(Source(data)) == name
+
+
+def test_numbers_of_the_paper_are_of_natural_noise():
+    found = [
+        paper_name(Source(data), "natural")
+        for data in ("ml-1m", "a/ml-1m/natural", "ml-1m-clean", "a/ml-1m/random")
+    ]
+    assert found == ["ml-1m", "ml-1m", None, None]
 
 
 def test_what_random_noise_is_added_to_is_named():

@@ -55,10 +55,10 @@ def benches(tmp_path, monkeypatch):
 
 def test_order_is_rounds_then_seeds_and_bases_first():
     assert jobs(PLAN) == [
-        Job(GIVEN, Cell("ease")),
-        *(Job(GIVEN, mf(0)), Job(GIVEN, ddrm(0))),
-        *(Job(GIVEN, mf(1)), Job(GIVEN, ddrm(1))),
-        Job(LIKED, mf(0)),
+        Job(GIVEN, Cell("ease"), "ease"),
+        *(Job(GIVEN, mf(0), "ddrm"), Job(GIVEN, ddrm(0), "ddrm")),
+        *(Job(GIVEN, mf(1), "ddrm"), Job(GIVEN, ddrm(1), "ddrm")),
+        Job(LIKED, mf(0), "mf"),
     ]
 
 
@@ -134,7 +134,8 @@ def test_a_finished_cell_costs_no_budget(benches):
     bench = benches()
     carry_out(todo[:3], bench)
     assert carry_out(todo, bench, minutes=0) == {}
-    assert [bench[c].has_run(cell) for c, cell in todo] == [True] * 3 + [False] * 3
+    done = [bench[job.condition].has_run(job.cell) for job in todo]
+    assert done == [True] * 3 + [False] * 3
 
 
 def test_looking_loads_no_data(benches, monkeypatch):

@@ -19,6 +19,7 @@ def line(name, value=None, **told):
         "failed": [],
         "depths": [],
         "about": "",
+        "values": {m: [value] * 2 for m in METRICS} if value else {},
         "mean": dict.fromkeys(METRICS, value) if value else {},
         "deviation": {},
         "paper": {},
@@ -115,11 +116,25 @@ def test_words_are_frank():
     lines[-1] = line("mf+ddrm", 0.09, tests=BETTER)
     (words,) = in_words(block(*lines))
     assert words.endswith(
-        "The gain over the backend is significant, and DDRM is above all of these."
+        "The gain over the backend is significant, and DDRM's mean is above all of "
+        "these (only the backend was tested against)."
     )
     lines[-1] = line("mf+ddrm", 0.04, tests=WORSE)
     (words,) = in_words(block(*lines))
     assert ". The loss against the backend is significant, and the best" in words
+
+
+def test_gains_are_over_the_seeds_that_both_have():
+    one = {"seeds": [1], "values": {m: [0.06] for m in METRICS}}
+    both = {"seeds": [0, 1], "values": {m: [0.07, 0.05] for m in METRICS}}
+    closed = {"seeds": [], "values": {m: [0.03] for m in METRICS}}
+    lines = [
+        *(line("ease", 0.03, **closed), line("mf", 0.06, **both)),
+        line("mf+ddrm", 0.06, **one, tests=UNCLEAR),
+    ]
+    (words,) = in_words(block(*lines))
+    assert "+20.0% against the backend (0.0600), +100.0% against EASE" in words
+    assert "DDRM's mean is above all" in words
 
 
 @pytest.mark.parametrize("names", [[], ["ease"], ["mf+ddrm"]])
