@@ -62,11 +62,12 @@ class Setting(NamedTuple):
     suffix: str = ""
 
 
-def options(description: str | None) -> argparse.ArgumentParser:
+def options(description: str | None, *, rounds: bool = True) -> argparse.ArgumentParser:
     """Make a parser with the options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--threads", type=int, help="torch threads (torch's default)")
-    parser.add_argument("--runs", type=int, default=9, help="timed rounds (9)")
+    if rounds:
+        parser.add_argument("--runs", type=int, default=9, help="timed rounds (9)")
     parser.add_argument(
         "--device", default="cpu", help="cpu or cuda; without it, it says so and ends"
     )

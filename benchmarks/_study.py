@@ -4,7 +4,6 @@ Trained cells are kept under --out and never trained twice; stop a study anywher
 the same command goes on.
 """
 
-import argparse
 import json
 import logging
 from dataclasses import replace
@@ -26,7 +25,7 @@ class Study:
     """The options, the data and the rows of a study."""
 
     def __init__(self, name, description):
-        parser = argparse.ArgumentParser(description=description)
+        parser = _measure.options(description, rounds=False)
         parser.add_argument("--data", default="synthetic", help="(synthetic)")
         parser.add_argument("--rating", help="column of ratings, in a table")
         parser.add_argument("--time", help="column of times, in a table")
@@ -37,17 +36,16 @@ class Study:
         parser.add_argument("--ddrm-settings", help="DDRM's: a name or a file")
         parser.add_argument("--backends", default=",".join(BACKENDS))
         parser.add_argument("--seeds", type=int, default=3)
-        parser.add_argument("--threads", type=int)
         parser.add_argument(
             "--out", default="runs/studies", help="where cells are kept"
         )
         self.args = args = parser.parse_args()
         logging.basicConfig(format="%(message)s", level=logging.INFO)
-        if args.threads:
-            torch.set_num_threads(args.threads)
+        _measure.choose(args)
         names = ("data", "user", "item", "rating", "time", "liked_from")
         self.source = Source(**{n: getattr(args, n) for n in names})
-        self.runner = Runner(self.source.load(), Path(args.out) / "cells")
+        cells = Path(args.out) / "cells"
+        self.runner = Runner(self.source.load(), cells, device=args.device)
         if not self.runner.has_validation:
             parser.error("--data must have a validation split: it picks")
         self.backends = args.backends.split(",")
@@ -85,7 +83,17 @@ class Study:
     def keep(self, **facts):
         """Keep rows and facts in results/."""
         asked = {k: v for k, v in vars(self.args).items() if k not in ("out", "data")}
-        record = {"benchmark": self.name, "options": asked, **facts, "rows": self.rows}
+        told = {
+            "benchmark": self.name,
+            "options": asked,
+            "fingerprint": self.runner.fingerprint,
+            "threads": torch.get_num_threads(),
+            "device": _measure.device_name(self.args.device),
+            "torch": torch.__version__,
+            **facts,
+        }
+        print("\n" + json.dumps(told, default=float))
+        record = {**told, "rows": self.rows}
         _measure.keep(self.name, json.loads(json.dumps(record, default=float)))
 
     def save(self, figure):

@@ -47,7 +47,7 @@ def main():
     check(emb, user, bare(), recommend(emb, user, k=K, exclude=known)[1])
     sides = {
         "bare product, mask, topk": bare,
-        "evaluate": lambda: evaluate(emb, data, k=(10, K)),
+        "evaluate": lambda: evaluate(emb, data, k=(10, K), exclude=known),
         "recommend": lambda: recommend(emb, user, k=K, exclude=known),
     }
     if 4 * user.numel() * graph.num_items <= DENSE_BYTES:

@@ -6,7 +6,6 @@ to a temporary folder and read once, in a process of its own so that its peak me
 seen; the other side reads its lines and does nothing with them.
 """
 
-import argparse
 import json
 import logging
 import re
@@ -34,11 +33,11 @@ TEXT = "Good food, “friendly” people; we will come back.\\n" * 11
 
 def main():
     """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=9, help="timed rounds (9)")
+    parser = _measure.options(__doc__)
     parser.add_argument("--gigabytes", type=float, default=0, help="size of the JSON")
-    parser.add_argument("--read", help=argparse.SUPPRESS)
+    parser.add_argument("--read", help=_measure.argparse.SUPPRESS)
     args = parser.parse_args()
+    _measure.choose(args)
     logging.disable(logging.WARNING)
     if args.read:
         print(json.dumps(read_reviews(args.read)))
@@ -71,7 +70,11 @@ def compare_tables(folder, runs):
         table.to_csv(path, index=False)
         data = load_interactions(path)
         setting = _measure.Setting(
-            data, _measure.InteractionGraph.from_data(data), path.name, 1, runs
+            data,
+            _measure.InteractionGraph.from_data(data),
+            path.name,
+            _measure.torch.get_num_threads(),
+            runs,
         )
         sides = {
             "pandas.read_csv": lambda path=path: pd.read_csv(path),

@@ -92,7 +92,7 @@ def without_seconds(result):
         {name: value for name, value in record.items() if name != "seconds"}
         for record in result.history
     ]
-    return vars(result) | {"history": history}
+    return vars(result) | {"history": history, "resumed_from": None}
 
 
 def assert_same_run(model, result, other_model, other_result):

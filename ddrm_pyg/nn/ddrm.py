@@ -39,8 +39,9 @@ Attention = Literal["multi-head", "gate"]
 TrainStart = Literal["item", "history"]
 """What the item network learns to denoise, see :class:`DDRMRecommender`."""
 
-_PASSES = 6
-"""Of the sampler that skips steps, by default."""
+_PASSES, _SHARE = 6, 5
+"""Passes of the sampler that skips steps, by default; fewer where that is more than
+this part of the steps."""
 
 _CHUNK = 8192
 """Rows denoised at a time; bounds the hidden activations, never the noise."""
@@ -61,9 +62,9 @@ class DDRM(nn.Module):
     (``fix_first_beta``); the balance of the losses is stated as the weight of the
     *reconstruction*, because Eq. 20 and the paper's prose disagree; reverse walks
     longer than the schedule repeat its last coefficients. The sampler alone departs
-    from both by default: six passes in place of T', picked on validation of ML-1M and
-    of the synthetic world (``benchmarks/passes.py``); ``sampler="posterior"`` is the
-    published one.
+    from both by default: six passes in place of T', the number with the largest worst
+    case over validation of ML-1M and of the synthetic world (``benchmarks/passes.py``);
+    ``sampler="posterior"`` is the published one.
 
     The variants of the paper's Table 3 are ``denoiser="transformer"``,
     ``start="noise"`` and ``dynamic_scale=True``, that of its Figure 5
@@ -74,7 +75,8 @@ class DDRM(nn.Module):
         hidden_dims: Hidden widths of both networks.
         num_train_timesteps: T, steps of the forward process.
         num_inference_steps: T', passes of the reverse process (default: T with
-            ``sampler="posterior"``; with ``"skip"`` 6, or all where there are fewer).
+            ``sampler="posterior"``; with ``"skip"`` 6, or a fifth of the steps where
+            that is fewer).
         num_start_steps: Forward steps applied to the history before it is denoised
             (default: T, as published; 0 leaves it as it is).
         sampler: ``"skip"`` undoes the forward steps of the start in T' jumps of equal
@@ -200,7 +202,9 @@ class DDRM(nn.Module):
         skip, known = self.sampler == "skip", max(self.num_start_steps, 1)
         if self.start == "noise":  # as if all steps had led there
             known = self.num_train_timesteps
-        default = min(_PASSES, known) if skip else self.num_train_timesteps
+        default = self.num_train_timesteps
+        if skip:
+            default = max(1, min(_PASSES, known // _SHARE))
         count = _at_least(1, "num_inference_steps", num_inference_steps, default)
         if skip and count > known:
             raise ValueError(

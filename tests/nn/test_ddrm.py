@@ -276,13 +276,15 @@ def test_one_pass_without_noise_is_the_item_denoiser_on_the_history(graph):
     assert torch.equal(out.user, model(*emb, graph, generator=seeded(1)).user)
 
 
-def test_passes_default_to_six_or_to_the_steps_there_are():
+def test_passes_default_to_six_or_a_fifth_of_the_steps():
     model = make()
-    assert (model.num_inference_steps, model.num_start_steps) == (4, 4)
-    assert make(num_train_timesteps=9).num_inference_steps == 6
-    assert make(num_start_steps=2).num_inference_steps == 2
-    assert make(num_start_steps=0).num_inference_steps == 1
-    assert make(num_start_steps=0, start="noise").num_inference_steps == 4
+    assert (model.num_inference_steps, model.num_start_steps) == (1, 4)
+    assert make(num_train_timesteps=50).num_inference_steps == 6
+    assert make(num_train_timesteps=20).num_inference_steps == 4
+    long = {"num_train_timesteps": 20}
+    assert make(**long, num_start_steps=10).num_inference_steps == 2
+    assert make(**long, num_start_steps=0).num_inference_steps == 1
+    assert make(**long, num_start_steps=0, start="noise").num_inference_steps == 4
     assert make(sampler="posterior", num_train_timesteps=9).num_inference_steps == 9
 
 
