@@ -42,8 +42,11 @@ def test_stored_settings_are_accepted(name):
     method = STORED[name]["method"]
     assert method in {*BACKENDS, *GENERATIVE, *DENOISERS}
     assert load_settings(name, method) == STORED[name]
-    told = {"about", "paper", "propagated"}
+    told = {"about", "differs", "checked", "paper", "propagated"}
     assert set(STORED[name]) <= {"method", "model", "fit", *told}
+    assert STORED[name]["about"]
+    if "paper" in STORED[name]:  # which side is taken where paper and code differ
+        assert STORED[name]["differs"]
     if "propagated" in STORED[name]:
         light_propagate(*WORLD, **STORED[name]["propagated"])
 
