@@ -28,8 +28,8 @@ class Line:
         at: Its place on the x axis, if there is one.
         condition: What is done to the data.
         turn: In which round it is run.
-        about: Where its settings come from, where paper and code differ and what was
-            checked, for lines that miss the paper.
+        about: Where its settings come from and what was checked, for lines that miss
+            the paper.
     """
 
     name: str
@@ -108,13 +108,8 @@ class Plan:
         backend, _, added = name.partition("+")
         method = added or backend
         stored = stored_name(method, self.variant, backend if added else "")
+        if method == "ddrm":
+            stored = self.ddrm_settings or stored
         told = load_settings(stored, method)
-        if method == "ddrm" and self.ddrm_settings:
-            differs = {"differs": told["differs"]} if "differs" in told else {}
-            told = differs | load_settings(self.ddrm_settings, method)
-        parts = [
-            told.get("about", ""),
-            f"Paper and code: {told['differs']}" if "differs" in told else "",
-            f"Checked: {told.get('checked', 'nothing yet')}",
-        ]
-        return ". ".join(filter(None, parts))
+        checked = f"Checked: {told.get('checked', 'nothing yet')}"
+        return ". ".join(filter(None, (told.get("about"), checked)))
