@@ -16,6 +16,7 @@ from ddrm_pyg.experiments.identity import complete
 from ddrm_pyg.experiments.methods import BACKENDS
 from ddrm_pyg.experiments.paper.conditions import LIKED, Condition
 from ddrm_pyg.experiments.paper.plans import Block, Line, Plan
+from ddrm_pyg.experiments.plug_in import rows_for
 from ddrm_pyg.experiments.sources import nearest
 from ddrm_pyg.experiments.stored import YARDSTICKS, load_settings, stored_name
 
@@ -112,13 +113,13 @@ def _rows_of_backend(plan: Plan, name: str) -> Iterator[Line]:
     for added in CLEANED:
         yield plan.line(f"{name}+{added}", name, turn=2)
     yield plan.line(f"{name}+ddrm", name, turn=1)
-    combine = {"combine": plain[0].model.get("combine", "mean")}
-    deepest = [Cell("best_depth", model=combine, base=cell) for cell in plain]
-    yield Line(f"{name} best depth", tuple(deepest), name, turn=1)
-    means = [Cell("history_mean", base=cell) for cell in plain]
-    yield Line(f"{name} history mean", tuple(means), name, turn=1)
-    once = [Cell("one_pass", base=cell) for cell in ddrm]
-    yield Line(f"{name}+ddrm one pass", tuple(once), name, turn=1)
+    main_job = [rows_for(*pair) for pair in zip(plain, ddrm, strict=True)]
+    for label, row in (
+        (f"{name} best depth", f"{name}, best depth"),
+        (f"{name} history mean", "history mean"),
+        (f"{name}+ddrm one pass", "ddrm, one pass, no noise"),
+    ):
+        yield Line(label, tuple(rows[row] for rows in main_job), name, turn=1)
     # the authors' code propagates the backend's tables before it denoises them
     stored = load_settings(stored_name("ddrm", plan.variant, name), "ddrm")
     if "propagated" in stored:
