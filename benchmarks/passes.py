@@ -5,13 +5,9 @@ and one pass without any noise (drawn at 0.5). Of the walks with a fifth of the
 published passes or fewer, the one is chosen whose smallest ratio to the published walk,
 over backends and validation metrics, is the largest; N passes are a fifth where N is
 more. Of walks that tie, the one with more passes is taken, which is nearer to the
-published one. The package's default is chosen in the same way over all data sets whose
-results are kept.
+published one. The package's default is what ML-1M chooses.
 """
 
-import json
-
-from _measure import RESULTS
 from _study import METRICS, Study
 
 from ddrm_pyg.experiments.cells import Cell
@@ -41,8 +37,6 @@ def main():
     study.draw_curves("passes")
     print("\nsmallest ratio to the published walk:", worst)
     print(f"chosen by validation: {best(worst['val'])}")
-    over_all = everywhere()
-    print(f"over all data sets: {over_all}; chosen: {best(over_all)}")
 
 
 def measure(study, backend):
@@ -75,13 +69,6 @@ def best(least):
     """The walk with the most passes of those whose smallest ratio is the largest."""
     largest = max(least.values())
     return [name for name, share in least.items() if share > largest - TIE][-1]
-
-
-def everywhere():
-    """The smallest ratio of each walk over the data sets whose results are kept."""
-    kept = [json.loads(p.read_text()) for p in RESULTS.glob("passes_*.json")]
-    found = [record["smallest_ratio"]["val"] for record in kept]
-    return {name: min(least[name] for least in found) for name in found[0]}
 
 
 def kept(row, full, split):

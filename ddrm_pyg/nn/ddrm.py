@@ -62,9 +62,8 @@ class DDRM(nn.Module):
     (``fix_first_beta``); the balance of the losses is stated as the weight of the
     *reconstruction*, because Eq. 20 and the paper's prose disagree; reverse walks
     longer than the schedule repeat its last coefficients. The sampler alone departs
-    from both by default: six passes in place of T', the number with the largest worst
-    case over validation of ML-1M and of the synthetic world (``benchmarks/passes.py``);
-    ``sampler="posterior"`` is the published one.
+    from both by default: six passes in place of T', picked on validation of ML-1M
+    (``benchmarks/passes.py``); ``sampler="posterior"`` is the published one.
 
     The variants of the paper's Table 3 are ``denoiser="transformer"``,
     ``start="noise"`` and ``dynamic_scale=True``, that of its Figure 5
