@@ -57,7 +57,7 @@ def command(
     Interrupted, it goes on with the method that was not finished; methods and seeds
     may be added later to the same folder.
     """
-    names = list(EACH_ONCE) if methods == "all" else options.split(methods)
+    names = list(EACH_ONCE) if methods == "all" else options.split(methods) or [""]
     cells = {
         name: _cells(name, range(seed, seed + seeds), settings_of, epochs)
         for name in names
