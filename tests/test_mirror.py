@@ -9,8 +9,8 @@ EXEMPT = {"typing.py"}  # protocols: nothing runs
 
 
 def mirror_of(path: Path) -> Path:
-    """Where a module's tests live; a private module's underscore is dropped."""
-    return path.parent / f"test_{path.name.lstrip('_')}"
+    """Where a module's tests live."""
+    return path.parent / f"test_{path.name}"
 
 
 def find_missing(root: Path) -> list[str]:
@@ -39,12 +39,12 @@ def test_checker_knows_the_mirror(tmp_path):
         "ddrm_pyg/nn/typing.py",
         "tests/test_tested.py",
         "tests/test_empty.py",
-        "tests/nn/test_private.py",
+        "tests/nn/test__private.py",
     ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    for name in ("tests/test_tested.py", "tests/nn/test_private.py"):
+    for name in ("tests/test_tested.py", "tests/nn/test__private.py"):
         (tmp_path / name).write_text("def test_it():\n    pass\n", encoding="utf-8")
     assert find_missing(tmp_path) == [
         "ddrm_pyg/empty.py -> tests/test_empty.py",

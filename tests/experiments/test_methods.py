@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from dataclasses import replace
 
@@ -100,7 +99,7 @@ def test_history_mean_is_weighed_as_told(runner, data):
 @pytest.mark.parametrize("history", [RECENCY, AGREEMENT], ids=lambda told: told["kind"])
 def test_ddrm_is_trained_and_started_as_told(runner, data, history):
     told = {"history": history, "train_start": "history"}
-    cell = dataclasses.replace(DDRM, model={**DDRM.model, **told})
+    cell = replace(DDRM, model={**DDRM.model, **told})
     trained = runner.run(cell)
     base = runner.run(LIGHTGCN).embeddings()
     weight = recency_weight(data, 3.0)
@@ -234,7 +233,7 @@ def test_every_cleaner_trains_every_backend(data, tmp_path, backend, cleaner):
     cell = Cell(f"{backend}+{cleaner}", 0, {"embedding_dim": 4}, fit, clean=clean)
     result = Runner(data, tmp_path, progress=False).run(cell)
     assert result.embeddings().item.shape == (data["item"].num_nodes, 4)
-    plain = dataclasses.replace(cell, method=backend, clean={})
+    plain = replace(cell, method=backend, clean={})
     other = Runner(data, tmp_path, progress=False).run(plain).embeddings()
     assert not torch.allclose(result.embeddings().item, other.item)
 

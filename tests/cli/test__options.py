@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ddrm_pyg.cli._options import _check_device, parse_ratios, takes_source
+from ddrm_pyg.cli._options import _check_device, parse_ratios, split, takes_source
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 
 
@@ -20,6 +20,14 @@ def test_ratios_are_read():
 def test_ratios_must_be_three_numbers(text):
     with pytest.raises(ValueError, match="'--ratios' must be three numbers like"):
         parse_ratios(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [("", []), ("mf", ["mf"]), (" mf*, sgl ", ["mf*", "sgl"]), ("a,", ["a", ""])],
+)
+def test_words_are_split_at_commas(words, parts):
+    assert split(words) == parts
 
 
 @pytest.mark.parametrize("name", [None, "cpu", "cpu:0"])
