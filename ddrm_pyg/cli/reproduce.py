@@ -126,12 +126,11 @@ def command(
     blocks = pick(arrange(what, replace(plan, labelled=labelled)), options.split(rows))
     blocks = _selected(blocks, validation)
     todo = jobs(blocks)
-    if not dry_run:
-        tell_needs([job.cell for job in todo], benches[GIVEN].graph)
     if dry_run:
         known = fingerprints(out) if by_name else _look(source, todo)
         _print_jobs(todo, [is_done(job, out, known) for job in todo], as_json)
         return
+    tell_needs([job.cell for job in todo], benches[GIVEN].graph)
     failed = carry_out(todo, benches, budget)
     found = [[collect(line, benches, failed) for line in b.lines] for b in blocks]
     record = {
