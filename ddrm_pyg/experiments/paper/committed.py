@@ -43,7 +43,7 @@ def keep(
         docs: The folder.
         record: From the command.
         cells: From :func:`ddrm_pyg.experiments.paper.tables.cell_records`.
-        plot: A PNG, which is kept of figures.
+        plot: A PNG.
 
     Raises:
         ValueError: Lines that are kept there would be lost.
@@ -66,7 +66,7 @@ def keep(
         for block in record["blocks"]
     ]
     write_json(path, {**record, "blocks": blocks})
-    if plot is not None and record["what"].startswith("figure"):
+    if plot is not None:
         with atomic_path(docs / PLOTS / f"{_name(record)}.png") as temporary:
             temporary.write_bytes(plot)
     write_page(docs)

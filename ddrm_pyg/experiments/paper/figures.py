@@ -11,34 +11,36 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANELS = ("recall@20", "ndcg@20")
-"""What is drawn of each block, from top to bottom."""
+"""What is drawn of each block."""
 
 
 def draw(blocks: list[dict[str, Any]]) -> bytes:
-    """Draw blocks side by side, Recall@20 above NDCG@20.
+    """Draw bars with the metrics side by side, or curves with the blocks side by side.
 
     Whiskers are standard deviations over seeds. What has not been run is left out. The
     paper's values, where printed, are open diamonds.
 
     Args:
-        blocks: From :func:`ddrm_pyg.experiments.paper.tables.block_record`.
+        blocks: From :func:`ddrm_pyg.experiments.paper.tables.block_record`, all with an
+            axis or none.
 
     Returns:
         A PNG.
     """
     from matplotlib.figure import Figure
 
+    curves = blocks[0]["axis"] is not None
     longest = max(len(block["lines"]) for block in blocks)
-    on_axis = any(block["axis"] for block in blocks)
-    height = 3.2 if on_axis else max(2.2, 0.8 + 0.24 * longest)
-    size = (max(4.6 * len(blocks), 6.0), len(PANELS) * height)
+    height = 3.2 if curves else max(2.2, 0.8 + 0.24 * longest)
+    shape = (len(PANELS), len(blocks)) if curves else (len(blocks), len(PANELS))
+    size = (max(4.6 * shape[1], 6.0), height * shape[0])
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(len(PANELS), len(blocks), squeeze=False)
-    for row, metric in zip(panels, PANELS, strict=True):
-        for axes, block in zip(row, blocks, strict=True):
-            (_draw_curves if block["axis"] else _draw_bars)(axes, block, metric)
-            axes.set_title(block["title"], loc="left", fontsize=10)
+    grid = figure.subplots(*shape, squeeze=False, sharey=False if curves else "row")
+    for panels, block in zip(grid.T if curves else grid, blocks, strict=True):
+        for axes, metric in zip(panels, PANELS, strict=True):
+            (_draw_curves if curves else _draw_bars)(axes, block, metric)
             axes.spines[["top", "right"]].set_visible(False)
+        panels[0].set_title(block["title"], loc="left", fontsize=10)
     with io.BytesIO() as file:
         figure.savefig(file, format="png", dpi=110)
         return file.getvalue()
@@ -50,7 +52,8 @@ def _draw_bars(axes: Axes, block: dict[str, Any], metric: str) -> None:
     for y, line in zip(place, lines, strict=True):
         if metric in line["mean"]:
             error = line["deviation"].get(metric, 0.0)
-            axes.barh(y, line["mean"][metric], xerr=error, color="C0", alpha=0.6)
+            color = "C1" if "+ddrm" in line["name"] else "C0"
+            axes.barh(y, line["mean"][metric], xerr=error, color=color, alpha=0.6)
         if metric in line["paper"]:
             axes.plot(line["paper"][metric], y, "D", mfc="none", color="0.2", ms=4)
     axes.set_yticks(place, [line["name"] for line in lines], fontsize=8)

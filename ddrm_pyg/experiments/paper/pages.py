@@ -33,8 +33,9 @@ _PAGE = Template("""<!DOCTYPE html>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto;
        padding: 0 1rem; color: #222; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .15rem .6rem; border-bottom: 1px solid #ddd; text-align: right;
+table { border-collapse: collapse; font-variant-numeric: tabular-nums;
+        font-size: 87%; }
+th, td { padding: .15rem .4rem; border-bottom: 1px solid #ddd; text-align: right;
          white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
          background: #fff; }

@@ -18,7 +18,7 @@ LEGEND = (
     "Means over seeds ± their standard deviation. A star marks a line above its "
     "backend: paired t-test over users of the seeds' means, p < .01 after Holm's "
     "correction over the table. The gap is relative to the paper. An empty place has "
-    "not been run. In plots whiskers are deviations and diamonds are the paper's."
+    "not been run. In plots whiskers are deviations, diamonds are the paper's."
 )
 
 ROWS = (

@@ -66,12 +66,12 @@ def test_the_page_holds_all_tables_in_the_papers_order(tmp_path, record):
     assert "cell" in record["blocks"][0]["lines"][0]
 
 
-def test_plots_of_figures_are_linked(tmp_path, record):
-    keep(tmp_path, record, [], b"a picture")
+def test_plots_are_linked(tmp_path, record):
+    keep(tmp_path, record, [])
     assert not (tmp_path / "plots").exists()
-    keep(tmp_path, {**record, "what": "figure5"}, [], b"a picture")
-    assert (tmp_path / "plots" / "a-world-figure5.png").read_bytes() == b"a picture"
-    assert "](plots/a-world-figure5.png)" in (tmp_path / "results.md").read_text()
+    keep(tmp_path, record, [], b"a picture")
+    assert (tmp_path / "plots" / "a-world-table2.png").read_bytes() == b"a picture"
+    assert "](plots/a-world-table2.png)" in (tmp_path / "results.md").read_text()
 
 
 def test_the_page_can_be_written_again_from_what_is_kept(tmp_path, record):

@@ -45,21 +45,32 @@ def drawn(monkeypatch):
 
 def test_rows_are_bars_and_the_paper_diamonds(drawn):
     lines = [line("mf", 0.1, paper=0.3), line("sgl", paper=0.2), line("ease", 0.4)]
-    above, below = drawn({"title": "t", "axis": None, "lines": lines})
-    assert (above.get_xlabel(), below.get_xlabel()) == ("Recall@20", "NDCG@20")
+    left, right = drawn({"title": "t", "axis": None, "lines": lines})
+    assert (left.get_xlabel(), right.get_xlabel()) == ("Recall@20", "NDCG@20")
     # from top to bottom; sgl has not been run
-    assert [(bar.get_width(), bar.get_y() + 0.4) for bar in above.patches] == [
+    assert [(bar.get_width(), bar.get_y() + 0.4) for bar in left.patches] == [
         (0.1, 2.0),
         (0.4, 0.0),
     ]
-    diamonds = [x for x in above.lines if x.get_marker() == "D"]
+    diamonds = [x for x in left.lines if x.get_marker() == "D"]
     assert [(d.get_xdata()[0], d.get_ydata()[0]) for d in diamonds] == [
         (0.3, 2),
         (0.2, 1),
     ]
-    assert [text.get_text() for text in above.get_yticklabels()] == [
-        *("mf", "sgl", "ease")
-    ]
+    names = [text.get_text() for text in left.get_yticklabels()]
+    assert names == ["mf", "sgl", "ease"]
+
+
+def test_bars_of_another_block_are_below_and_ddrm_stands_out(drawn):
+    lines = [line("mf", 0.1), line("mf+ddrm", 0.2)]
+    axes = drawn(
+        {"title": "noisy", "axis": None, "lines": lines},
+        {"title": "liked", "axis": None, "lines": lines},
+    )
+    assert [a.get_xlabel() for a in axes] == ["Recall@20", "NDCG@20"] * 2
+    assert [a.get_title("left") for a in axes] == ["noisy", "", "liked", ""]
+    plain, ddrm = axes[0].patches
+    assert plain.get_facecolor() != ddrm.get_facecolor()
 
 
 def test_points_are_curves_and_the_backend_a_level(drawn):
