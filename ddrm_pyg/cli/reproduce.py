@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import shlex
 from dataclasses import asdict, replace
@@ -43,6 +44,8 @@ from ddrm_pyg.experiments.paper.tables import block_record, cell_records
 from ddrm_pyg.experiments.runner import Runner, write_json
 from ddrm_pyg.experiments.sources import NAMED, Source
 from ddrm_pyg.files import atomic_path
+
+logger = logging.getLogger("ddrm_pyg")
 
 
 @options.takes_source
@@ -106,6 +109,8 @@ def command(
     asked |= {"--epochs": epochs}
     asked |= {"--seeds": seeds} if what != "table1" else {}
     asked |= {"--validation": validation} if validation != "both" else {}
+    if docs is not None and epochs is not None:
+        raise ValueError("'--docs' keeps full trainings: must be without '--epochs'")
     plan = Plan(
         variant,
         range(seeds),
@@ -132,10 +137,11 @@ def command(
         return
     tell_needs([job.cell for job in todo], benches[GIVEN].graph)
     failed = carry_out(todo, benches, budget)
+    conditions = _conditions(blocks)
     found = [[collect(line, benches, failed) for line in b.lines] for b in blocks]
     record = {
         "what": what,
-        "data": source.name,
+        "data": conditions[0].base(source).name,
         "settings": variant,
         "command": _command(what, source, asked),
         "versions": {"python": platform.python_version()}
@@ -145,7 +151,11 @@ def command(
             block_record(block, cells, what, paper_name(source, "natural"))
             for block, cells in zip(blocks, found, strict=True)
         ],
-        "fingerprints": {c.name: benches[c].fingerprint for c in _conditions(blocks)},
+        "fingerprints": {
+            condition.name: runner.fingerprint
+            for condition in conditions
+            if isinstance(runner := benches.find(condition), Runner)
+        },
     }
     plot = _plot(record)
     _write(out, record, plot, latex)
@@ -183,8 +193,12 @@ def _look(source: Source, todo: list[Job]) -> dict[str, str]:
     """Hash data that are at hand; nothing is written."""
     found = {}
     for condition in dict.fromkeys(job.condition for job in todo):
-        data, hidden = condition.load(source)
-        found[condition.name] = Runner(data, "", exclude=hidden).fingerprint
+        try:
+            data, hidden = condition.load(source)
+        except ValueError as error:
+            logger.warning("%s: %s", condition.name, error)
+        else:
+            found[condition.name] = Runner(data, "", exclude=hidden).fingerprint
     return found
 
 

@@ -171,12 +171,22 @@ def test_settings_come_by_name_or_option(call, tmp_path, name, options, paper):
 
 def test_small_results_are_kept_for_the_repository(call, tmp_path):
     docs = tmp_path / "docs"
-    answer = call(*FEW, "--out", tmp_path / "out", "--docs", docs, "--json")
+    quick = tmp_path / "quick.json"
+    model = {"num_train_timesteps": 5, "num_inference_steps": 5}
+    quick.write_text(
+        json.dumps({"method": "ddrm", "model": model, "fit": {"epochs": 1}})
+    )
+    answer = call(
+        *("reproduce", "table2", "--data", "synthetic", "--seeds", 1),
+        *("--rows", "ease,mf,mf+ddrm", "--ddrm-settings", quick),
+        *("--out", tmp_path / "out", "--docs", docs, "--json"),
+    )
     record = json.loads(answer.out)
     kept = {p.name: json.loads(p.read_text()) for p in docs.glob("results/*/*.json")}
     assert sorted(kept) == [
         "ease.json",
-        *("mf+ddrm-seed0-liked-validation.json", "mf+ddrm-seed0-noisy-validation.json"),
+        "mf+ddrm-quick-seed0-liked-validation.json",
+        "mf+ddrm-quick-seed0-noisy-validation.json",
         *("mf-seed0-liked-validation.json", "mf-seed0-noisy-validation.json"),
     ]
     mean = next(line["mean"] for line in lines(record) if line["name"] == "mf")
@@ -189,12 +199,24 @@ def test_small_results_are_kept_for_the_repository(call, tmp_path):
     assert "mf+ddrm has NDCG@20" in text
 
 
+def test_figure3_is_named_after_what_takes_the_noise(call, tmp_path, monkeypatch):
+    given = sources.NAMED["synthetic"]
+    monkeypatch.setitem(sources.NAMED, "synthetic-clean", given)
+    words = ["reproduce", "figure3", *QUICK, "--rows", "mf", "--budget", 0, "--json"]
+    record = json.loads(call(*words, "--out", tmp_path).out)
+    assert record["data"] == "synthetic-clean"
+    assert (
+        "random noise, synthetic-clean</h1>" in (tmp_path / "figure3.html").read_text()
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["table2", "--settings-of", "ml1m"], "stored for .*did you mean 'ml-1m'"),
         (["tabel2"], "one of table1, table2, .*did you mean 'table2'"),
         (["table2", "--rows", "mff"], "'--rows' must name rows such as popularity"),
+        (["table2", "--docs", "docs"], "'--docs' keeps full .* without '--epochs'"),
         (["table3", "--backends", "ease"], r"'--backends' must be of mf, .*'ease'"),
     ],
 )

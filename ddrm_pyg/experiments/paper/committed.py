@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddrm_pyg.experiments.paper.pages import TITLES, to_markdown
+from ddrm_pyg.experiments.paper.plans import full_name
 from ddrm_pyg.experiments.runner import write_json
 from ddrm_pyg.files import atomic_path
 
@@ -16,7 +17,7 @@ RESULTS = "results"
 """A cell per file: method, data, seed, selection and the four metrics."""
 
 PLOTS = "plots"
-"""A picture per figure."""
+"""A picture per table or figure of which something has been run."""
 
 TABLES = "tables"
 """A table or figure per file: what was measured of its lines, tests included."""
@@ -46,16 +47,19 @@ def keep(
         plot: A PNG.
 
     Raises:
-        ValueError: Lines that are kept there would be lost.
+        ValueError: Lines or results that are kept there would be lost.
     """
     path = docs / TABLES / f"{_name(record)}.json"
     if path.exists():
-        lost = _lines(json.loads(path.read_text())) - _lines(record)
-        if lost:
-            raise ValueError(
-                f"{path}: must not lose lines (got none of {min(lost)}); ask for all "
-                "rows, backends and validation sets, or delete it first"
-            )
+        known, found = _runs(json.loads(path.read_text())), _runs(record)
+        for line, run in known.items():
+            if found.get(line, -1) < run:
+                raise ValueError(
+                    f"{path}: must not lose lines or results (got "
+                    f"{found.get(line, 'none')} of {run} of {line}); ask for all "
+                    "rows, backends and validation sets, with the '--out' that has "
+                    "the results, or delete it first"
+                )
     for cell in cells:
         selected = cell["selected_on"] or ""
         name = f"{cell['method']}-seed{cell['seed']}-{selected}"
@@ -74,9 +78,11 @@ def keep(
 
 def write_page(docs: Path) -> None:
     """Write the page from all tables that are kept."""
-    records = [json.loads(path.read_text()) for path in (docs / TABLES).glob("*.json")]
+    records = [
+        json.loads(path.read_text()) for path in (docs / TABLES).glob("[!.]*.json")
+    ]
     order = list(TITLES)
-    records.sort(key=lambda record: (record["data"], order.index(record["what"])))
+    records.sort(key=lambda record: (order.index(record["what"]), record["data"]))
     text = "\n".join([_HEAD, *(_section(docs, record) for record in records)])
     with atomic_path(docs / PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -91,9 +97,10 @@ def _name(record: dict[str, Any]) -> str:
     return f"{_slug(record['data'])}-{record['what']}"
 
 
-def _lines(record: dict[str, Any]) -> set[str]:
+def _runs(record: dict[str, Any]) -> dict[str, int]:
+    """Count the results behind each line, the empty lines included."""
     return {
-        f"'{line['name']}' in '{block['title']}'"
+        f"'{full_name(line['name'], line['at'])}' in '{block['title']}'": line["run"]
         for block in record["blocks"]
         for line in block["lines"]
     }

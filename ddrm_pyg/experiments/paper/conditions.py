@@ -44,12 +44,17 @@ class Condition:
             return self.selected_on
         return f"random noise {self.noise_ratio:g}, {self.selected_on}"
 
+    def base(self, source: Source) -> Source:
+        """Find what random noise goes into; the source itself where none does."""
+        clean = clean_source(source) if self.noise_ratio is not None else None
+        return clean or source
+
     def data_name(self, source: Source) -> str:
         """Name what a source is turned into, but for its validation."""
+        name = self.base(source).name
         if self.noise_ratio is None:
-            return source.name
-        base = clean_source(source) or source
-        return f"{base.name}, random noise {self.noise_ratio:g}"
+            return name
+        return f"{name}, random noise {self.noise_ratio:g}"
 
     def load(self, source: Source) -> tuple[HeteroData, InteractionGraph | None]:
         """Load a data set and arrange it.
@@ -62,10 +67,8 @@ class Condition:
             FileNotFoundError: The data are not there.
             ValueError: The data are refused, are not split, or cannot take the noise.
         """
-        if self.noise_ratio is None:
-            data = source.load()
-        else:
-            data = (clean_source(source) or source).load()
+        data = self.base(source).load()
+        if self.noise_ratio is not None:
             data = RandomNoise(self.noise_ratio, seed=NOISE_SEED)(data)
         if not self.liked_validation:
             return data, None

@@ -15,7 +15,7 @@ from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.compare import chain
 from ddrm_pyg.experiments.identity import folder_name, identity
 from ddrm_pyg.experiments.paper.conditions import Condition
-from ddrm_pyg.experiments.paper.plans import Block, Line
+from ddrm_pyg.experiments.paper.plans import Block, Line, full_name
 from ddrm_pyg.experiments.runner import CELLS, Runner, write_json
 from ddrm_pyg.experiments.sources import Source
 
@@ -64,21 +64,35 @@ class Benches:
         self.out = Path(out)
         self.device = device
         self.progress = progress
-        self._loaded: dict[Condition, Runner] = {}
+        self._found: dict[Condition, Runner | str] = {}
 
     def __getitem__(self, condition: Condition) -> Runner:
-        if condition not in self._loaded:
-            data, hidden = condition.load(self.source)
-            self._loaded[condition] = runner = Runner(
-                data,
-                self.out / CELLS,
-                exclude=hidden,
-                device=self.device,
-                progress=self.progress,
-            )
-            known = fingerprints(self.out) | {condition.name: runner.fingerprint}
-            write_json(self.out / FINGERPRINTS, known)
-        return self._loaded[condition]
+        found = self.find(condition)
+        if isinstance(found, str):
+            raise ValueError(found)
+        return found
+
+    def find(self, condition: Condition) -> Runner | str:
+        """Find a condition's runner, or why the data cannot be brought into it."""
+        if condition not in self._found:
+            try:
+                self._found[condition] = self._load(condition)
+            except ValueError as error:
+                self._found[condition] = str(error)
+        return self._found[condition]
+
+    def _load(self, condition: Condition) -> Runner:
+        data, hidden = condition.load(self.source)
+        runner = Runner(
+            data,
+            self.out / CELLS,
+            exclude=hidden,
+            device=self.device,
+            progress=self.progress,
+        )
+        known = fingerprints(self.out) | {condition.name: runner.fingerprint}
+        write_json(self.out / FINGERPRINTS, known)
+        return runner
 
 
 def fingerprints(out: Path) -> dict[str, str]:
@@ -99,9 +113,15 @@ def jobs(blocks: Iterable[Block]) -> list[Job]:
         for line, cell in _by_seed(list(group)):
             condition = line.condition
             for link in reversed(chain(cell)):
-                key = f"{condition} {identity(link)}"
-                found.setdefault(key, Job(condition, link, _name(line)))
+                found.setdefault(
+                    _key(condition, link),
+                    Job(condition, link, full_name(line.name, line.at)),
+                )
     return list(found.values())
+
+
+def _key(condition: Condition, cell: Cell) -> str:
+    return f"{condition} {identity(cell)}"
 
 
 def _by_seed(lines: Sequence[Line]) -> Iterator[tuple[Line, Cell]]:
@@ -109,10 +129,6 @@ def _by_seed(lines: Sequence[Line]) -> Iterator[tuple[Line, Cell]]:
         for line in lines:
             if i < len(line.cells):
                 yield line, line.cells[i]
-
-
-def _name(line: Line) -> str:
-    return line.name if line.at is None else f"{line.name}, {line.at:g}"
 
 
 def seed_of(cell: Cell) -> int | None:
@@ -145,14 +161,14 @@ def carry_out(
         minutes: No cell is started after so many; None never stops.
 
     Returns:
-        Folder name of each cell that failed, to the reason. It is tried again the next
-        time.
+        Each cell that failed, to the reason. It is tried again the next time.
     """
     begin = time.monotonic()
     failed: dict[str, str] = {}
-    for number, (condition, cell, line) in enumerate(todo, 1):
-        runner = benches[condition]
-        if runner.has_run(cell):
+    for number, job in enumerate(todo, 1):
+        condition, cell, line = job
+        runner = benches.find(condition)
+        if isinstance(runner, Runner) and runner.has_run(cell):
             continue
         if minutes is not None and time.monotonic() - begin >= 60 * minutes:
             logger.info("%g minutes are over; run again to go on", minutes)
@@ -161,16 +177,17 @@ def carry_out(
         told = "" if seed is None else f", seed {seed}"
         where = (number, len(todo), line, cell.method, told, condition.name)
         logger.info("cell %d of %d, for %s: %s%s, %s", *where)
-        reason = _run(runner, cell, failed)
+        reason = runner if isinstance(runner, str) else _run(job, runner, failed)
         if reason:
-            failed[runner.cell_folder(cell).name] = reason
+            failed[_key(condition, cell)] = reason
             logger.warning("%s: %s failed: %s", line, cell.method, reason)
     return failed
 
 
-def _run(runner: Runner, cell: Cell, failed: Mapping[str, str]) -> str | None:
+def _run(job: Job, runner: Runner, failed: Mapping[str, str]) -> str | None:
     """Run a cell and return why that was impossible, if it was."""
-    if cell.base and runner.cell_folder(cell.base).name in failed:
+    cell = job.cell
+    if cell.base and _key(job.condition, cell.base) in failed:
         return f"{cell.base.method}, from which it starts, failed"
     try:
         runner.run(cell)
@@ -182,10 +199,10 @@ def _run(runner: Runner, cell: Cell, failed: Mapping[str, str]) -> str | None:
 
 def collect(line: Line, benches: Benches, failed: Mapping[str, str]) -> list[Found]:
     """Read what there is of a line, cell by cell."""
-    runner = benches[line.condition]
+    runner = benches.find(line.condition)
     return [
         runner.run(cell)
-        if runner.has_run(cell)
-        else failed.get(runner.cell_folder(cell).name)
+        if isinstance(runner, Runner) and runner.has_run(cell)
+        else failed.get(_key(line.condition, cell))
         for cell in line.cells
     ]

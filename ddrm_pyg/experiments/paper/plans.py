@@ -41,6 +41,11 @@ class Line:
     about: str = ""
 
 
+def full_name(name: str, at: float | None) -> str:
+    """Name a line so that its block has no other of that name."""
+    return name if at is None else f"{name}, {at:g}"
+
+
 @dataclass(frozen=True)
 class Block:
     """A part of a table, or a panel of a figure.

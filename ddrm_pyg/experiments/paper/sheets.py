@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from ddrm_pyg.experiments.methods import BACKENDS
+from ddrm_pyg.experiments.paper.plans import full_name
 from ddrm_pyg.experiments.paper.published import METRICS
 from ddrm_pyg.experiments.paper.tables import MISS, distance, is_starred, misses
 from ddrm_pyg.experiments.plug_in import METRIC, SIGNIFICANCE
@@ -90,7 +92,7 @@ def _value(line: dict[str, Any], metric: str) -> str:
 
 
 def _notes(line: dict[str, Any]) -> list[str]:
-    name = line["name"] if line["at"] is None else f"{line['name']}, {line['at']:g}"
+    name = full_name(line["name"], line["at"])
     notes = [f"{name} failed: {reason}." for reason in dict.fromkeys(line["failed"])]
     if line["depths"]:
         picked = ", ".join(map(str, line["depths"]))
@@ -104,7 +106,10 @@ def _notes(line: dict[str, Any]) -> list[str]:
 
 
 def _gain(line: dict[str, Any], other: dict[str, Any]) -> float:
-    """Relative difference of means, over the seeds that both have been run with."""
+    """Relative difference of means, over the seeds that both have been run with.
+
+    It is infinite over what never hits.
+    """
     both = set(line["seeds"]) & set(other["seeds"])
 
     def mean(of: dict[str, Any]) -> float:
@@ -112,7 +117,12 @@ def _gain(line: dict[str, Any], other: dict[str, Any]) -> float:
         shared = zip(of["seeds"], values, strict=False)  # a closed form has no seeds
         return fmean([v for seed, v in shared if seed in both] or values)
 
-    return mean(line) / mean(other) - 1
+    ours, theirs = mean(line), mean(other)
+    return ours / theirs - 1 if theirs else math.inf if ours else 0.0
+
+
+def _percent(gain: float) -> str:
+    return f"{gain:+.1%}" if math.isfinite(gain) else "all"
 
 
 def as_text(table: Sheet) -> str:
@@ -161,7 +171,7 @@ def _about_backend(backend: str, lines: dict[str, Any]) -> str:
     line = lines[f"{backend}+ddrm"]
     ours = line["mean"][METRIC]
     told = [
-        f"{_gain(line, lines[row]):+.1%} against {name} ({value[name]:.4f})"
+        f"{_percent(_gain(line, lines[row]))} against {name} ({value[name]:.4f})"
         for name, row in rivals.items()
         if name in value
     ]

@@ -116,5 +116,29 @@ def test_no_line_that_is_kept_gets_lost(tmp_path, record):
     with pytest.raises(ValueError, match="must not lose lines") as caught:
         keep(tmp_path, fewer, CELLS)
     assert f"'{first['name']}'" in str(caught.value)
+    emptier = {
+        **record,
+        "blocks": [{**record["blocks"][0], "lines": [{**first, "run": 0}, *rest]}],
+    }
+    with pytest.raises(ValueError, match="got 0 of 1 of 'ease' in 'a block'"):
+        keep(tmp_path, emptier, [])
     assert {p: p.read_text() for p in tmp_path.rglob("*") if p.is_file()} == before
     keep(tmp_path, record, CELLS)
+
+
+def test_points_of_a_curve_are_told_apart(tmp_path, record):
+    (line,) = record["blocks"][0]["lines"]
+    points = [{**line, "at": 0.1}, {**line, "at": 0.2}]
+    record["blocks"][0]["lines"] = points
+    keep(tmp_path, record, [])
+    fewer = {**record, "blocks": [{**record["blocks"][0], "lines": points[:1]}]}
+    with pytest.raises(ValueError, match=r"got none of 1 of 'ease, 0\.2'"):
+        keep(tmp_path, fewer, [])
+
+
+def test_what_a_killed_process_left_does_not_break_the_page(tmp_path, record):
+    keep(tmp_path, record, CELLS)
+    before = (tmp_path / "results.md").read_text()
+    (tmp_path / "tables" / ".a-world-table3-xyz.json").touch()
+    write_page(tmp_path)
+    assert (tmp_path / "results.md").read_text() == before

@@ -107,6 +107,8 @@ def test_what_random_noise_is_added_to_is_named():
     assert LIKED.data_name(Source("ml-1m")) == "ml-1m"
     noisy = Condition(noise_ratio=0.1)
     assert noisy.data_name(Source("ml-1m")) == "ml-1m-clean, random noise 0.1"
+    assert noisy.base(Source("ml-1m")) == Source("ml-1m-clean")
+    assert GIVEN.base(Source("ml-1m")) == Source("ml-1m")
     assert noisy.data_name(Source("synthetic")) == "synthetic, random noise 0.1"
 
 

@@ -9,7 +9,7 @@ from ddrm_pyg.experiments import needs, sources
 from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.methods import METHODS
 from ddrm_pyg.experiments.paper import execute
-from ddrm_pyg.experiments.paper.conditions import GIVEN, LIKED
+from ddrm_pyg.experiments.paper.conditions import GIVEN, LIKED, Condition
 from ddrm_pyg.experiments.paper.execute import (
     Benches,
     Job,
@@ -110,6 +110,19 @@ def test_a_failure_is_told_and_the_others_go_on(benches, monkeypatch):
     # the next time it is tried again
     assert carry_out(jobs(PLAN), bench) == {}
     assert all(isinstance(cell, Result) for cell in collect(LINES[0], bench, {}))
+
+
+def test_a_condition_that_cannot_be_made_fails_alone(benches):
+    noisy = Condition(noise_ratio=2.0)
+    impossible = Line("ease", (Cell("ease"),), condition=noisy)
+    bench = benches()
+    failed = carry_out(jobs([Block("a figure", (LINES[2], impossible))]), bench)
+    (ease,) = collect(LINES[2], bench, failed)
+    assert isinstance(ease, Result)
+    (reason,) = collect(impossible, bench, failed)
+    assert "(got 2.0)" in reason
+    with pytest.raises(ValueError, match=r"\(got 2\.0\)"):
+        bench[noisy]
 
 
 def test_what_does_not_fit_is_not_started(benches, monkeypatch):

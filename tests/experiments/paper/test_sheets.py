@@ -137,6 +137,18 @@ def test_gains_are_over_the_seeds_that_both_have():
     assert "DDRM's mean is above all" in words
 
 
+def test_a_rival_that_never_hits_has_no_percentage():
+    zero = dict.fromkeys(METRICS, 0.0)
+    zero = {"mean": zero, "values": {m: [0.0] for m in METRICS}}
+    lines = [line("ease", 0.0, **zero), line("mf", 0.0, **zero)]
+    (words,) = in_words(block(*lines, line("mf+ddrm", 0.06, tests=BETTER)))
+    assert "NDCG@20 0.0600: all against the backend (0.0000), all against" in words
+    assert "DDRM's mean is above all" in words
+    (words,) = in_words(block(*lines, line("mf+ddrm", 0.0, **zero)))
+    assert "+0.0% against the backend (0.0000)" in words
+    assert "the best of these is the backend, not DDRM" in words
+
+
 @pytest.mark.parametrize("names", [[], ["ease"], ["mf+ddrm"]])
 def test_no_words_without_a_backend(names):
     assert in_words(block(*(line(name, 0.1) for name in names))) == []
