@@ -22,16 +22,17 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.graph.sampling import draw_negatives
-from ddrm_pyg.nn.models._similarity import SimilarityScorer, cooccurrence
+from ddrm_pyg.nn.models._similarity import (
+    SimilarityScorer,
+    cooccurrence,
+    inverse_gram,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 SCOPES = ("pooled", "within users", "within popularity deciles")
 """Over all interactions at once; mean over users; mean over tenths by popularity."""
-
-_COLUMNS = 512
-"""Items whose co-occurrences are held at a time."""
 
 _USERS = 1024
 """Users whose dense rows are held at a time."""
@@ -195,9 +196,8 @@ def item_knn_signal(graph: InteractionGraph) -> Tensor:
     scale = degree.clamp(min=1).rsqrt()
     everyone = torch.arange(graph.num_users, device=graph.device)
     shared = torch.empty(graph.num_edges, device=graph.device)
-    for start in range(0, graph.num_items, _COLUMNS):
-        stop = min(start + _COLUMNS, graph.num_items)
-        block = cooccurrence(pairs, start, stop)
+    for start, block in cooccurrence(pairs):
+        stop = start + block.shape[1]
         column = torch.arange(stop - start, device=graph.device)
         block[column + start, column] = 0
         block *= scale.unsqueeze(1)
@@ -231,9 +231,7 @@ def ease_signal(graph: InteractionGraph, *, l2: float = 1000.0) -> Tensor:
         l2: :math:`\lambda` of :class:`ddrm_pyg.nn.models.EASE`.
     """
     pairs = graph.without_repeats()
-    gram = cooccurrence(pairs, 0, graph.num_items).double()
-    gram.diagonal().add_(l2)
-    precision = torch.cholesky_inverse(torch.linalg.cholesky(gram)).float()
+    precision = inverse_gram(pairs, l2).float()
     scorer = SimilarityScorer(pairs, precision)
     by_user = graph.edge_index[0].argsort(stable=True)
     signal = torch.empty(graph.num_edges, device=graph.device)

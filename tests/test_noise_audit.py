@@ -123,7 +123,7 @@ def test_coherence_is_the_mean_of_the_users_pairs():
 
 def test_pairs_left_out_in_chunks(graph, monkeypatch):
     whole = item_knn_signal(graph), ease_signal(graph)
-    monkeypatch.setattr("ddrm_pyg.noise_audit._COLUMNS", 7)
+    monkeypatch.setattr("ddrm_pyg.nn.models._similarity.COLUMNS", 7)
     monkeypatch.setattr("ddrm_pyg.noise_audit._USERS", 7)
     torch.testing.assert_close(item_knn_signal(graph), whole[0])
     torch.testing.assert_close(ease_signal(graph), whole[1])

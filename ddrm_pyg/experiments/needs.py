@@ -23,6 +23,7 @@ from ddrm_pyg.experiments.methods import batch_size_of, count_parameters
 from ddrm_pyg.experiments.sources import DOWNLOADS, NAMED, Source
 from ddrm_pyg.experiments.stored import arguments, build
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.nn.models._similarity import COLUMNS
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -111,7 +112,8 @@ def to_run(cell: Cell, graph: Sizes | InteractionGraph) -> Needs:
 def _to_train(cell: Cell, graph: Sizes | InteractionGraph) -> int:
     name, _, added = cell.method.partition("+")
     if name in _DENSE:
-        return int(_DENSE[name] * graph.num_items**2)
+        columns = FLOAT * graph.num_users * min(COLUMNS, graph.num_items)
+        return int(_DENSE[name] * graph.num_items**2) + columns
     if name not in _TABLES and name not in _ROWS and name != "ddrm":
         return 0
     nodes = graph.num_users + graph.num_items

@@ -1,6 +1,8 @@
-"""What item-item models share: co-occurrence counts, and rows times a matrix."""
+"""What item-item models share: counts, their inverse, and rows times a matrix."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -8,22 +10,20 @@ from torch import Tensor
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, csr_tensor, row_pointer
 from ddrm_pyg.loader import RowTable
 
+COLUMNS = 512
+"""Items of which the users' columns are held dense at once."""
 
-def cooccurrence(graph: InteractionGraph, start: int, stop: int) -> Tensor:
-    """Count the users that every item shares with the items of a range.
+
+def cooccurrence(graph: InteractionGraph) -> Iterator[tuple[int, Tensor]]:
+    """Count the users that items share, a block of columns at a time.
 
     Args:
-        graph: Train interactions.
-        start: First item of the range.
-        stop: One past the last.
+        graph: Train interactions, without repeats.
 
-    Returns:
-        ``[num_items, stop - start]`` float32.
+    Yields:
+        The first item of a block, and ``[num_items, <= COLUMNS]`` float32.
     """
     user, item = graph.edge_index
-    within = (item >= start) & (item < stop)
-    columns = torch.zeros(graph.num_users, stop - start, device=graph.device)
-    columns[user[within], item[within] - start] = 1
     by_item = graph.adj_t()
     ones = csr_tensor(
         by_item.crow_indices(),
@@ -31,7 +31,32 @@ def cooccurrence(graph: InteractionGraph, start: int, stop: int) -> Tensor:
         torch.ones_like(by_item.values()),
         (graph.num_items, graph.num_users),
     )
-    return ones @ columns
+    for start in range(0, graph.num_items, COLUMNS):
+        stop = min(start + COLUMNS, graph.num_items)
+        within = (item >= start) & (item < stop)
+        columns = torch.zeros(graph.num_users, stop - start, device=graph.device)
+        columns[user[within], item[within] - start] = 1
+        block = ones @ columns
+        del columns  # or those of two blocks are held
+        yield start, block
+
+
+def inverse_gram(graph: InteractionGraph, l2: float) -> Tensor:
+    r"""Invert :math:`X^\top X + \lambda I` of the users' 0/1 rows.
+
+    Args:
+        graph: Train interactions, without repeats.
+        l2: :math:`\lambda` > 0.
+
+    Returns:
+        ``[num_items, num_items]`` float64.
+    """
+    size = (graph.num_items, graph.num_items)
+    gram = torch.empty(size, dtype=torch.float64, device=graph.device)
+    for start, block in cooccurrence(graph):
+        gram[:, start : start + block.shape[1]] = block
+    gram.diagonal().add_(l2)
+    return torch.cholesky_inverse(torch.linalg.cholesky(gram))
 
 
 class SimilarityScorer:

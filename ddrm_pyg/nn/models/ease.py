@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.nn.models._similarity import SimilarityScorer, cooccurrence
+from ddrm_pyg.nn.models._similarity import SimilarityScorer, inverse_gram
 
 
 class EASE:
@@ -49,9 +48,7 @@ class EASE:
                 interaction.
         """
         pairs = graph.without_repeats()  # rows are 0/1
-        gram = cooccurrence(pairs, 0, graph.num_items).double()
-        gram.diagonal().add_(self.l2)
-        precision = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        precision = inverse_gram(pairs, self.l2)
         weight = precision / -precision.diagonal()
         weight.fill_diagonal_(0)
         return SimilarityScorer(graph, weight.float(), history_weight)

@@ -10,9 +10,6 @@ from torch import Tensor
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.models._similarity import SimilarityScorer, cooccurrence
 
-_COLUMNS = 512
-"""Items whose similarities are computed at a time."""
-
 
 class ItemKNN:
     r"""Score items by their cosine similarity to the user's items.
@@ -66,14 +63,12 @@ class ItemKNN:
 
 
 def _cosine_columns(graph: InteractionGraph) -> Iterator[Tensor]:
-    """Yield blocks ``[num_items, <= _COLUMNS]`` of C, left to right."""
+    """Yield blocks ``[num_items, <= COLUMNS]`` of C, left to right."""
     scale = graph.degree("item").clamp(min=1).to(torch.float32).rsqrt()
-    for start in range(0, graph.num_items, _COLUMNS):
-        stop = min(start + _COLUMNS, graph.num_items)
-        block = cooccurrence(graph, start, stop)
+    for start, block in cooccurrence(graph):
+        column = torch.arange(start, start + block.shape[1], device=graph.device)
         block *= scale.unsqueeze(1)
-        block *= scale[start:stop]
-        column = torch.arange(start, stop, device=graph.device)
+        block *= scale[column]
         block[column, column - start] = 0
         yield block
 

@@ -4,7 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.nn.models._similarity import SimilarityScorer, cooccurrence
+from ddrm_pyg.nn.models import _similarity
+from ddrm_pyg.nn.models._similarity import (
+    SimilarityScorer,
+    cooccurrence,
+    inverse_gram,
+)
 from ddrm_pyg.typing import Scorer
 
 
@@ -14,14 +19,19 @@ def binary_rows(graph):
     return rows
 
 
-@given(graph=st.from_type(InteractionGraph), pick=st.data())
-def test_cooccurrence_counts_shared_users(graph, pick):
+@given(graph=st.from_type(InteractionGraph), columns=st.integers(1, 4))
+def test_cooccurrence_counts_shared_users(graph, columns):
     graph = graph.without_repeats()
-    stop = pick.draw(st.integers(1, graph.num_items))
-    start = pick.draw(st.integers(0, stop - 1))
     rows = binary_rows(graph)
-    expected = (rows.T @ rows)[:, start:stop]
-    assert torch.equal(cooccurrence(graph, start, stop), expected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_similarity, "COLUMNS", columns)
+        starts, blocks = zip(*cooccurrence(graph), strict=True)
+        inverse = inverse_gram(graph, 2.0)
+    assert starts == tuple(range(0, graph.num_items, columns))
+    assert torch.equal(torch.cat(blocks, dim=1), rows.T @ rows)
+    gram = (rows.T @ rows).double().fill_diagonal_(0)
+    gram += torch.diag(rows.sum(0) + 2).double()
+    torch.testing.assert_close(inverse @ gram, torch.eye(graph.num_items).double())
 
 
 @given(graph=st.from_type(InteractionGraph), pick=st.data())
@@ -77,7 +87,8 @@ def test_weights_that_do_not_fit_are_refused(path_graph, weight, message):
 
 
 def test_hand_values(path_graph):
-    assert cooccurrence(path_graph, 0, 2).tolist() == [[1, 1], [1, 2]]
+    ((start, block),) = cooccurrence(path_graph)
+    assert (start, block.tolist()) == (0, [[1, 1], [1, 2]])
     scorer = SimilarityScorer(path_graph, torch.tensor([[1.0, 2.0], [10.0, 20.0]]))
     assert scorer.scores(torch.tensor([1, 0])).tolist() == [[10, 20], [11, 22]]
     weight = torch.tensor([3.0, 0.5, 2.0])  # user 0: items 0 and 1; user 1: item 1

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.nn.models import ItemKNN, item_knn
+from ddrm_pyg.nn.models import ItemKNN, _similarity
 from ddrm_pyg.typing import HasScorer
 
 GRAPHS = st.from_type(InteractionGraph)
@@ -72,7 +72,7 @@ def test_similarity_by_hand(path_graph, k):
 def test_withheld_item_of_the_own_colour_comes_first(
     checkerboard, k, columns, monkeypatch
 ):
-    monkeypatch.setattr(item_knn, "_COLUMNS", columns)
+    monkeypatch.setattr(_similarity, "COLUMNS", columns)
     scorer = ItemKNN(k).scorer(checkerboard.graph)
     assert torch.equal(checkerboard.first_choice(scorer), checkerboard.withheld)
 
@@ -80,7 +80,7 @@ def test_withheld_item_of_the_own_colour_comes_first(
 @pytest.mark.parametrize("k", [None, 3])
 def test_blocks_of_columns_change_nothing(checkerboard, k, monkeypatch):
     whole = ItemKNN(k).scorer(checkerboard.graph).matrix.to_dense()
-    monkeypatch.setattr(item_knn, "_COLUMNS", 5)
+    monkeypatch.setattr(_similarity, "COLUMNS", 5)
     in_blocks = ItemKNN(k).scorer(checkerboard.graph).matrix.to_dense()
     assert torch.equal(in_blocks, whole)
 
