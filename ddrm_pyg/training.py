@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,6 +29,9 @@ from ddrm_pyg.typing import Recommender
 
 Precision = Literal["float32", "bf16"]
 """What losses are computed in, see :func:`fit`."""
+
+_RATES = ("lr", "weight_decay")
+"""What need not be an integer, of the numbers that :func:`fit` takes."""
 
 _RANK_BITS = 32
 """Seeds of processes differ above these bits, those of runs below."""
@@ -119,22 +122,17 @@ def fit(
         FloatingPointError: The loss is no longer finite.
     """
     _check_model(model)
-    _check_integers(
+    check_fit_settings(
         epochs=epochs,
         batch_size=batch_size,
-        eval_every=eval_every,
-        patience=patience,
-        seed=seed,
-    )
-    _check_positive(
-        epochs=epochs,
-        batch_size=batch_size,
-        eval_every=eval_every,
-        patience=patience,
         lr=lr,
+        weight_decay=weight_decay,
+        seed=seed,
+        metric=metric,
+        eval_every=eval_every,
+        patience=patience,
+        precision=precision,
     )
-    _list_length(metric)
-    _check_precision(precision)
     if device is not None:
         model.to(device)  # type: ignore[attr-defined]
     graph = InteractionGraph.from_data(data).to(_device(model))
@@ -391,21 +389,32 @@ def _check_model(model: Any) -> None:
     )
 
 
-def _check_integers(**values: Any) -> None:
-    for name, value in values.items():
-        if not isinstance(value, Integral):
-            raise ValueError(f"'{name}' must be an integer (got {value!r})")
+def check_fit_settings(**settings: Any) -> None:
+    """Refuse values that :func:`fit` cannot take.
 
+    Args:
+        **settings: Any of its numbers, its metric and its precision.
 
-def _check_positive(**values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
+    Raises:
+        ValueError: A value out of its range, with its name and the rule.
+    """
+    for name, value in settings.items():
+        if name == "metric":
+            _list_length(value)
+            continue
+        if name == "precision":
+            if value not in get_args(Precision):
+                raise ValueError(
+                    f"'precision' must be 'float32' or 'bf16' (got {value!r})"
+                )
+            continue
+        kind, told = (Real, "a number") if name in _RATES else (Integral, "an integer")
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"'{name}' must be {told} (got {value!r})")
+        if name == "weight_decay" and not float(value) >= 0:
+            raise ValueError(f"'weight_decay' must be >= 0 (got {value})")
+        if name not in ("weight_decay", "seed") and not float(value) > 0:
             raise ValueError(f"'{name}' must be positive (got {value})")
-
-
-def _check_precision(precision: str) -> None:
-    if precision not in get_args(Precision):
-        raise ValueError(f"'precision' must be 'float32' or 'bf16' (got {precision!r})")
 
 
 def _bar(name: str, epochs: int, progress: bool) -> tqdm:
@@ -420,7 +429,7 @@ def _bar(name: str, epochs: int, progress: bool) -> tqdm:
 
 
 def _list_length(metric: str) -> int:
-    name, _, k = metric.partition("@")
+    name, _, k = str(metric).partition("@")
     if name not in ("recall", "ndcg") or not k.isdigit() or int(k) < 1:
         raise ValueError(f"'metric' must be recall@K or ndcg@K (got '{metric}')")
     return int(k)

@@ -416,6 +416,16 @@ def test_paired_test_of_zeros_has_no_relative_difference():
     assert np.isnan(result.relative)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [([1.0, 1.0], [0.5, 0.5]), ([0.6, 0.7, 0.3], [0.5, 0.6, 0.2]), ([0.5], [0.1])],
+)
+def test_paired_test_without_a_spread_is_certain_of_nothing(ours, theirs):
+    result = paired_test(as_metrics(ours), as_metrics(theirs))
+    assert result.difference > 0
+    assert result.p_value == 1
+
+
 def test_paired_test_refuses_different_users():
     a = as_metrics([0.5, 0.1])
     with pytest.raises(ValueError, match="measured on the same users"):

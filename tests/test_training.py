@@ -28,6 +28,7 @@ from ddrm_pyg.datasets import SyntheticInteractions
 from ddrm_pyg.loader import triplet_batches
 from ddrm_pyg.nn.models import EASE, ItemKNN, Popularity
 from ddrm_pyg.testing import checkerboard
+from ddrm_pyg.training import check_fit_settings
 
 EDGE = ("user", "interacts", "item")
 USERS, ITEMS = 120, 100
@@ -143,6 +144,13 @@ def test_numbers_that_are_not_positive_are_refused(data, name, value):
 def test_counts_that_are_not_whole_are_refused(data, name):
     with pytest.raises(ValueError, match=rf"'{name}' must be an integer \(got 1\.5\)"):
         fit(make_mf(), data, **{name: 1.5})
+
+
+def test_weight_decay_may_be_zero_but_not_less(data):
+    message = r"'weight_decay' must be >= 0 \(got -1\)"
+    with pytest.raises(ValueError, match=message):
+        fit(make_mf(), data, weight_decay=-1)
+    check_fit_settings(weight_decay=0, lr=1, epochs=1, metric="ndcg@5")
 
 
 @pytest.mark.parametrize("metric", ["recall", "recall@0", "coverage@20", "ndcg@ten"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,7 +11,6 @@ from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._folder import claim
 from ddrm_pyg.cli._output import print_json, raw_ids, write_ids
 from ddrm_pyg.cli._start import begin
-from ddrm_pyg.cli.audit import Backend
 from ddrm_pyg.datasets.writers import save_interactions, table_writer
 from ddrm_pyg.experiments.audit import combine, stored_signals
 from ddrm_pyg.experiments.clean import (
@@ -44,7 +43,10 @@ def command(
     drop: Annotated[
         float, typer.Option(help="Share of train interactions to drop, in (0, 1).")
     ] = 0.05,
-    backend: Backend = "lightgcn",
+    backend: Annotated[
+        Literal["mf", "lightgcn", "sgl"],
+        typer.Option(help="Model trained on both; the signals are LightGCN's."),
+    ] = "lightgcn",
     backend_settings: options.BackendSettings = None,
     epochs: options.BackendEpochs = None,
     runs: Annotated[

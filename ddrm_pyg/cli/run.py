@@ -41,6 +41,10 @@ def command(
     """
     _check_known("backend", backend, [*BACKENDS])
     _check_known("denoise", denoise, [*DENOISERS, "none"])
+    if ddrm_epochs is not None and denoise != "ddrm":
+        raise ValueError(f"'--ddrm-epochs' must come with DDRM (got '{denoise}')")
+    if settings is not None and denoise == "none":
+        raise ValueError("'--settings' are of '--denoise', which must not be none")
     base = cell_for(backend, seed=seed, settings=backend_settings, epochs=epochs)
     last = None
     if denoise != "none":

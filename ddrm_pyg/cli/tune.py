@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.cli._start import begin
-from ddrm_pyg.cli.audit import Backend
 from ddrm_pyg.experiments.paper.conditions import paper_name
 from ddrm_pyg.experiments.runner import CELLS, Runner, write_json
 from ddrm_pyg.experiments.sources import DEFAULT, Source
@@ -25,7 +24,10 @@ SHOWN = 5
 @options.takes_source
 def command(
     source: Source = DEFAULT,
-    backend: Backend = "mf",
+    backend: Annotated[
+        Literal["mf", "lightgcn", "sgl"],
+        typer.Option(help="Model whose embeddings DDRM denoises."),
+    ] = "mf",
     trials: Annotated[
         int, typer.Option(min=1, help="Trials in all, earlier ones included.")
     ] = 30,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import inspect
 import json
 import logging
 import math
@@ -195,7 +196,11 @@ def stored_signals(
         **settings: Arguments of :func:`compute_signals`.
     """
     graph = InteractionGraph.from_data(data)
-    told = {k: v for k, v in settings.items() if k not in ("device", "progress")}
+    asked = inspect.signature(compute_signals).bind(data, **settings)
+    asked.apply_defaults()
+    told = {n: asked.arguments[n] for n in ("backend", "epochs", "ddrm_epochs", "seed")}
+    told["model"] = cell_for(told["backend"]).model
+    told["constants"] = [LR, BATCHES, SMALLEST_BATCH, _DDRM, MOST_ITEMS]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     digest.update(f"{graph.num_users} {graph.num_items}".encode())
     digest.update(graph.edge_index.contiguous().numpy().tobytes())

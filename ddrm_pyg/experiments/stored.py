@@ -31,7 +31,7 @@ from ddrm_pyg.nn.models import (
     MultiVAE,
     TDiffRec,
 )
-from ddrm_pyg.training import fit
+from ddrm_pyg.training import check_fit_settings, fit
 
 FOLDER = Path(__file__).parent / "settings"
 
@@ -217,11 +217,8 @@ def _check_settings(settings: Any, method: str) -> None:
     if settings.get("method", method) != method:
         raise ValueError(f"'method' must be '{method}' (got '{settings['method']}')")
     _check_model_settings(settings["model"], method)
-    for name, default in _defaults("fit", settings["fit"], fit, 2).items():
-        value = settings["fit"][name]
-        kind = (int, float) if isinstance(default, float) else type(default)
-        if not isinstance(value, kind):
-            raise ValueError(f"'{name}' must be like {default!r} (got {value!r})")
+    _defaults("fit", settings["fit"], fit, 2)
+    check_fit_settings(**settings["fit"])
 
 
 def _check_model_settings(model: Mapping[str, Any], method: str) -> None:

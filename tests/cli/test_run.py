@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -301,7 +302,7 @@ def test_column_options_need_a_file(call, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("denoise", ["t-ce", "r-ce", "deca", "wbpr"])
 def test_a_cleaner_is_judged_and_served(call, words, tmp_path, denoise):
-    words = words[: words.index("--settings")]  # those of ddrm
+    words = words[: words.index("--ddrm-epochs")]
     answer = call(*words, "--denoise", denoise, "--out", tmp_path / "run")
     assert answer.code == 0
     assert f"\nverdict on lightgcn+{denoise}: " in answer.out
@@ -312,6 +313,7 @@ def test_a_cleaner_is_judged_and_served(call, words, tmp_path, denoise):
 
 
 def test_without_denoising_the_backend_is_served(call, words, tmp_path):
+    words = words[: words.index("--ddrm-epochs")]
     answer = call(*words, "--denoise", "none", "--out", tmp_path / "run", "--json")
     record = json.loads(answer.out)
     assert record["verdict"] is None
@@ -320,6 +322,20 @@ def test_without_denoising_the_backend_is_served(call, words, tmp_path):
     (cell,) = (tmp_path / "run" / "cells").glob("lightgcn-*")
     backend = Embeddings.load(cell / "embeddings.safetensors")
     assert served.user.equal(backend.user)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["none", "--settings", "ddrm_ml-1m"], "'--settings' are of '--denoise'"),
+        (["none", "--ddrm-epochs", 3], r"'--ddrm-epochs' must come .* \(got 'none'\)"),
+        (["t-ce", "--ddrm-epochs", 3], r"'--ddrm-epochs' must come .* \(got 't-ce'\)"),
+    ],
+)
+def test_options_without_a_use_are_refused(call, tmp_path, words, told):
+    answer = call("run", "--denoise", *words, "--out", tmp_path / "run")
+    assert re.search(told, answer.error)
+    assert not (tmp_path / "run").exists()
 
 
 def test_unknown_denoising_is_refused_with_the_nearest(call, tmp_path):

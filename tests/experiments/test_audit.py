@@ -57,7 +57,9 @@ def test_random_pairs_are_found():
     assert found.measures["combined"]["within users"].auroc.low > 0.7
 
 
-def test_stored_signals_are_those_of_the_data_and_settings(world, tmp_path):
+def test_stored_signals_are_those_of_the_data_and_settings(
+    world, tmp_path, monkeypatch
+):
     first = stored_signals(tmp_path, world, **QUICK)
     again = stored_signals(tmp_path, world, **QUICK)
     assert list(first) == list(again)
@@ -65,6 +67,11 @@ def test_stored_signals_are_those_of_the_data_and_settings(world, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
     stored_signals(tmp_path, world, **QUICK | {"epochs": 2})
     assert len(list(tmp_path.iterdir())) == 2
+    stored_signals(tmp_path, world, **QUICK, seed=0)  # the default
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr("ddrm_pyg.experiments.audit.LR", 1e-3)
+    stored_signals(tmp_path, world, **QUICK)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_table_by_hand(tmp_path):

@@ -37,14 +37,16 @@ def search(data, tmp_path):
     return run
 
 
-def test_a_point_of_the_grid_by_hand():
+@pytest.mark.parametrize(("steps", "passes"), [(20, 25), (30, 37), (50, 62)])
+def test_a_point_of_the_grid_by_hand(steps, passes):
+    # 30 and 37, 50 and 62 are published pairs
     assert arguments(
         {
-            **{"num_train_timesteps": 50, "inference_ratio": 1.25, "gamma": 0.3},
+            **{"num_train_timesteps": steps, "inference_ratio": 1.25, "gamma": 0.3},
             "noise_bounds": "1e-4 1e-2",
         }
     ) == {
-        **{"num_train_timesteps": 50, "num_inference_steps": 62, "gamma": 0.3},
+        **{"num_train_timesteps": steps, "num_inference_steps": passes, "gamma": 0.3},
         **{"noise_min": 1e-4, "noise_max": 1e-2, "sampler": "posterior"},
     }
 
