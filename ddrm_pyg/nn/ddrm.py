@@ -22,6 +22,7 @@ from ddrm_pyg.embeddings import Embeddings, as_embeddings
 from ddrm_pyg.graph.history_weight import HistorySums
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph
 from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
+from ddrm_pyg.nn._parts import check_among, check_share, draw
 from ddrm_pyg.nn.denoiser import GateDenoiser, MLPDenoiser, TransformerDenoiser
 
 Sampler = Literal["posterior", "skip"]
@@ -143,11 +144,11 @@ class DDRM(nn.Module):
         denoise_user: bool = True,
     ) -> None:
         super().__init__()
-        _check_among(get_args(Sampler), sampler=sampler)
-        _check_among(get_args(Denoiser), denoiser=denoiser)
-        _check_among(get_args(Attention), attention=attention)
-        _check_among(get_args(Start), start=start)
-        _check_share(reconstruction_weight=reconstruction_weight, dropout=dropout)
+        check_among(get_args(Sampler), sampler=sampler)
+        check_among(get_args(Denoiser), denoiser=denoiser)
+        check_among(get_args(Attention), attention=attention)
+        check_among(get_args(Start), start=start)
+        check_share(reconstruction_weight=reconstruction_weight, dropout=dropout)
         if not gamma >= 0:
             raise ValueError(f"'gamma' must be >= 0 (got {gamma})")
         self.embedding_dim = embedding_dim
@@ -252,10 +253,11 @@ class DDRM(nn.Module):
         Returns:
             ``[B]``.
         """
-        t = _draw(torch.randint, self.num_train_timesteps, user_emb[:, 0], generator)
+        step = partial(torch.randint, self.num_train_timesteps)
+        t = draw(step, user_emb[:, 0], generator)
         scale = None
         if self.dynamic_scale:
-            scale = _draw(torch.rand, None, user_emb[:, 0], generator)
+            scale = draw(torch.rand, user_emb[:, 0], generator)
             scale = 2 * self.noise_scale * scale
         user_hat = user_emb
         if self.user_denoiser is not None:
@@ -286,7 +288,7 @@ class DDRM(nn.Module):
         generator: torch.Generator | None,
         scale: Tensor | None = None,
     ) -> Tensor:
-        noise = _draw(torch.randn, None, x_start, generator)
+        noise = draw(torch.randn, x_start, generator)
         if scale is None:
             x_t = self.diffusion.q_sample(x_start, t, noise)
         else:
@@ -294,7 +296,7 @@ class DDRM(nn.Module):
             kept, added = (1 - variance).sqrt(), variance.sqrt()
             x_t = kept.to(x_start) * x_start + added.to(noise) * noise
         if self.training and self.dropout > 0:
-            keep = _draw(torch.rand, None, x_t, generator) >= self.dropout
+            keep = draw(torch.rand, x_t, generator) >= self.dropout
             x_t = x_t * keep / max(1 - self.dropout, 1e-12)
         # what is compared is compared in full precision, under autocast, too
         return denoiser(x_t, cond, t).to(x_start.dtype)
@@ -404,7 +406,7 @@ class DDRM(nn.Module):
         """
         cond = history_emb if user_emb is None else user_emb
         if self.start == "noise":
-            start = _draw(torch.randn, None, history_emb, generator)
+            start = draw(torch.randn, history_emb, generator)
         else:
             start = self._noised(history_emb.detach(), generator)
         return self._reverse(self.item_denoiser, start, cond.detach())
@@ -412,7 +414,7 @@ class DDRM(nn.Module):
     def _noised(self, x_start: Tensor, generator: torch.Generator | None) -> Tensor:
         """Noise vectors to where the reverse process begins."""
         # drawn even where it is not used: what follows has the same noise
-        noise = _draw(torch.randn, None, x_start, generator)
+        noise = draw(torch.randn, x_start, generator)
         if self.num_start_steps == 0:
             return x_start
         last = torch.tensor([self.num_start_steps - 1], device=x_start.device)
@@ -486,7 +488,7 @@ class DDRMRecommender(nn.Module):
         super().__init__()
         emb = as_embeddings(embeddings)
         ddrm._check_fits(emb)
-        _check_among(get_args(TrainStart), train_start=train_start)
+        check_among(get_args(TrainStart), train_start=train_start)
         self.ddrm = ddrm
         self.train_start = train_start
         self.users = users
@@ -564,24 +566,3 @@ def _network(
     if attention == "gate":
         return GateDenoiser(embedding_dim, hidden_dims, activation)
     return TransformerDenoiser(embedding_dim, hidden_dims, time_dim, activation)
-
-
-def _check_share(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"'{name}' must lie in [0, 1] (got {value})")
-
-
-def _check_among(known: Sequence[str], **values: str) -> None:
-    for name, value in values.items():
-        if value not in known:
-            raise ValueError(f"'{name}' must be one of {list(known)} (got {value!r})")
-
-
-def _draw(
-    draw: Any, high: int | None, like: Tensor, generator: torch.Generator | None
-) -> Tensor:
-    """Draw in the shape of a tensor, on the generator's device."""
-    device = like.device if generator is None else generator.device
-    args = (like.shape,) if high is None else (high, like.shape)
-    return draw(*args, generator=generator, device=device).to(like.device)

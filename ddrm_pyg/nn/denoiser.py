@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddrm_pyg.diffusion.timestep import timestep_embedding
-
-ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+from ddrm_pyg.nn._parts import mlp, reset_linear
 
 
 class MLPDenoiser(nn.Module):
@@ -41,16 +39,16 @@ class MLPDenoiser(nn.Module):
         activation: str = "relu",
     ) -> None:
         super().__init__()
-        _check(embedding_dim, time_dim, hidden_dims, activation)
+        _check_widths(embedding_dim, time_dim, hidden_dims)
         self.time_dim = time_dim
         self.time = nn.Linear(time_dim, time_dim)
         widths = [2 * embedding_dim + time_dim, *hidden_dims, embedding_dim]
-        self.layers = _mlp(widths, activation)
+        self.layers = mlp(widths, activation)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw all weights anew from torch's global generator."""
-        _reset_linear(self)
+        reset_linear(self)
 
     def forward(self, x_t: Tensor, cond: Tensor, t: Tensor) -> Tensor:
         """Predict the clean rows.
@@ -105,7 +103,7 @@ class TransformerDenoiser(nn.Module):
         num_heads: int = 4,
     ) -> None:
         super().__init__()
-        _check(embedding_dim, time_dim, hidden_dims, activation)
+        _check_widths(embedding_dim, time_dim, hidden_dims)
         if num_heads < 1:
             raise ValueError(f"'num_heads' must be >= 1 (got {num_heads})")
         self.time_dim = time_dim
@@ -116,12 +114,12 @@ class TransformerDenoiser(nn.Module):
         self.value = nn.Linear(embedding_dim, width)
         self.out = nn.Linear(width, embedding_dim)
         self.norm = nn.LayerNorm(embedding_dim)
-        self.layers = _mlp([embedding_dim, *hidden_dims, embedding_dim], activation)
+        self.layers = mlp([embedding_dim, *hidden_dims, embedding_dim], activation)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw all weights anew from torch's global generator."""
-        _reset_linear(self)
+        reset_linear(self)
         self.norm.reset_parameters()
 
     def forward(self, x_t: Tensor, cond: Tensor, t: Tensor) -> Tensor:
@@ -164,17 +162,17 @@ class GateDenoiser(nn.Module):
         self, embedding_dim: int, hidden_dims: Sequence[int], activation: str = "tanh"
     ) -> None:
         super().__init__()
-        _check(embedding_dim, embedding_dim, hidden_dims, activation)
+        _check_widths(embedding_dim, embedding_dim, hidden_dims)
         self.time = nn.Linear(embedding_dim, embedding_dim)
         self.query, self.key, self.value, self.layers = (
-            _mlp([embedding_dim, *hidden_dims, embedding_dim], activation)
+            mlp([embedding_dim, *hidden_dims, embedding_dim], activation)
             for _ in range(4)
         )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw all weights anew from torch's global generator."""
-        _reset_linear(self)
+        reset_linear(self)
 
     def forward(self, x_t: Tensor, cond: Tensor, t: Tensor) -> Tensor:
         """Predict the clean rows, see :meth:`MLPDenoiser.forward`."""
@@ -184,32 +182,11 @@ class GateDenoiser(nn.Module):
         return self.layers(gate * self.value(told))
 
 
-def _check(
-    embedding_dim: int, time_dim: int, hidden_dims: Sequence[int], activation: str
+def _check_widths(
+    embedding_dim: int, time_dim: int, hidden_dims: Sequence[int]
 ) -> None:
     if min(embedding_dim, time_dim, *hidden_dims) < 1:
         raise ValueError(
             "'embedding_dim', 'time_dim' and 'hidden_dims' must be >= 1 "
             f"(got {embedding_dim}, {time_dim} and {tuple(hidden_dims)})"
         )
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"'activation' must be one of {sorted(ACTIVATIONS)} (got '{activation}')"
-        )
-
-
-def _mlp(widths: Sequence[int], activation: str) -> nn.Sequential:
-    """Stack linear layers with an activation after each but the last."""
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(widths):
-        layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]
-    return nn.Sequential(*layers[:-1])
-
-
-def _reset_linear(module: nn.Module) -> None:
-    """Draw weights from N(0, 2 / (fan_in + fan_out)), biases from N(0, 0.001^2)."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            variance = 2 / (part.in_features + part.out_features)
-            nn.init.normal_(part.weight, std=variance**0.5)
-            nn.init.normal_(part.bias, std=0.001)

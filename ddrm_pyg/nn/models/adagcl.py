@@ -16,6 +16,7 @@ from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph
 from ddrm_pyg.graph.sampling import NegativeDraw
 from ddrm_pyg.loader import Triplets, UserDraw
 from ddrm_pyg.losses.contrastive import check_temperature, decoupled_info_nce_loss
+from ddrm_pyg.losses.multinomial import gaussian_kl
 from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.nn.conv import LightGraphConv
 from ddrm_pyg.nn.models._pairwise import PairwiseBackend, triplet_scores
@@ -384,7 +385,7 @@ class GraphVAE(nn.Module):
             self.decoder(user * item).squeeze(-1) for item in (pos_item, neg_item)
         )
         reconstruction = F.softplus(-pos_logit) + F.softplus(neg_logit)
-        prior = gaussian_kl(torch.cat(mean), torch.cat(std)).mean()
+        prior = gaussian_kl(torch.cat(mean), 2 * torch.cat(std).log()).mean()
         encoder = [p for name, p in self.named_parameters() if "decoder" not in name]
         return (
             reconstruction
@@ -618,18 +619,6 @@ def gated(graph: InteractionGraph, gate: Tensor) -> Adjacency:
     )
     loops = _each(lambda own, by: own * by.square(), loops, scale)
     return Adjacency(graph, scale, loops, edge_weight)
-
-
-def gaussian_kl(mean: Tensor, std: Tensor) -> Tensor:
-    r"""Divergence of :math:`N(\mu, \sigma^2)` from the standard normal, ``[N]``.
-
-    .. math:: -\tfrac{1}{2} \sum_k (1 + 2 \log \sigma_k - \mu_k^2 - \sigma_k^2)
-
-    Args:
-        mean: ``[N, D]``.
-        std: ``[N, D]``, positive.
-    """
-    return -0.5 * (1 + 2 * std.log() - mean.square() - std.square()).sum(-1)
 
 
 def _mlp(dim: int, out_dim: int) -> nn.Sequential:

@@ -12,14 +12,14 @@ from torch.nn import functional as F
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sampling import draw_negatives
 from ddrm_pyg.loader import RowTable, UserRows
-from ddrm_pyg.nn.denoiser import ACTIVATIONS
-from ddrm_pyg.nn.models._rows import (
-    RowRecommender,
+from ddrm_pyg.nn._parts import (
+    ACTIVATIONS,
     check_among,
     check_at_least,
     check_share,
     drop,
 )
+from ddrm_pyg.nn.models._rows import RowRecommender
 
 
 class CDAE(RowRecommender):

@@ -17,11 +17,9 @@ from ddrm_pyg.diffusion import (
 )
 from ddrm_pyg.extras import import_extra
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, row_pointer
-from ddrm_pyg.loader import UserRows
+from ddrm_pyg.loader import UserRows, processes
 from ddrm_pyg.losses.multinomial import gaussian_kl, multinomial_nll
-from ddrm_pyg.nn.models._rows import (
-    RowRecommender,
-    RowWeight,
+from ddrm_pyg.nn._parts import (
     check_among,
     check_at_least,
     check_share,
@@ -30,9 +28,13 @@ from ddrm_pyg.nn.models._rows import (
     mlp,
     reset_linear,
 )
+from ddrm_pyg.nn.models._rows import RowRecommender, RowWeight
 
 Prediction = Literal["x_start", "noise"]
 """What the network predicts: the clean row or the noise in it."""
+
+LEAST_DIFFUSION_WEIGHT = 0.005
+r"""Where :math:`\lambda` of :class:`LDiffRec` ends, as in the authors' code."""
 
 
 class DiffRec(RowRecommender):
@@ -205,7 +207,8 @@ class LDiffRec(RowRecommender):
         dropout: Probability of dropping an interaction from the input in training.
         latent_dropout: The same for an entry of a noisy latent vector.
         fix_first_beta: Overwrite the first beta; off here as published.
-        diffusion_weight: :math:`\lambda` in the first epoch.
+        diffusion_weight: :math:`\lambda` in the first epoch, at least
+            :data:`LEAST_DIFFUSION_WEIGHT`.
         kl_weight: :math:`\gamma` at the end of annealing.
         corrupt_target: Reconstruct the row after dropout, as the authors' code does,
             instead of the clean one.
@@ -251,9 +254,9 @@ class LDiffRec(RowRecommender):
     ) -> None:
         super().__init__(item_group.numel(), row_weight)
         check_share(dropout=dropout)
+        check_at_least(LEAST_DIFFUSION_WEIGHT, diffusion_weight=diffusion_weight)
         check_at_least(
             0,
-            diffusion_weight=diffusion_weight,
             kl_weight=kl_weight,
             autoencoder_lr=autoencoder_lr,
             diffusion_lr=diffusion_lr,
@@ -319,7 +322,7 @@ class LDiffRec(RowRecommender):
         target = rows if self.corrupt_target else batch.dense(self.num_items)
         weight, kl_weight = self.present_weights(graph)
         self.batches_seen += 1
-        self.users_seen += batch.user.numel()
+        self.users_seen += batch.user.numel() * processes()[1]
         yield (
             weight * diffusion
             + multinomial_nll(self.decoder(restored), target)
@@ -330,7 +333,7 @@ class LDiffRec(RowRecommender):
         r"""Return :math:`\lambda` and :math:`\gamma` after what was seen so far."""
         epoch = int(self.users_seen) // int((graph.degree("user") > 0).sum())
         return (
-            max((1 - epoch / 500) * self.diffusion_weight, 0.005),
+            max((1 - epoch / 500) * self.diffusion_weight, LEAST_DIFFUSION_WEIGHT),
             min(int(self.batches_seen) / 200, self.kl_weight),
         )
 

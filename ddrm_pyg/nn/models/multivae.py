@@ -8,16 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.loader import UserRows
+from ddrm_pyg.loader import UserRows, processes
 from ddrm_pyg.losses.multinomial import gaussian_kl, multinomial_nll
-from ddrm_pyg.nn.models._rows import (
-    RowRecommender,
-    check_at_least,
-    check_share,
-    draw,
-    drop,
-    mlp,
-)
+from ddrm_pyg.nn._parts import check_at_least, check_share, draw, drop, mlp
+from ddrm_pyg.nn.models._rows import RowRecommender
 
 
 class _MultinomialAutoEncoder(RowRecommender):
@@ -165,7 +159,7 @@ class MultiVAE(_MultinomialAutoEncoder):
         if self.training:
             z = z + draw(torch.randn, z, generator) * (log_variance / 2).exp()
         beta = self.present_beta(graph)
-        self.users_seen += batch.user.numel()
+        self.users_seen += batch.user.numel() * processes()[1]
         yield (
             multinomial_nll(self.decoder(z), batch.dense(self.num_items))
             + beta * gaussian_kl(mean, log_variance)

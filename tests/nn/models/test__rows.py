@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from ddrm_pyg import testing
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.loader import RowTable
-from ddrm_pyg.nn.models._rows import RowRecommender, draw, drop, mlp
+from ddrm_pyg.nn.models._rows import RowRecommender
 from ddrm_pyg.nn.models.cdae import CDAE
 from ddrm_pyg.nn.models.diffrec import DiffRec, LDiffRec, OrderWeight, TDiffRec
 from ddrm_pyg.nn.models.multivae import MultiDAE, MultiVAE
@@ -189,36 +188,6 @@ def test_the_base_leaves_losses_and_scores_to_its_heirs(path_graph):
         model.scorer(path_graph).scores(torch.tensor([0]))
     with pytest.raises(ValueError, match=r"'num_items' must be >= 1 \(got 0\)"):
         RowRecommender(0)
-
-
-def test_dropping_keeps_the_mean():
-    x = torch.full((200_000,), 3.0)
-    for rate in (0.0, 0.3, 0.9):
-        dropped = drop(x, rate, torch.Generator().manual_seed(0))
-        assert float((dropped == 0).float().mean()) == pytest.approx(rate, abs=0.01)
-        assert float(dropped.mean()) == pytest.approx(3, rel=0.05)
-    assert drop(x, 0.0, None) is x
-    assert (drop(x, 1.0, None) == 0).all()
-
-
-def test_draws_come_from_the_generator_in_the_shape_asked_for():
-    like = torch.empty(2, 3)
-    drawn = draw(torch.randn, like, torch.Generator().manual_seed(1))
-    expected = torch.randn(2, 3, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(drawn, expected)
-    torch.manual_seed(1)
-    assert torch.equal(draw(torch.randn, like, None), expected)
-
-
-def test_mlp_has_no_activation_at_the_end():
-    network = mlp([3, 4, 2], "relu")
-    x = torch.randn(5, 3)
-    first, _, last = network
-    assert torch.equal(network(x), last(F.relu(first(x))))
-    with pytest.raises(ValueError, match=r"widths must be >= 1 \(got \(3, 0, 2\)\)"):
-        mlp([3, 0, 2])
-    with pytest.raises(ValueError, match=r"'activation' must be one of .*\(got 'sin'"):
-        mlp([3, 2], "sin")
 
 
 def test_scorer_follows_the_weights_and_the_table(path_graph):

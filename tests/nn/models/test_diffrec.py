@@ -340,3 +340,11 @@ def test_bad_weights_are_refused(graph):
         OrderWeight(-1)
     with pytest.raises(ValueError, match=r"'edge_time' must have one .* 5 \(got .*3"):
         TDiffRec(5, edge_time=torch.arange(3)).scorer(graph)
+
+
+def test_the_diffusion_weight_ends_where_it_may_begin():
+    with pytest.raises(
+        ValueError, match=r"'diffusion_weight' must be >= 0\.005 \(got 0"
+    ):
+        latent(diffusion_weight=0.0)
+    assert latent(diffusion_weight=0.005).diffusion_weight == 0.005

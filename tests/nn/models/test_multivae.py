@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.loader import RowTable
+from ddrm_pyg.loader import RowTable, user_row_batches
 from ddrm_pyg.losses.multinomial import gaussian_kl, multinomial_nll
-from ddrm_pyg.nn.models import MultiDAE, MultiVAE
+from ddrm_pyg.nn.models import MultiDAE, MultiVAE, multivae
 
 
 @pytest.fixture
@@ -105,6 +105,20 @@ def test_beta_rises_by_the_users_seen_whatever_the_batch(graph):
         list(other.losses(batch, graph, generator=generator))
     assert other.present_beta(graph) == pytest.approx(0.05)
     assert int(other.state_dict()["users_seen"]) == 2
+
+
+def test_beta_rises_as_fast_where_processes_share_the_users(graph, monkeypatch):
+    monkeypatch.setattr(multivae, "processes", lambda: (0, 2))
+    model = make(MultiVAE, (4, 3), beta=0.2, anneal_epochs=4)
+    generator = torch.Generator().manual_seed(0)
+    table = model.table(graph)
+    share = user_row_batches(
+        table, batch_size=2, generator=generator, rank=0, world_size=2
+    )
+    for batch in share:
+        assert batch.user.numel() == 1
+        list(model.losses(batch, graph, generator=generator))
+    assert model.present_beta(graph) == pytest.approx(0.05)
 
 
 def test_without_annealing_beta_is_full_at_once(graph):
