@@ -32,7 +32,7 @@ class Study:
         parser.add_argument("--user", default="user", help="column of users")
         parser.add_argument("--item", default="item", help="column of items")
         parser.add_argument("--liked-from", type=float, help="lower ratings are noise")
-        parser.add_argument("--settings", help="prefer those stored for a data set")
+        parser.add_argument("--settings-of", help="prefer those stored for a data set")
         parser.add_argument("--ddrm-settings", help="DDRM's: a name or a file")
         parser.add_argument("--backends", default=",".join(BACKENDS))
         parser.add_argument("--seeds", type=int, default=3)
@@ -54,12 +54,12 @@ class Study:
 
     def backend(self, name):
         """The cells of a backend, one per seed."""
-        told = {"variant": self.args.settings}
+        told = {"variant": self.args.settings_of}
         return [cell_for(name, seed=seed, **told) for seed in range(self.args.seeds)]
 
     def ddrm(self, name, **changed):
         """The cells of DDRM on a backend, with other arguments."""
-        told = {"settings": self.args.ddrm_settings, "variant": self.args.settings}
+        told = {"settings": self.args.ddrm_settings, "variant": self.args.settings_of}
         cells = [denoised(base, "ddrm", **told) for base in self.backend(name)]
         return [replace(cell, model={**cell.model, **changed}) for cell in cells]
 

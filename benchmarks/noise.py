@@ -15,7 +15,7 @@ def main():
     """Train and measure."""
     study = Study("noise", __doc__)
     for backend in study.backends:
-        name = stored_name("ddrm", study.args.settings, backend)
+        name = stored_name("ddrm", study.args.settings_of, backend)
         scale = load_settings(name, "ddrm")["model"]["noise_scale"]
         for factor in FACTORS:
             cells = study.ddrm(backend, noise_scale=scale * factor)

@@ -17,14 +17,21 @@ CONFIG = "config.json"
 """Written first: says what a folder holds the results of."""
 
 
-def claim(out: Path, config: dict[str, Any], finished: str, overwrite: bool) -> None:
+def claim(
+    out: Path,
+    config: dict[str, Any],
+    finished: str,
+    overwrite: bool | None,
+    option: str = "--out",
+) -> None:
     """Continue what a folder holds if it is this very thing; never mix two.
 
     Args:
         out: The folder.
         config: What is about to be run.
         finished: File that makes the folder complete.
-        overwrite: Replace what another run left.
+        overwrite: Replace what another run left; None where a command never does.
+        option: What the folder was given by.
 
     Raises:
         ValueError: ``out`` holds something else.
@@ -36,11 +43,12 @@ def claim(out: Path, config: dict[str, Any], finished: str, overwrite: bool) -> 
         return
     if found is None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(f"'--out' must be a new folder or a run's (got {out})")
+            raise ValueError(f"'{option}' must be a new folder or a run's (got {out})")
     elif not overwrite:
+        advice = "" if overwrite is None else "; give --overwrite to replace it"
         raise ValueError(
-            f"'--out' must be new or hold this very run (got {out}, which holds "
-            f"another: {_difference(found, config)}; give --overwrite to replace it)"
+            f"'{option}' must be new or hold this very run (got {out}, which holds "
+            f"another: {_difference(found, config)}{advice})"
         )
     else:
         (out / finished).unlink(missing_ok=True)  # first: the rest is no run now

@@ -68,17 +68,18 @@ def command(
     if out.exists():
         raise ValueError(f"'--out' must be new (got {out})")
     is_folder = table_writer(out) is None  # refuses what it cannot write
-    data = begin(source, device, [cell])
+    data = begin(source, device, [cell, cell_for("lightgcn+ddrm")])
     runs = runs or Path("runs") / f"clean-{source.name}"
-    claim(runs, {"cleaned": fingerprint(data)}, "clean.json", overwrite=False)
+    claim(runs, {"fingerprint": fingerprint(data)}, "clean.json", None, "--runs")
     told: dict[str, Any] = {"device": device, "progress": not as_json}
     found = combine(stored_signals(runs, data, seed=seed, **told), data, seed=seed)
     graph = InteractionGraph.from_data(data)
     drops = choices(found.score, graph, drop, seed=seed)
+    results = retrain(data, drops, cell, runs / CELLS, **told)
+    # last, so that the same command goes on if it is stopped before
     save_interactions(without(data, drops[CLEANED]), out)
     if is_folder:
         write_ids(out / "ids.csv", {kind: raw_ids(data, kind) for kind in KINDS})
-    results = retrain(data, drops, cell, runs / CELLS, **told)
     rows = as_records(results, drops, data)
     record = {"out": str(out), "drop": drop, "rows": rows}
     write_json(runs / f"clean-{backend}-{drop:g}-seed{seed}.json", record)

@@ -149,7 +149,12 @@ def _read_history(file: Path, source: dict[str, Any]) -> HeteroData:
     columns = {kind: source[kind] for kind in ("user", "item")}
     try:
         return load_interactions(file, **columns, split=False)
-    except ValueError:
+    except ValueError as error:
         with suppress(ValueError):
             return load_interactions(file, split=False)
-        raise
+        names = " and ".join(repr(name) for name in columns.values())
+        told = str(error).partition("; --")[0]  # there are no options for columns here
+        raise ValueError(
+            f"{told}; '--history' must have the columns {names}, as the run's data, or "
+            "'user' and 'item'"
+        ) from None

@@ -155,7 +155,7 @@ def _raw_ids(path: Path, known: np.ndarray | None, nodes: list[Tensor]) -> Tenso
     unknown = raw_id == 0
     if bool(unknown.any()):
         logger.warning(
-            "%s: %d raw ids are unknown and read as -1 - row",
+            "%s: %d rows have no id in labels.npz; row r is called -1 - r",
             name_of(path),
             int(unknown.sum()),
         )

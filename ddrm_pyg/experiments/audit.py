@@ -142,6 +142,7 @@ def compute_signals(
             MOST_ITEMS,
         )
     told: dict[str, Any] = {"device": device, "progress": progress}
+    logger.info("short trainings on train interactions alone, so without validation")
     with torch.random.fork_rng():  # initial weights come from the global generator
         model = cell_for(backend).model
         emb, signals["loss"] = _train(backend, model, bare, epochs, seed, told)

@@ -88,12 +88,22 @@ def test_goes_on_where_it_stopped(call, world, monkeypatch):
     with monkeypatch.context() as interrupted:
         interrupted.setattr("ddrm_pyg.experiments.runner.Runner.train", stop)
         assert call(*words, "kept").code == 130
-    # the copy is written before any training, and the signals are kept
+    assert not Path("kept").exists()
     (signals,) = Path("runs").glob("signals-*.safetensors")
     stamp = signals.stat().st_mtime_ns
-    assert call(*words, "again").code == 0
-    assert files("again") == files("kept")
+    assert call(*words, "kept").code == 0
     assert signals.stat().st_mtime_ns == stamp
+
+
+def test_runs_of_other_data_are_refused_by_their_own_name(call, world, clicks):
+    Path("runs").mkdir()
+    Path("runs/config.json").write_text('{"fingerprint": "another"}')
+    error = call("clean", "--data", "world", "--runs", "runs", "--out", "kept").error
+    assert error == (
+        "'--runs' must be new or hold this very run (got runs, which holds another: "
+        "the interactions were others)"
+    )
+    assert not Path("kept").exists()
 
 
 @pytest.mark.parametrize(

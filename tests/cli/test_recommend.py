@@ -93,6 +93,17 @@ def test_history_may_call_its_columns_user_and_item(call, finished, history, tmp
     assert call("recommend", finished, "--history", plain).out == expected
 
 
+def test_history_with_other_columns_is_told_which(call, finished, history, tmp_path):
+    rows = list(csv.reader(history.open()))[1:]
+    other = write_history(tmp_path / "other.csv", rows, ("uid", "sku"))
+    error = call("recommend", finished, "--history", other).error
+    assert error == (
+        "other.csv:1: no column 'Customer' (there are 'uid', 'sku'); '--history' must "
+        "have the columns 'Customer' and 'Book', as the run's data, or 'user' and "
+        "'item'"
+    )
+
+
 def test_history_of_a_known_user_counts_as_given(call, finished, tmp_path):
     file = write_history(tmp_path / "new.csv", [("ann, 0", OWN[0])])
     rows = parse(call("recommend", finished, "--history", file, "-k", "24").out)

@@ -47,7 +47,7 @@ def test_npy_folder_with_labels(tmp_path, caplog):
     assert data["user"].raw_id.tolist() == [31, 32]
     assert data["item"].raw_id.tolist() == [9, 8, -3, 7]
     assert [m.split(": ")[1] for m in caplog.messages] == [
-        "1 raw ids are unknown and read as -1 - row",
+        "1 rows have no id in labels.npz; row r is called -1 - r",
         "1 items are not in train",
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -105,11 +104,8 @@ def _notes(line: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _gain(line: dict[str, Any], other: dict[str, Any]) -> float:
-    """Relative difference of means, over the seeds that both have been run with.
-
-    It is infinite over what never hits.
-    """
+def _shared_means(line: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:
+    """Means of two lines over the seeds that both have been run with."""
     both = set(line["seeds"]) & set(other["seeds"])
 
     def mean(of: dict[str, Any]) -> float:
@@ -117,12 +113,13 @@ def _gain(line: dict[str, Any], other: dict[str, Any]) -> float:
         shared = zip(of["seeds"], values, strict=False)  # a closed form has no seeds
         return fmean([v for seed, v in shared if seed in both] or values)
 
-    ours, theirs = mean(line), mean(other)
-    return ours / theirs - 1 if theirs else math.inf if ours else 0.0
+    return mean(line), mean(other)
 
 
-def _percent(gain: float) -> str:
-    return f"{gain:+.1%}" if math.isfinite(gain) else "all"
+def _percent(ours: float, theirs: float) -> str:
+    if theirs == 0:
+        return "all" if ours else "+0.0%"
+    return f"{ours / theirs - 1:+.1%}"
 
 
 def as_text(table: Sheet) -> str:
@@ -162,18 +159,15 @@ def _about_backend(backend: str, lines: dict[str, Any]) -> str:
         "item-kNN": "item_knn",
         "EASE": "ease",
     }
-    value = {
-        name: lines[row]["mean"][METRIC] for name, row in rivals.items() if row in lines
-    }
+    known = {name: lines[row] for name, row in rivals.items() if row in lines}
     if f"{backend}+ddrm" not in lines:
-        told = [f"{name} {other:.4f}" for name, other in value.items()]
+        told = [f"{name} {row['mean'][METRIC]:.4f}" for name, row in known.items()]
         return f"{backend}+ddrm has not been run; NDCG@20 of {', '.join(told)}."
     line = lines[f"{backend}+ddrm"]
-    ours = line["mean"][METRIC]
+    means = {name: _shared_means(line, row) for name, row in known.items()}
     told = [
-        f"{_percent(_gain(line, lines[row]))} against {name} ({value[name]:.4f})"
-        for name, row in rivals.items()
-        if name in value
+        f"{_percent(*pair)} against {name} ({pair[1]:.4f})"
+        for name, pair in means.items()
     ]
     test = line["tests"].get(METRIC)
     counts = bool(test) and test["p_holm"] < SIGNIFICANCE
@@ -183,13 +177,17 @@ def _about_backend(backend: str, lines: dict[str, Any]) -> str:
         "down": "The loss against the backend is significant",
         "not": "The change of the backend is not significant",
     }[word]
-    best = max(value, key=value.__getitem__)
+    fewer = any(len(row["seeds"]) > len(line["seeds"]) for row in known.values())
+    seeds = f" over seeds {', '.join(map(str, line['seeds']))}" if fewer else ""
+    best = max(means, key=lambda name: means[name][1])
+    ours, theirs = means[best]
     verdict = (
         "DDRM's mean is above all of these (only the backend was tested against)"
-        if _gain(line, lines[rivals[best]]) > 0
+        if ours > theirs
         else f"the best of these is {best}, not DDRM"
     )
     return (
-        f"{backend}+ddrm has NDCG@20 {ours:.4f}: {', '.join(told)}. "
+        f"{backend}+ddrm has NDCG@20 {line['mean'][METRIC]:.4f}{seeds}: "
+        f"{', '.join(told)}. "
         f"{change}, and {verdict}."
     )

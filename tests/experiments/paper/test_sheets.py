@@ -133,7 +133,8 @@ def test_gains_are_over_the_seeds_that_both_have():
         line("mf+ddrm", 0.06, **one, tests=UNCLEAR),
     ]
     (words,) = in_words(block(*lines))
-    assert "+20.0% against the backend (0.0600), +100.0% against EASE" in words
+    assert words.startswith("mf+ddrm has NDCG@20 0.0600 over seeds 1: ")
+    assert "+20.0% against the backend (0.0500), +100.0% against EASE" in words
     assert "DDRM's mean is above all" in words
 
 
