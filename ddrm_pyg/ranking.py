@@ -227,7 +227,7 @@ def recommend(
     Raises:
         ValueError: ``k`` < 1, a score is NaN, or the scorer and ``exclude`` differ in
             their number of items.
-        TypeError: ``scorer`` has no ``scores``.
+        TypeError: ``scorer`` has no ``scores``, or another argument is of another type.
     """
     chunks = list(
         recommend_chunks(
@@ -260,13 +260,37 @@ def recommend_chunks(
     Yields:
         ``user`` ``[C]``, ``score`` ``[C, k]`` and ``item`` ``[C, k]``.
     """
+    _check_request(scorer, user, k, exclude, chunk_size)
+    if user.numel() == 0:
+        return
+    with tqdm(
+        total=user.numel(), desc="rank", unit="user", disable=not progress, leave=False
+    ) as bar:
+        for chunk in user.split(chunk_size or _chunk_size(scorer, user)):
+            yield chunk, *_best(scorer, chunk, k, exclude)
+            bar.update(chunk.numel())
+
+
+def _check_request(
+    scorer: Any,
+    user: Any,
+    k: int,
+    exclude: Any,
+    chunk_size: int | None,
+) -> None:
     if not isinstance(scorer, Scorer):
         hint = "; pass model.scorer(graph)" if hasattr(scorer, "scorer") else ""
         raise TypeError(
             f"'scorer' must have a method 'scores' (got {type(scorer).__name__}{hint})"
         )
+    if exclude is not None and not isinstance(exclude, InteractionGraph):
+        raise TypeError(
+            f"'exclude' must be an InteractionGraph (got {type(exclude).__name__})"
+        )
     if k < 1:
         raise ValueError(f"'k' must be >= 1 (got {k})")
+    if not isinstance(user, Tensor) or user.dim() != 1:
+        raise TypeError(f"'user' must be a tensor of user rows, [B] (got {user!r})")
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"'chunk_size' must be >= 1 (got {chunk_size})")
     if user.numel() == 0:
@@ -280,12 +304,6 @@ def recommend_chunks(
         raise ValueError(
             f"'user' must hold rows < {min(known)} (got {int(user.max())})"
         )
-    with tqdm(
-        total=user.numel(), desc="rank", unit="user", disable=not progress, leave=False
-    ) as bar:
-        for chunk in user.split(chunk_size or _chunk_size(scorer, user)):
-            yield chunk, *_best(scorer, chunk, k, exclude)
-            bar.update(chunk.numel())
 
 
 def _chunk_size(scorer: Scorer, user: Tensor) -> int:

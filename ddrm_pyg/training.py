@@ -383,9 +383,10 @@ def _check_model(model: Any) -> None:
             f"'model' must be trainable: {name} is solved in closed form, "
             "use model.scorer(graph)"
         )
+    hint = "; DDRMRecommender(ddrm, embeddings) is one" if name == "DDRM" else ""
     raise TypeError(
         "'model' must be a torch.nn.Module with 'batches', 'losses' and 'scorer' "
-        f"(got {name})"
+        f"(got {name}{hint})"
     )
 
 

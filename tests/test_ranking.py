@@ -376,6 +376,24 @@ def test_an_empty_split_is_refused(world):
             evaluate(WRITTEN, world, split=split)
 
 
+@pytest.mark.parametrize("user", [3, [3, 4], torch.tensor(3)])
+def test_recommend_refuses_what_is_no_row_of_users(user):
+    with pytest.raises(TypeError, match=r"'user' must be a tensor of user rows, \[B\]"):
+        recommend(WRITTEN, user)
+
+
+def test_recommend_refuses_data_in_place_of_a_graph(world):
+    message = r"'exclude' must be an InteractionGraph \(got HeteroData\)"
+    with pytest.raises(TypeError, match=message):
+        recommend(WRITTEN, torch.tensor([0]), exclude=world)
+
+
+def test_evaluate_refuses_a_graph_in_place_of_data(world):
+    message = r"'data' must be a HeteroData.*\(got InteractionGraph\)"
+    with pytest.raises(TypeError, match=message):
+        evaluate(WRITTEN, InteractionGraph.from_data(world))
+
+
 def test_recommend_refuses_an_empty_list():
     with pytest.raises(ValueError, match=r"'k' must be >= 1 \(got 0\)"):
         recommend(WRITTEN, torch.tensor([0]), k=0)

@@ -122,6 +122,11 @@ def test_what_is_no_recommender_is_refused_by_name(data):
         fit(plain, data)
 
 
+def test_ddrm_alone_is_told_what_to_put_around_it(data):
+    with pytest.raises(TypeError, match=r"got DDRM; DDRMRecommender\(ddrm, emb"):
+        fit(DDRM(4), data)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -229,11 +229,23 @@ def _check_model_settings(model: Mapping[str, Any], method: str) -> None:
         return
     check_history(model.get("history"))
     kind, sizes = TRAINED[method]
-    _defaults("model", _own(method, model), kind, len(sizes))
+    own = _own(method, model)
+    for name, default in _defaults("model", own, kind, len(sizes)).items():
+        _check_kind(name, own[name], default)
     built = build(method, model)
     if isinstance(built, DDRM):
         told = {k: v for k, v in model.items() if k == "train_start"}
         DDRMRecommender(built, (torch.zeros(1, 1), torch.zeros(1, 1)), **told)
+
+
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    """Refuse a value of another kind than the default, where that tells one."""
+    kind = _KINDS.get(type(default), (object, bool))
+    like = isinstance(value, kind) and (bool in kind or not isinstance(value, bool))
+    if like and isinstance(default, tuple):
+        like = all(type(part) is int for part in value)
+    if not like:
+        raise ValueError(f"'{name}' must be like {default!r} (got {value!r})")
 
 
 def build(method: str, settings: Mapping[str, Any], *sizes: int) -> nn.Module:
@@ -257,6 +269,15 @@ def _own(method: str, model: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are the constructor's."""
     return {k: v for k, v in model.items() if k not in AROUND.get(method, ())}
 
+
+_KINDS: dict[type, tuple[type, ...]] = {
+    bool: (bool,),
+    int: (int,),
+    float: (int, float),
+    str: (str,),
+    tuple: (list, tuple),
+}
+"""What JSON may hold where a default is of a type; None tells nothing."""
 
 TRAINED: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     **{name: (kind, (1, 1)) for name, kind in BACKENDS.items()},

@@ -72,7 +72,13 @@ class InteractionGraph:
 
         Raises:
             ValueError: An unknown split.
+            TypeError: No ``HeteroData``.
         """
+        if not isinstance(data, HeteroData):
+            raise TypeError(
+                "'data' must be a HeteroData, as load_interactions returns it (got "
+                f"{type(data).__name__})"
+            )
         store = data[EDGE]
         pairs = []
         for split in splits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import torch
@@ -548,6 +549,8 @@ class DDRMRecommender(nn.Module):
 def _at_least(low: int, name: str, value: int | None, default: int = 0) -> int:
     if value is None:
         return default
+    if not isinstance(value, Integral):
+        raise ValueError(f"'{name}' must be an integer (got {value!r})")
     if value < low:
         raise ValueError(f"'{name}' must be >= {low} (got {value})")
     return value

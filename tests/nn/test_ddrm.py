@@ -489,9 +489,19 @@ def test_reset_draws_both_denoisers_anew():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_train_timesteps": 0}, r"'num_train_timesteps' must be >= 1 \(got 0\)"),
-        ({"num_inference_steps": 0}, r"'num_inference_steps' must be >= 1 \(got 0\)"),
-        ({"num_start_steps": -1}, r"'num_start_steps' must be >= 0 \(got -1\)"),
+        (
+            {"num_train_timesteps": 0},
+            r"'num_train_timesteps' must be >= 1 \(got 0\)",
+        ),
+        (
+            {"num_inference_steps": 0},
+            r"'num_inference_steps' must be >= 1 \(got 0\)",
+        ),
+        ({"num_train_timesteps": 50.0}, r"must be an integer \(got 50\.0\)"),
+        (
+            {"num_start_steps": -1},
+            r"'num_start_steps' must be >= 0 \(got -1\)",
+        ),
         ({"num_start_steps": 5}, r"'num_start_steps' must be <= 'num_train.*\(got 5\)"),
         ({"denoiser": "unet"}, r"'denoiser' must be one of .*\(got 'unet'\)"),
         ({"attention": "soft"}, r"'attention' must be one of .*\(got 'soft'\)"),
