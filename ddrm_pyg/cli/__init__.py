@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -63,6 +65,21 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version",
+                help="Print the version and exit.",
+                is_eager=True,
+                callback=_print_version,
+            ),
+        ] = False,
+    ) -> None:
+        pass
+
     commands = (
         *(run, compare, reproduce, evaluate, denoise, recommend),
         *(tune, audit, clean, doctor),
@@ -71,6 +88,12 @@ def _app() -> typer.Typer:
         app.command(command.__name__.rpartition(".")[2])(command.command)
     app.add_typer(data.app(), name="data")
     return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"ddrm-pyg {metadata.version('ddrm_pyg')}")
+        raise typer.Exit
 
 
 def _fail(message: str) -> int:

@@ -8,6 +8,7 @@ import sys
 import pytest
 from typer import Abort
 
+import ddrm_pyg
 from ddrm_pyg.cli import _fail, main
 
 
@@ -18,6 +19,13 @@ def test_no_words_print_the_help(call):
     for command in ("run", "evaluate", "denoise", "recommend", "doctor"):
         assert f"\n  {command} " in answer.out
     assert call("--help") == answer
+
+
+def test_version_is_printed_with_or_without_a_command(call):
+    for words in (["--version"], ["--version", "doctor"]):
+        answer = call(*words)
+        assert (answer.code, answer.err) == (0, "")
+        assert answer.out == f"ddrm-pyg {ddrm_pyg.__version__}\n"
 
 
 @pytest.mark.parametrize(
