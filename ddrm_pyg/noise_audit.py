@@ -460,13 +460,7 @@ def rank_within_user(score: Tensor, graph: InteractionGraph) -> Tensor:
         ``[E]`` int64; equal scores keep their order.
     """
     order = score.argsort(descending=True, stable=True)
-    user = graph.edge_index[0].cpu()
-    order = order[user[order].argsort(stable=True)]
-    count = graph.degree("user").cpu()
-    start = count.cumsum(0) - count
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order)) - start[user[order]] + 1
-    return rank
+    return graph.place(order.to(graph.device)).to(score.device) + 1
 
 
 def _ranks(name: str, signal: Tensor, graph: InteractionGraph) -> Floats:

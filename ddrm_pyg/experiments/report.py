@@ -139,7 +139,7 @@ def _draw_training(axes: Axes, rows: Sequence[Row], colours: dict[str, str]) -> 
     for row in rows:
         metric = row.result.cell.fit.get("metric", "recall@20")
         records = [r for r in row.result.history if metric in r]
-        label = f"{row.name} ({_title(metric)})"
+        label = f"{row.name} ({metric_title(metric)})"
         epochs = [r["epoch"] for r in records]
         values = [r[metric] for r in records]
         selected = [i for i, e in enumerate(epochs) if e == row.result.best_epoch]
@@ -185,9 +185,10 @@ def _draw_bars(
         axes.text(0.01 * means.max(), y, f"{mean:.4f}", va="center", fontsize=8)
     axes.set_yticks(place, [name for name, _ in rows])
     axes.set_xlim(left=0)
-    axes.set_title(f"test: {_title(metric)}, 95 % interval over users", **_HEAD)
-    axes.set_xlabel(_title(metric))
+    axes.set_title(f"test: {metric_title(metric)}, 95 % interval over users", **_HEAD)
+    axes.set_xlabel(metric_title(metric))
 
 
-def _title(metric: str) -> str:
+def metric_title(metric: str) -> str:
+    """Write a metric's name for people: ``NDCG@20``, ``Recall@20``."""
     return metric.upper() if metric.startswith("ndcg") else metric.capitalize()

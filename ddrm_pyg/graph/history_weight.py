@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph, row_pointer
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -177,8 +177,5 @@ def recency_weight(data: HeteroData, tau: float) -> Tensor:
     else:
         logger.warning("no 'edge_time': the order of 'edge_index' stands in for it")
         order = torch.arange(graph.num_edges, device=user.device)
-    order = order[user[order].argsort(stable=True)]
-    end = row_pointer(graph.degree("user"))[1:]
-    later = torch.empty_like(order)
-    later[order] = end[user[order]] - 1 - torch.arange(len(order), device=user.device)
+    later = graph.degree("user")[user] - 1 - graph.place(order)
     return torch.exp(-later / tau)

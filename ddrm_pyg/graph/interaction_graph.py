@@ -118,6 +118,21 @@ class InteractionGraph:
             )
         return self._user_degree if node_type == "user" else self._item_degree
 
+    def place(self, order: Tensor) -> Tensor:
+        """Number every user's interactions from 0, in a given order.
+
+        Args:
+            order: ``[E]`` int64 permutation, all interactions from first to last.
+
+        Returns:
+            ``[E]`` int64, in the order of ``edge_index``.
+        """
+        user = self.edge_index[0]
+        order = order[user[order].argsort(stable=True)]
+        place = torch.empty_like(order)
+        place[order] = torch.arange(self.num_edges, device=order.device)
+        return place - row_pointer(self.degree("user"))[user]
+
     @cached_property
     def _user_degree(self) -> Tensor:
         return torch.bincount(self.edge_index[0], minlength=self.num_users)

@@ -78,6 +78,17 @@ def test_degree_of_an_unknown_node_type_is_refused(path_graph, node_type):
         path_graph.degree(node_type)
 
 
+@given(GRAPHS, st.data())
+def test_places_count_a_users_interactions_in_the_order_given(graph, pick):
+    order = pick.draw(st.permutations(range(graph.num_edges)))
+    seen, expected = Counter(), [0] * graph.num_edges
+    for edge in order:
+        user = int(graph.edge_index[0, edge])
+        expected[edge] = seen[user]
+        seen[user] += 1
+    assert graph.place(torch.tensor(order, dtype=torch.int64)).tolist() == expected
+
+
 @given(GRAPHS)
 def test_without_repeats_keeps_first_occurrences_in_order(graph):
     assert pairs_of(graph.without_repeats()) == list(dict.fromkeys(pairs_of(graph)))

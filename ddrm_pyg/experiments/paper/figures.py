@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddrm_pyg.experiments.report import metric_title
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -58,7 +60,7 @@ def _draw_bars(axes: Axes, block: dict[str, Any], metric: str) -> None:
             axes.plot(line["paper"][metric], y, "D", mfc="none", color="0.2", ms=4)
     axes.set_yticks(place, [line["name"] for line in lines], fontsize=8)
     axes.set_ylim(-0.7, len(lines) - 0.3)
-    axes.set_xlabel(_title(metric))
+    axes.set_xlabel(metric_title(metric))
 
 
 def _draw_curves(axes: Axes, block: dict[str, Any], metric: str) -> None:
@@ -78,11 +80,7 @@ def _draw_curves(axes: Axes, block: dict[str, Any], metric: str) -> None:
             axes.errorbar(x, y, errors, fmt="-o", ms=3, color=f"C{i}", label=name)
     if block["axis"] == "noise_scale":
         axes.set_xscale("log")
-    axes.set(xlabel=block["axis"], ylabel=_title(metric))
+    axes.set(xlabel=block["axis"], ylabel=metric_title(metric))
     axes.grid(alpha=0.3)
     if run:
         axes.legend(frameon=False, fontsize=8)
-
-
-def _title(metric: str) -> str:
-    return metric.upper() if metric.startswith("ndcg") else metric.capitalize()

@@ -16,7 +16,7 @@ from ddrm_pyg.diffusion import (
     timestep_embedding,
 )
 from ddrm_pyg.extras import import_extra
-from ddrm_pyg.graph.interaction_graph import InteractionGraph, row_pointer
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.loader import UserRows, processes
 from ddrm_pyg.losses.multinomial import gaussian_kl, multinomial_nll
 from ddrm_pyg.nn._parts import (
@@ -403,12 +403,8 @@ class OrderWeight(nn.Module):
                     f"{graph.num_edges} (got shape {list(self.edge_time.shape)})"
                 )
             order = self.edge_time.to(user.device).argsort(stable=True)
-        order = order[user[order].argsort(stable=True)]
-        degree = graph.degree("user")
-        place = torch.empty_like(order)
-        place[order] = torch.arange(graph.num_edges, device=user.device)
-        place = place - row_pointer(degree)[user]
-        share = place.float() / (degree[user] - 1).clamp(min=1)
+        last = graph.degree("user")[user] - 1
+        share = graph.place(order).float() / last.clamp(min=1)
         return self.w_min + share * (self.w_max - self.w_min)
 
 
