@@ -153,8 +153,10 @@ def _read_history(file: Path, source: dict[str, Any]) -> HeteroData:
         with suppress(ValueError):
             return load_interactions(file, split=False)
         names = " and ".join(repr(name) for name in columns.values())
-        told = str(error).partition("; --")[0]  # there are no options for columns here
-        raise ValueError(
+        told, advice, _ = str(error).partition("; --")
+        if not advice:
+            raise
+        raise ValueError(  # there are no options for columns here
             f"{told}; '--history' must have the columns {names}, as the run's data, or "
             "'user' and 'item'"
         ) from None
