@@ -169,6 +169,8 @@ def _about_backend(backend: str, lines: dict[str, Any]) -> str:
         f"{_percent(*pair)} against {name} ({pair[1]:.4f})"
         for name, pair in means.items()
     ]
+    several = {tuple(x["seeds"]) for x in (line, *known.values()) if x["seeds"]}
+    seeds = "; over the seeds that both have" if len(several) > 1 else ""
     test = line["tests"].get(METRIC)
     counts = bool(test) and test["p_holm"] < SIGNIFICANCE
     word = "not" if not counts else "up" if test["difference"] > 0 else "down"
@@ -177,8 +179,6 @@ def _about_backend(backend: str, lines: dict[str, Any]) -> str:
         "down": "The loss against the backend is significant",
         "not": "The change of the backend is not significant",
     }[word]
-    fewer = any(len(row["seeds"]) > len(line["seeds"]) for row in known.values())
-    seeds = f" over seeds {', '.join(map(str, line['seeds']))}" if fewer else ""
     best = max(means, key=lambda name: means[name][1])
     ours, theirs = means[best]
     verdict = (
@@ -187,7 +187,6 @@ def _about_backend(backend: str, lines: dict[str, Any]) -> str:
         else f"the best of these is {best}, not DDRM"
     )
     return (
-        f"{backend}+ddrm has NDCG@20 {line['mean'][METRIC]:.4f}{seeds}: "
-        f"{', '.join(told)}. "
-        f"{change}, and {verdict}."
+        f"{backend}+ddrm has NDCG@20 {line['mean'][METRIC]:.4f}: {', '.join(told)}"
+        f"{seeds}. {change}, and {verdict}."
     )

@@ -133,8 +133,10 @@ def test_gains_are_over_the_seeds_that_both_have():
         line("mf+ddrm", 0.06, **one, tests=UNCLEAR),
     ]
     (words,) = in_words(block(*lines))
-    assert words.startswith("mf+ddrm has NDCG@20 0.0600 over seeds 1: ")
-    assert "+20.0% against the backend (0.0500), +100.0% against EASE" in words
+    assert words.startswith(
+        "mf+ddrm has NDCG@20 0.0600: +20.0% against the backend (0.0500), +100.0% "
+        "against EASE (0.0300); over the seeds that both have. "
+    )
     assert "DDRM's mean is above all" in words
 
 
