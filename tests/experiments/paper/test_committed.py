@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from ddrm_pyg.experiments.paper.committed import keep, write_page
+from ddrm_pyg.experiments.paper.conditions import GIVEN, LIKED, Condition
 from ddrm_pyg.experiments.paper.published import METRICS
+from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.sources import Source
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
+NATURAL = DOCS.parents[1] / "shared" / "data" / "ml-1m" / "natural"
 CELLS = [
     {
         **{"method": "mf best depth", "data": "a world", "seed": 1},
@@ -23,6 +27,10 @@ CELLS = [
         "metrics": dict.fromkeys(METRICS, 0.25),
     },
 ]
+
+
+def noise(ratio):
+    return Condition(noise_ratio=ratio)
 
 
 @pytest.fixture
@@ -106,6 +114,17 @@ def test_the_repositorys_cells_are_small_and_bear_out_the_tables():
         if values:
             mean = sum(values) / len(values)
             assert line["mean"]["ndcg@20"] == pytest.approx(mean)
+
+
+@pytest.mark.dataset
+@pytest.mark.skipif(not NATURAL.exists(), reason=f"needs {NATURAL}")
+@pytest.mark.parametrize("condition", [GIVEN, LIKED, *map(noise, (0.0, 0.6))])
+def test_kept_tables_are_of_the_data_as_they_are_read_now(condition):
+    tables = [json.loads(path.read_text()) for path in (DOCS / "tables").iterdir()]
+    told = [t["fingerprints"].get(condition.name) for t in tables]
+    data, hidden = condition.load(Source(str(NATURAL)))
+    now = Runner(data, "", exclude=hidden).fingerprint
+    assert {digest for digest in told if digest} == {now}
 
 
 def test_no_line_that_is_kept_gets_lost(tmp_path, record):

@@ -1,0 +1,38 @@
+"""Commands that the documentation shows are commands that there are."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from ddrm_pyg.cli import _app
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/results.md", "benchmarks/README.md", "examples/README.md")
+COMMANDS = [
+    pytest.param(line, id=f"{page}: {line[:60]}")
+    for page in PAGES
+    for block in re.findall(
+        r"```bash\n(.*?)```", (REPOSITORY / page).read_text("utf-8"), re.DOTALL
+    )
+    for line in re.findall(r"ddrm-pyg [^&\n]+", block)
+]
+
+
+def test_there_are_commands_to_check():
+    assert len(COMMANDS) > 5
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_documented_command_is_understood(line):
+    group = typer.main.get_command(_app())
+    words = shlex.split(line, comments=True)[1:]
+    command = group
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    assert command is not group
+    command.make_context("ddrm-pyg", words)  # refuses unknown options; runs nothing
