@@ -43,6 +43,7 @@ from ddrm_pyg.experiments.paper.table1 import table1
 from ddrm_pyg.experiments.paper.tables import block_record, cell_records
 from ddrm_pyg.experiments.runner import Runner, write_json
 from ddrm_pyg.experiments.sources import NAMED, Source
+from ddrm_pyg.experiments.stored import load_settings
 from ddrm_pyg.files import atomic_path
 
 logger = logging.getLogger("ddrm_pyg")
@@ -143,6 +144,7 @@ def command(
         "what": what,
         "data": conditions[0].base(source).name,
         "settings": variant,
+        "ddrm_settings": _told(ddrm_settings),
         "command": _command(what, source, asked),
         "versions": {"python": platform.python_version()}
         | {name: metadata.version(name) for name in PACKAGES},
@@ -200,6 +202,14 @@ def _look(source: Source, todo: list[Job]) -> dict[str, str]:
         else:
             found[condition.name] = Runner(data, "", exclude=hidden).fingerprint
     return found
+
+
+def _told(ddrm_settings: str | None) -> str | None:
+    """What settings say of themselves that replace DDRM's published ones."""
+    if ddrm_settings is None:
+        return None
+    about = load_settings(ddrm_settings, "ddrm").get("about", "settings of a file")
+    return f"{Path(ddrm_settings).stem}: {about}"
 
 
 def _command(what: str, source: Source, asked: dict[str, Any]) -> str:

@@ -68,7 +68,7 @@ def to_html(record: dict[str, Any], plot: bytes | None = None) -> str:
         record: From the command.
         plot: A PNG to show.
     """
-    parts = []
+    parts = [f"<p>{escape(text)}</p>" for text in _other_ddrm(record)]
     for table, words in tables(record):
         parts += [_html_table(table), *(f"<p>{escape(text)}</p>" for text in words)]
     parts += [f'<p class="notes">{escape(text)}</p>' for text in _legend(record)]
@@ -95,6 +95,7 @@ def to_markdown(record: dict[str, Any], plot: str | None = None) -> str:
         plot: Where a picture is, to be linked.
     """
     parts = [f"## {_title(record)}", f"```bash\n{record['command']}\n```"]
+    parts += [_plain(text) for text in _other_ddrm(record)]
     for table, words in tables(record):
         parts.append(f"### {_plain(table.title)}")
         if table.head:
@@ -113,6 +114,11 @@ def to_markdown(record: dict[str, Any], plot: str | None = None) -> str:
 def to_latex(record: dict[str, Any]) -> str:
     """Write the tables alone, one ``tabular`` each."""
     return "\n".join(_latex_table(table) for table, _ in tables(record) if table.head)
+
+
+def _other_ddrm(record: dict[str, Any]) -> list[str]:
+    told = record["ddrm_settings"]
+    return [f"DDRM is not as published here but as in {told}."] if told else []
 
 
 def _title(record: dict[str, Any]) -> str:

@@ -43,6 +43,7 @@ def record():
     return {
         "what": "table2",
         "data": "a world",
+        "ddrm_settings": None,
         "command": "ddrm-pyg reproduce table2 --data 'a world'",
         "fingerprints": {"noisy validation": "abc" * 10},
         "versions": {},

@@ -37,6 +37,7 @@ def record():
     return {
         "what": "table2",
         "data": "my <clicks>",
+        "ddrm_settings": "quick: narrow & fast",
         "command": "ddrm-pyg reproduce table2 --data 'my <clicks>.csv'",
         "fingerprints": {"noisy validation": "abc" * 10},
         "versions": {"torch": "2.9"},
@@ -168,3 +169,11 @@ def test_table1_is_a_page_too(record):
     assert page.rows[1] == ["my <clicks>", "1,234", "5", "6", "", "", ""]
     assert "N: 6 train." in page.text
     assert "A star marks" not in page.text
+
+
+def test_other_settings_of_ddrm_are_told(record):
+    told = "DDRM is not as published here but as in quick: narrow & fast."
+    assert told in to_markdown(record)
+    assert told.replace("&", "&amp;") in to_html(record)
+    as_published = {**record, "ddrm_settings": None}
+    assert "as published" not in to_markdown(as_published) + to_html(as_published)
