@@ -174,6 +174,7 @@ def _figure4(plan: Plan) -> Iterator[Block]:
             name,
             (
                 plan.line(name),
+                plan.line(f"{name}+r-ce", name),
                 plan.changed(name, "reweighting only", reconstruction_weight=0.0),
                 plan.changed(name, "reconstruction only", gamma=0.0),
                 plan.line(f"{name}+ddrm", name),

@@ -138,7 +138,7 @@ def tables(record: dict[str, Any]) -> list[tuple[Sheet, list[str]]]:
 
 def _legend(record: dict[str, Any]) -> list[str]:
     legend = [LEGEND] if record["blocks"] else []
-    return [*legend, ROWS] if record["what"] == "table2" else legend
+    return [*legend, ROWS[record["what"]]] if record["what"] in ROWS else legend
 
 
 def _html_table(table: Sheet) -> str:

@@ -22,13 +22,21 @@ LEGEND = (
     "not been run. In plots whiskers are deviations, diamonds are the paper's."
 )
 
-ROWS = (
-    "Best depth: the backend's tables, propagated as often as validation NDCG@20 likes "
-    "best. History mean: a user is the mean of the train items, which is where DDRM "
-    "starts. One pass: the trained DDRM applied once, without noise. N layers: the "
-    "backend's tables propagated N times, which is what the authors' code denoises."
-)
-"""What the rows are that the paper's Table 2 does not have."""
+ROWS = {
+    "table2": (
+        "Best depth: the backend's tables, propagated as often as validation NDCG@20 "
+        "likes best. History mean: a user is the mean of the train items, which is "
+        "where DDRM starts. One pass: the trained DDRM applied once, without noise. N "
+        "layers: the backend's tables propagated N times, which is what the authors' "
+        "code denoises."
+    ),
+    "figure4": (
+        "Reweighting only: DDRM without its reconstruction loss, so that nothing ties "
+        "what it generates to the items that are ranked by it. R-CE: such weights on "
+        "the backend's own loss, the other reading of the paper's words."
+    ),
+}
+"""What the rows are that need a word, by table or figure."""
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,7 @@ def test_figures_4_and_5_take_parts_away():
     }
     assert rows["mf+ddrm reconstruction only"]["gamma"] == 0
     assert rows["sgl+ddrm reweighting only"]["reconstruction_weight"] == 0
+    assert {"mf+r-ce", "sgl+r-ce"} < rows.keys()
     assert names(arrange("figure5", ML_1M)) == [
         *("mf", "mf+ddrm items only", "mf+ddrm"),
         *("sgl", "sgl+ddrm items only", "sgl+ddrm"),

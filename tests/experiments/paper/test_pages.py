@@ -171,6 +171,18 @@ def test_table1_is_a_page_too(record):
     assert "A star marks" not in page.text
 
 
+@pytest.mark.parametrize(
+    ("what", "word"),
+    [("table2", "History mean: "), ("table3", None), ("figure4", "R-CE: such weights")],
+)
+def test_rows_that_need_a_word_have_one(record, what, word):
+    record |= {"what": what}
+    for text in (to_markdown(record), Page(to_html(record)).text):
+        assert [told for told in ("History mean: ", "R-CE: ") if told in text] == (
+            [word[: word.index(":") + 2]] if word else []
+        )
+
+
 def test_other_settings_of_ddrm_are_told(record):
     told = "DDRM is not as published here but as in quick: narrow & fast."
     assert told in to_markdown(record)
