@@ -23,7 +23,7 @@ from ddrm_pyg.embeddings import Embeddings, as_embeddings
 from ddrm_pyg.graph.history_weight import HistorySums
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph
 from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
-from ddrm_pyg.nn._parts import check_among, check_share, draw
+from ddrm_pyg.nn._parts import check_among, check_at_least, check_share, draw, drop
 from ddrm_pyg.nn.denoiser import GateDenoiser, MLPDenoiser, TransformerDenoiser
 
 Sampler = Literal["posterior", "skip"]
@@ -150,8 +150,7 @@ class DDRM(nn.Module):
         check_among(get_args(Attention), attention=attention)
         check_among(get_args(Start), start=start)
         check_share(reconstruction_weight=reconstruction_weight, dropout=dropout)
-        if not gamma >= 0:
-            raise ValueError(f"'gamma' must be >= 0 (got {gamma})")
+        check_at_least(0, gamma=gamma)
         self.embedding_dim = embedding_dim
         self.num_train_timesteps = _at_least(
             1, "num_train_timesteps", num_train_timesteps
@@ -296,9 +295,8 @@ class DDRM(nn.Module):
             variance = linear_variance_noise(t, scale, **self._schedule).unsqueeze(-1)
             kept, added = (1 - variance).sqrt(), variance.sqrt()
             x_t = kept.to(x_start) * x_start + added.to(noise) * noise
-        if self.training and self.dropout > 0:
-            keep = draw(torch.rand, x_t, generator) >= self.dropout
-            x_t = x_t * keep / max(1 - self.dropout, 1e-12)
+        if self.training:
+            x_t = drop(x_t, self.dropout, generator)
         # what is compared is compared in full precision, under autocast, too
         return denoiser(x_t, cond, t).to(x_start.dtype)
 
@@ -551,8 +549,7 @@ def _at_least(low: int, name: str, value: int | None, default: int = 0) -> int:
         return default
     if not isinstance(value, Integral):
         raise ValueError(f"'{name}' must be an integer (got {value!r})")
-    if value < low:
-        raise ValueError(f"'{name}' must be >= {low} (got {value})")
+    check_at_least(low, **{name: value})
     return value
 
 

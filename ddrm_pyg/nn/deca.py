@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ddrm_pyg.embeddings import Embeddings, as_embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.loader import Triplets, triplet_batches
+from ddrm_pyg.nn._parts import check_at_least, check_share
 from ddrm_pyg.nn.models._pairwise import triplet_scores
 from ddrm_pyg.nn.models.mf import MF
 from ddrm_pyg.typing import Backend, Scorer
@@ -110,10 +111,8 @@ class DeCA(nn.Module):
         for name, value in (("c1", c1), ("c2", c2)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"'{name}' must be finite and >= 0 (got {value})")
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"'alpha' must lie in [0, 1] (got {alpha})")
-        if aux_dim < 1:
-            raise ValueError(f"'aux_dim' must be >= 1 (got {aux_dim})")
+        check_share(alpha=alpha)
+        check_at_least(1, aux_dim=aux_dim)
         sizes = _sizes("backend", backend)
         self.c1 = c1
         self.c2 = c2

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddrm_pyg.diffusion.timestep import timestep_embedding
-from ddrm_pyg.nn._parts import mlp, reset_linear
+from ddrm_pyg.nn._parts import check_at_least, mlp, reset_linear
 
 
 class MLPDenoiser(nn.Module):
@@ -104,8 +104,7 @@ class TransformerDenoiser(nn.Module):
     ) -> None:
         super().__init__()
         _check_widths(embedding_dim, time_dim, hidden_dims)
-        if num_heads < 1:
-            raise ValueError(f"'num_heads' must be >= 1 (got {num_heads})")
+        check_at_least(1, num_heads=num_heads)
         self.time_dim = time_dim
         self.num_heads = num_heads
         width = num_heads * -(-embedding_dim // num_heads)

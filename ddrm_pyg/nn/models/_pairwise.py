@@ -14,6 +14,7 @@ from ddrm_pyg.graph.sampling import NegativeDraw
 from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
 from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.losses.pointwise import is_pointwise
+from ddrm_pyg.nn._parts import check_at_least
 from ddrm_pyg.typing import PairLoss, PointLoss
 
 
@@ -79,15 +80,10 @@ class PairwiseBackend(nn.Module):
         negatives: NegativeDraw = "uniform",
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("num_users", num_users),
-            ("num_items", num_items),
-            ("embedding_dim", embedding_dim),
-        ):
-            if value < 1:
-                raise ValueError(f"'{name}' must be >= 1 (got {value})")
-        if not l2 >= 0:
-            raise ValueError(f"'l2' must be >= 0 (got {l2})")
+        check_at_least(
+            1, num_users=num_users, num_items=num_items, embedding_dim=embedding_dim
+        )
+        check_at_least(0, l2=l2)
         self.num_users = num_users
         self.num_items = num_items
         self.pair_loss = pair_loss

@@ -11,6 +11,7 @@ from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sampling import NegativeDraw
 from ddrm_pyg.loader import UserDraw
 from ddrm_pyg.losses.pairwise import bpr_loss
+from ddrm_pyg.nn._parts import check_at_least
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.nn.models._pairwise import PairwiseBackend
 from ddrm_pyg.typing import PairLoss, PointLoss
@@ -67,8 +68,7 @@ class LightGCN(PairwiseBackend):
             users=users,
             negatives=negatives,
         )
-        if num_layers < 0:
-            raise ValueError(f"'num_layers' must be >= 0 (got {num_layers})")
+        check_at_least(0, num_layers=num_layers)
         self.num_layers = num_layers
 
     def forward(self, graph: InteractionGraph | Tensor | Any) -> Embeddings:

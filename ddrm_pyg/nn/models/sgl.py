@@ -15,6 +15,7 @@ from ddrm_pyg.graph.sampling import NegativeDraw
 from ddrm_pyg.loader import Triplets, UserDraw
 from ddrm_pyg.losses.contrastive import check_temperature, info_nce_loss
 from ddrm_pyg.losses.pairwise import bpr_loss
+from ddrm_pyg.nn._parts import check_at_least
 from ddrm_pyg.nn.conv import light_propagate, propagate_through
 from ddrm_pyg.nn.models._pairwise import PairwiseBackend
 from ddrm_pyg.typing import PairLoss, PointLoss
@@ -99,9 +100,7 @@ class SGL(PairwiseBackend):
         )
         check_augmentation(augmentation, drop_rate)
         check_temperature(temperature)
-        for name, value in (("num_layers", num_layers), ("ssl_weight", ssl_weight)):
-            if not value >= 0:
-                raise ValueError(f"'{name}' must be >= 0 (got {value})")
+        check_at_least(0, num_layers=num_layers, ssl_weight=ssl_weight)
         if combine not in ("mean", "normalized-sum"):
             raise ValueError(
                 f"'combine' must be 'mean' or 'normalized-sum' (got '{combine}')"
