@@ -109,6 +109,7 @@ SettingsOf = Annotated[
     str | None,
     typer.Option(help="Prefer the settings stored for this data set, such as ml-1m."),
 ]
+BackendName = Literal["mf", "lightgcn", "sgl"]
 BackendSettings = Annotated[
     str | None,
     typer.Option(help="Settings of the backend: a stored name or a JSON file."),

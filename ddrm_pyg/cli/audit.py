@@ -33,7 +33,7 @@ CANNOT_SAY = [
 """The claims that data without labels do not allow."""
 
 Backend = Annotated[
-    Literal["mf", "lightgcn", "sgl"],
+    options.BackendName,
     typer.Option(help="Model that the signals of a training come from."),
 ]
 Weights = Annotated[

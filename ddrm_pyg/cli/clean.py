@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -44,7 +44,7 @@ def command(
         float, typer.Option(help="Share of train interactions to drop, in (0, 1).")
     ] = 0.05,
     backend: Annotated[
-        Literal["mf", "lightgcn", "sgl"],
+        options.BackendName,
         typer.Option(help="Model trained on both; the signals are LightGCN's."),
     ] = "lightgcn",
     backend_settings: options.BackendSettings = None,

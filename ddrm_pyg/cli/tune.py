@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -25,7 +25,7 @@ SHOWN = 5
 def command(
     source: Source = DEFAULT,
     backend: Annotated[
-        Literal["mf", "lightgcn", "sgl"],
+        options.BackendName,
         typer.Option(help="Model whose embeddings DDRM denoises."),
     ] = "mf",
     trials: Annotated[
