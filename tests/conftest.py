@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -50,6 +51,20 @@ def data() -> HeteroData:
 def path_graph() -> InteractionGraph:
     """u0-i0, u0-i1, u1-i1: small enough to propagate by hand."""
     return InteractionGraph(torch.tensor([[0, 0, 1], [0, 1, 1]]), 2, 2)
+
+
+@pytest.fixture
+def share_above() -> Callable[[Scorer, InteractionGraph], float]:
+    """Share of all pairs of a click and another pair in which the click scores more."""
+
+    def share(scorer: Scorer, graph: InteractionGraph) -> float:
+        scores = scorer.scores(torch.arange(graph.num_users))
+        clicked = torch.zeros_like(scores, dtype=torch.bool)
+        clicked[tuple(graph.edge_index)] = True
+        above = scores[clicked].unsqueeze(1) > scores[~clicked]
+        return float(above.float().mean())
+
+    return share
 
 
 @dataclass(frozen=True)
