@@ -123,8 +123,10 @@ def command(
     announce(source, device)
     benches = Benches(source, out, device=device, progress=not as_json)
     by_name = source.data in NAMED and paper_name(source) is not None
-    if dry_run and by_name:  # what they hold is known without a look
-        labelled = not source.data.endswith("-clean")
+    unseen = by_name or (source.data not in NAMED and not Path(source.data).exists())
+    if dry_run and unseen:
+        source.check()
+        labelled = not source.name.endswith("-clean")  # as far as a name tells
     elif dry_run:
         labelled = has_labels(source.load())
     else:
@@ -133,7 +135,9 @@ def command(
     blocks = _selected(blocks, validation)
     todo = jobs(blocks)
     if dry_run:
-        known = fingerprints(out) if by_name else _look(source, todo)
+        if unseen and not by_name:
+            logger.warning("%s is not there; this is what would be run", source.data)
+        known = fingerprints(out) if unseen else _look(source, todo)
         _print_jobs(todo, [is_done(job, out, known) for job in todo], as_json)
         return
     tell_needs([job.cell for job in todo], benches[GIVEN].graph)
@@ -243,7 +247,7 @@ def _print_jobs(todo: list[Job], done: list[bool], as_json: bool) -> None:
         seed = "" if told["seed"] is None else f", seed {told['seed']}"
         word = "done " if told["done"] else "to do"
         print(f"{word}  {told['line']}: {told['cell']}{seed}, {told['condition']}")
-    print(f"{sum(done)} of {len(done)} cells are done")
+    print(f"{sum(done)} of {len(done)} cells are done" if done else "nothing to train")
 
 
 def _label(cell: Cell) -> str:

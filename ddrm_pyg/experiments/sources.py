@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -81,6 +81,15 @@ class Source:
             return self
         return replace(self, data=str(Path(self.data).resolve()))
 
+    def check(self) -> None:
+        """Refuse what needs no look at the data.
+
+        Raises:
+            ValueError: Options do not go with a name.
+        """
+        if self.data in NAMED and self != Source(self.data):
+            raise ValueError(f"column options go with a file (got --data {self.data})")
+
     def load(self, *, split: bool = True) -> HeteroData:
         """Load the data set.
 
@@ -93,16 +102,13 @@ class Source:
         """
         from ddrm_pyg.datasets.readers import brings_split, load_interactions
 
+        self.check()
         if self.data in NAMED:
-            if self != Source(self.data):
-                raise ValueError(
-                    f"column options go with a file (got --data {self.data})"
-                )
             return NAMED[self.data]()
         if not Path(self.data).exists():
             raise FileNotFoundError(
-                f"{self.data}: neither a file, a folder nor a known data set"
-                f"{nearest(self.data, NAMED)}"
+                f"{self.data}: neither a file, a folder nor one of "
+                f"{', '.join(NAMED)}{nearest(self.data, NAMED)}"
             )
         return load_interactions(
             self.data,
@@ -120,8 +126,7 @@ DEFAULT = Source()
 """What runs where no data are given: offline, with known noise."""
 
 
-def nearest(word: str, known: dict | list[str]) -> str:
-    """Suggest what was probably meant, as the end of a message."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    choices = ", ".join(sorted(known))
-    return f"; did you mean '{close[0]}'?" if close else f" (known: {choices})"
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Suggest what was probably meant, as the end of a message; empty if nothing."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""

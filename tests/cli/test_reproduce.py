@@ -58,6 +58,17 @@ def test_miniature(call, tmp_path, what):
     assert (tmp_path / f"{what}.tex").read_text().count(r"\end{tabular}") == tables
 
 
+def test_the_way_of_the_authors_code_is_run_on_the_backends_raw_tables(call, tmp_path):
+    rows = "mf 4 layers,mf 4 layers+ddrm"
+    words = ["reproduce", "table2", *QUICK, "--settings-of", "ml-1m", "--rows", rows]
+    answer = call(*words, "--validation", "noisy", "--out", tmp_path, "--json")
+    layers, ddrm = lines(json.loads(answer.out))
+    assert (layers["run"], ddrm["run"]) == (1, 1)
+    assert layers["cell"] == ddrm["cell"]["base"]
+    assert layers["cell"]["model"] == {"num_layers": 4, "combine": "mean"}
+    assert layers["mean"] != ddrm["mean"]
+
+
 def test_what_is_there_is_not_trained_again(call, tmp_path, monkeypatch):
     first = call(*FEW, "--out", tmp_path, "--json")
     monkeypatch.setattr(Runner, "train", None)
@@ -98,13 +109,30 @@ def test_a_dry_run_needs_no_data(call, tmp_path, monkeypatch, what, data):
     out = tmp_path / "out"
     answer = call("reproduce", what, "--data", data, "--dry-run", "--out", out)
     assert answer.code == 0
-    cells = answer.out.splitlines()[:-1]
-    assert answer.out.splitlines()[-1] == f"0 of {len(cells)} cells are done"
+    *cells, last = answer.out.splitlines()
+    none = "nothing to train"  # Table 1 counts
+    assert last == (f"0 of {len(cells)} cells are done" if cells else none)
+    assert bool(cells) == (what != "table1")
     assert all(cell.startswith("to do  ") for cell in cells)
     if what == "table2":
         mean = "sgl history mean: history_mean on sgl, seed 2, liked validation"
         assert f"to do  {mean}" in cells
     assert not out.exists()
+
+
+def test_a_dry_run_of_what_is_not_there_yet(call, tmp_path):
+    words = ["reproduce", "table3", "--data", tmp_path / "yelp", "--dry-run"]
+    answer = call(*words, "--out", tmp_path / "out")
+    assert answer.code == 0
+    assert "yelp is not there; this is what would be run" in answer.err
+    named = call("reproduce", "table3", "--data", "yelp", "--dry-run")
+    assert answer.out == named.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_refuses_what_the_run_would(call, tmp_path):
+    words = ["reproduce", "table3", "--data", "yelp", "--dry-run", "--rating", "stars"]
+    assert "column options go with a file" in call(*words).error
 
 
 def test_a_dry_run_tells_what_is_done(call, tmp_path):
@@ -216,6 +244,7 @@ def test_figure3_is_named_after_what_takes_the_noise(call, tmp_path, monkeypatch
         (["table2", "--settings-of", "ml1m"], "stored for .*did you mean 'ml-1m'"),
         (["tabel2"], "one of table1, table2, .*did you mean 'table2'"),
         (["table2", "--rows", "mff"], "'--rows' must name rows such as popularity"),
+        (["table1", "--rows", "mf"], "'--rows' must be left out, as there are none"),
         (["table2", "--docs", "docs"], "'--docs' keeps full .* without '--epochs'"),
         (["table3", "--backends", "ease"], r"'--backends' must be of mf, .*'ease'"),
     ],

@@ -52,14 +52,14 @@ def arrange(what: str, plan: Plan) -> list[Block]:
     if what not in TARGETS:
         raise ValueError(
             f"what to reproduce must be one of {', '.join(TARGETS)} "
-            f"(got '{what}'{nearest(what, list(TARGETS))})"
+            f"(got '{what}'{nearest(what, TARGETS)})"
         )
     make, backends = TARGETS[what]
     for name in plan.backends:
         if name not in BACKENDS:
             raise ValueError(
                 f"'--backends' must be of {', '.join(BACKENDS)} "
-                f"(got '{name}'{nearest(name, list(BACKENDS))})"
+                f"(got '{name}'{nearest(name, BACKENDS)})"
             )
     return list(make(replace(plan, backends=plan.backends or backends)))
 
@@ -76,6 +76,10 @@ def pick(blocks: Iterable[Block], patterns: Sequence[str]) -> list[Block]:
     """
     blocks = list(blocks)
     names = list(dict.fromkeys(line.name for b in blocks for line in b.lines))
+    if patterns and not names:
+        raise ValueError(
+            f"'--rows' must be left out, as there are none (got {patterns[0]!r})"
+        )
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
             raise ValueError(

@@ -106,9 +106,11 @@ def paper_name(source: Source, *kinds: str) -> str | None:
     """Name the data set of the paper that a source is by its name, if any.
 
     Args:
-        source: The data.
+        source: The data; a single table is nobody's but the user's.
         *kinds: Which of its noises it may have; any of the paper's if none.
     """
+    if source.data not in NAMED and Path(source.data).suffix:
+        return None
     for name in DATA_SETS:
         ends = (f"{name}-{kind}" for kind in kinds or ("natural", "clean", "random"))
         if source.name in (name, *ends):

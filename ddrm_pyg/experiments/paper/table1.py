@@ -28,12 +28,13 @@ def table1(source: Source) -> dict[str, Any]:
     The paper's R is the set that random noise is added to: the size of the clean one.
 
     Returns:
-        ``measured``: summaries by ``"N"`` and, where the clean set is known, ``"R"``;
-        ``paper``: its counts by the same names.
+        ``measured``: summaries by ``"N"``, unless the data are the clean set or have
+        random noise, and, where the clean set is known, ``"R"``; ``paper``: its counts
+        by the same names.
     """
     clean = clean_source(source)
     measured = {}
-    if clean != source:
+    if clean != source.located() and not source.name.endswith("-random"):
         measured["N"] = summarize(source.load())
     if clean is not None:
         measured["R"] = summarize(clean.load())

@@ -87,6 +87,8 @@ def test_names_are_told_apart():
         ("ml-1m-ours.csv", None),
         ("yelp-berlin.csv", None),
         ("clicks.csv", None),
+        ("mine/yelp.csv", None),
+        ("mine/ml-1m-natural.tsv", None),
         ("synthetic", None),
     ],
 )

@@ -46,6 +46,18 @@ def test_both_columns_are_counted(natural):
     assert table.notes == ["N: 4 train, 1 val, 1 test.", "R: 3 train, 1 val, 1 test."]
 
 
+def test_only_natural_noise_is_counted_as_such(natural, monkeypatch):
+    folder = Path(natural.data).parent
+    monkeypatch.chdir(folder)
+    (folder / "random").mkdir()
+    for path in (folder / "natural").iterdir():
+        (folder / "random" / path.name).write_bytes(path.read_bytes())
+    for noise in ("clean", "random", str(folder / "clean")):
+        measured = table1(Source(noise))["measured"]
+        assert {n: told["interactions"] for n, told in measured.items()} == {"R": 5}
+    assert table1(Source("natural"))["measured"].keys() == {"N", "R"}
+
+
 def test_own_data_have_one_column(tmp_path):
     path = tmp_path / "clicks.csv"
     rows = [f"{u},{i}" for u in range(4) for i in range(10)]
