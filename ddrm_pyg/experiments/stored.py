@@ -38,6 +38,13 @@ FOLDER = Path(__file__).parent / "settings"
 DATA_SETS = ("yelp", "amazon-book", "ml-1m")
 """Those of the paper, as they are called in the names of stored settings."""
 
+KEYS = (
+    *("method", "about", "differs", "checked", "paper", "ours", "seeds"),
+    *("model", "fit", "propagated"),
+)
+"""What settings may hold: the method; where its arguments come from, where paper and
+code differ, what was checked; the paper's row, ours and its seeds; the arguments."""
+
 YARDSTICKS = ("popularity", "item_knn", "ease")
 """Methods without settings, which everything must be compared with."""
 
@@ -91,7 +98,7 @@ def cell_for(
     if name not in NAMES:
         raise ValueError(
             f"a method must be one of {', '.join(NAMES)} "
-            f"(got '{name}'{nearest(name, list(NAMES))})"
+            f"(got '{name}'{nearest(name, NAMES)})"
         )
     if name in YARDSTICKS:
         return Cell(name)
@@ -168,7 +175,7 @@ def stored_name(method: str, variant: str | None, backend: str = "") -> str:
     if variant is not None and variant not in DATA_SETS:
         raise ValueError(
             f"settings are stored for {', '.join(DATA_SETS)} "
-            f"(got '{variant}'{nearest(variant, list(DATA_SETS))})"
+            f"(got '{variant}'{nearest(variant, DATA_SETS)})"
         )
     names = (f"{method}_{backend}_{variant}", f"{method}_{variant}")
     return next((name for name in names if (FOLDER / f"{name}.json").exists()), method)
@@ -214,6 +221,10 @@ def _check_settings(settings: Any, method: str) -> None:
         isinstance(settings.get(part), dict) for part in ("model", "fit")
     ):
         raise ValueError("must hold the objects 'model' and 'fit'")
+    for key in settings.keys() - KEYS:
+        raise ValueError(
+            f"'{key}' must be one of {', '.join(KEYS)}{nearest(key, KEYS)}"
+        )
     if settings.get("method", method) != method:
         raise ValueError(f"'method' must be '{method}' (got '{settings['method']}')")
     _check_model_settings(settings["model"], method)
@@ -307,7 +318,8 @@ def _defaults(
     known = {p.name: p.default for p in parameters if p.name not in RUNNER_GIVES}
     for name in given:
         if name not in known:
-            raise ValueError(f"'{part}' has no setting '{name}'{nearest(name, known)}")
+            close = nearest(name, known) or f" (known: {', '.join(known)})"
+            raise ValueError(f"'{part}' has no setting '{name}'{close}")
     return {name: known[name] for name in given}
 
 

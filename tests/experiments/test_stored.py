@@ -42,7 +42,7 @@ def test_stored_settings_are_accepted(name):
     method = STORED[name]["method"]
     assert method in {*BACKENDS, *GENERATIVE, *DENOISERS}
     assert load_settings(name, method) == STORED[name]
-    told = {"about", "differs", "checked", "paper", "propagated"}
+    told = {"about", "differs", "checked", "paper", "ours", "seeds", "propagated"}
     assert set(STORED[name]) <= {"method", "model", "fit", *told}
     assert STORED[name]["about"]
     if "paper" in STORED[name]:  # which side is taken where paper and code differ
@@ -103,6 +103,7 @@ def test_a_cleaner_refuses_what_it_does_not_know(tmp_path):
         ({"model": []}, "must hold the objects 'model' and 'fit'"),
         ({"fit": None}, "must hold the objects 'model' and 'fit'"),
         ({"method": "mf"}, "'method' must be 'ddrm' (got 'mf')"),
+        ({"chekced": "by hand"}, "'chekced' must be one of method, about, differs"),
     ],
 )
 def test_wrong_settings_are_refused(tmp_path, change, told):

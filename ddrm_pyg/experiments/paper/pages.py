@@ -9,7 +9,14 @@ from html import escape
 from string import Template
 from typing import Any
 
-from ddrm_pyg.experiments.paper.sheets import LEGEND, ROWS, Sheet, in_words, sheet
+from ddrm_pyg.experiments.paper.sheets import (
+    BESIDE,
+    LEGEND,
+    ROWS,
+    Sheet,
+    in_words,
+    sheet,
+)
 from ddrm_pyg.experiments.paper.table1 import table1_sheet
 from ddrm_pyg.experiments.stored import YARDSTICKS
 
@@ -137,8 +144,11 @@ def tables(record: dict[str, Any]) -> list[tuple[Sheet, list[str]]]:
 
 
 def _legend(record: dict[str, Any]) -> list[str]:
-    legend = [LEGEND] if record["blocks"] else []
-    return [*legend, ROWS[record["what"]]] if record["what"] in ROWS else legend
+    lines = [line for block in record["blocks"] for line in block["lines"]]
+    beside = any(line["paper"] for line in lines)
+    legend = " ".join([LEGEND, *([BESIDE] if beside else ())])
+    rows = ROWS.get(record["what"])
+    return [*([legend] if lines else ()), *([rows] if rows else ())]
 
 
 def _html_table(table: Sheet) -> str:

@@ -17,10 +17,13 @@ SHORT = {"recall@10": "R@10", "recall@20": "R@20", "ndcg@10": "N@10", "ndcg@20":
 
 LEGEND = (
     "Means over seeds ± their standard deviation. A star marks a line above its "
-    "backend: paired t-test over users of the seeds' means, p < .01 after Holm's "
-    "correction over the table. The gap is relative to the paper. An empty place has "
-    "not been run. In plots whiskers are deviations, diamonds are the paper's."
+    "backend: paired t-test over users of the means of the seeds that both have, "
+    "p < .01 after Holm's correction over what its table has so far. An empty place "
+    "has not been run. In plots whiskers are deviations."
 )
+
+BESIDE = "The gap is relative to the paper, whose numbers are diamonds in plots."
+"""What is added where a line has a number of the paper."""
 
 ROWS = {
     "table2": (
@@ -30,10 +33,25 @@ ROWS = {
         "layers: the backend's tables propagated N times, which is what the authors' "
         "code denoises."
     ),
+    "table3": (
+        "Transformer: attention as the paper words it, with the guide as query, the "
+        "time as key and the noisy vector as value. Gate: the authors' code, where "
+        "time and noisy vector are key and value and a product with the query opens a "
+        "gate; the paper prints one number for both. Noise start: generation from pure "
+        "noise, not from the history. Dynamic s: a noise scale drawn for each triplet, "
+        "which is our reading, as no code is published."
+    ),
     "figure4": (
         "Reweighting only: DDRM without its reconstruction loss, so that nothing ties "
         "what it generates to the items that are ranked by it. R-CE: such weights on "
         "the backend's own loss, the other reading of the paper's words."
+    ),
+    "figure6": (
+        "One argument at a time, the others as in the settings. num_train_timesteps is "
+        "T, with T' in proportion where it walks all steps; noise_scale is s, where "
+        "1e-2 and 1e-1 are beyond the paper's grid; reconstruction_weight is what the "
+        "code weighs the reconstruction with, 1 - lambda of Eq. 20; gamma is the "
+        "exponent of the weights, Eq. 21."
     ),
 }
 """What the rows are that need a word, by table or figure."""
@@ -101,6 +119,12 @@ def _value(line: dict[str, Any], metric: str) -> str:
 def _notes(line: dict[str, Any]) -> list[str]:
     name = full_name(line["name"], line["at"])
     notes = [f"{name} failed: {reason}." for reason in dict.fromkeys(line["failed"])]
+    if line["best_at_end"]:
+        seeds = ", ".join(map(str, line["best_at_end"]))
+        notes.append(
+            f"{name}: the last epoch that its settings allow is the best by "
+            f"validation; it may not have converged (seed {seeds})."
+        )
     if line["depths"]:
         picked = ", ".join(map(str, line["depths"]))
         notes.append(f"{name}: validation picks {picked} layers.")

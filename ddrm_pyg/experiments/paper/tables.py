@@ -67,6 +67,7 @@ def _line_record(line: Line, found: Sequence[Found]) -> dict[str, Any]:
         "seeds": [seed for seed in seeds if seed is not None],
         "failed": [cell for cell in found if isinstance(cell, str)],
         "depths": depths,
+        "best_at_end": [seed_of(r.cell) for r in results if _is_best_at_end(r)],
         "about": line.about,
         "values": {m: [float(x) for x in v] for m, v in values.items() if v},
         "mean": {m: float(np.mean(v)) for m, v in values.items() if v},
@@ -75,6 +76,12 @@ def _line_record(line: Line, found: Sequence[Found]) -> dict[str, Any]:
         },
         "cell": dataclasses.asdict(line.cells[0]),
     }
+
+
+def _is_best_at_end(result: Result) -> bool:
+    """Whether validation might have picked an epoch beyond those allowed."""
+    allowed = result.cell.fit.get("epochs")
+    return bool(result.val) and allowed is not None and result.best_epoch == allowed
 
 
 def _tests(

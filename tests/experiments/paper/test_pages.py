@@ -21,6 +21,7 @@ def line(name, value=None, **told):
         "seeds": [] if value is None else [0],
         "failed": [],
         "depths": [],
+        "best_at_end": [],
         "about": "",
         "mean": {} if value is None else dict.fromkeys(METRICS, value),
         "deviation": {},

@@ -18,6 +18,7 @@ def line(name, value=None, **told):
         "seeds": [0, 1] if value else [],
         "failed": [],
         "depths": [],
+        "best_at_end": [],
         "about": "",
         "values": {m: [value] * 2 for m in METRICS} if value else {},
         "mean": dict.fromkeys(METRICS, value) if value else {},
@@ -73,6 +74,13 @@ def test_ours_paper_and_gap_stand_side_by_side():
 def test_own_data_have_no_columns_of_the_paper():
     table = sheet(block(line("mf", 0.05)))
     assert table.head == ["", "R@10", "R@20", "N@10", "N@20", "seeds"]
+
+
+def test_a_training_that_was_cut_is_told():
+    table = sheet(block(line("sgl+ddrm", 0.05, best_at_end=[0, 2])))
+    (note,) = table.notes
+    assert note.startswith("sgl+ddrm: the last epoch that its settings allow")
+    assert note.endswith("(seed 0, 2).")
 
 
 def test_curves_have_their_axis():

@@ -116,6 +116,18 @@ def test_picked_depths_are_told(result):
     assert line["depths"] == [5]
 
 
+@pytest.mark.parametrize(
+    ("best", "epochs", "val", "told"),
+    [(30, 30, 0.1, [2]), (29, 30, 0.1, []), (30, 30, None, []), (None, None, 0.1, [])],
+)
+def test_only_what_the_last_epoch_won_was_cut(result, best, epochs, val, told):
+    cell = Cell("mf", 2, fit={"epochs": epochs} if epochs else {})
+    val = {} if val is None else dict.fromkeys(METRICS, val)
+    one = dataclasses.replace(result([0.1]), cell=cell, best_epoch=best, val=val)
+    (line,) = measured([Line("mf", (cell,))], [[one]])
+    assert line["best_at_end"] == told
+
+
 def test_seeds_are_those_of_what_a_line_starts_from(result):
     mean = Cell("history_mean", base=Cell("mf", 4))
     found = [dataclasses.replace(result([0.1]), cell=mean)]
