@@ -71,7 +71,11 @@ def coherence_signal(item_knn: Tensor, graph: InteractionGraph) -> Tensor:
     Args:
         item_knn: ``[E]``, of :func:`item_knn_signal`.
         graph: Train interactions.
+
+    Raises:
+        ValueError: ``item_knn`` has another shape.
     """
+    _check_edges(item_knn, graph, "item_knn")
     user = graph.edge_index[0]
     total = item_knn.new_zeros(graph.num_users).index_add(0, user, item_knn)
     return (total / graph.degree("user").clamp(min=1))[user]
@@ -229,7 +233,12 @@ def ease_signal(graph: InteractionGraph, *, l2: float = 1000.0) -> Tensor:
     Args:
         graph: Train interactions.
         l2: :math:`\lambda` of :class:`ddrm_pyg.nn.models.EASE`.
+
+    Raises:
+        ValueError: ``l2`` <= 0.
     """
+    if not l2 > 0:
+        raise ValueError(f"'l2' must be > 0 (got {l2})")
     pairs = graph.without_repeats()
     precision = inverse_gram(pairs, l2).float()
     scorer = SimilarityScorer(pairs, precision)
@@ -458,17 +467,25 @@ def rank_within_user(score: Tensor, graph: InteractionGraph) -> Tensor:
 
     Returns:
         ``[E]`` int64; equal scores keep their order.
+
+    Raises:
+        ValueError: ``score`` has another shape.
     """
+    _check_edges(score, graph, "score")
     order = score.argsort(descending=True, stable=True)
     return graph.place(order.to(graph.device)).to(score.device) + 1
 
 
-def _ranks(name: str, signal: Tensor, graph: InteractionGraph) -> Floats:
-    if signal.shape != (graph.num_edges,):
+def _check_edges(value: Tensor, graph: InteractionGraph, name: str) -> None:
+    if value.shape != (graph.num_edges,):
         raise ValueError(
-            f"'signals' must have one value per train interaction, {graph.num_edges} "
-            f"('{name}' has shape {list(signal.shape)})"
+            f"'{name}' must have one value per train interaction, {graph.num_edges} "
+            f"(got shape {list(value.shape)})"
         )
+
+
+def _ranks(name: str, signal: Tensor, graph: InteractionGraph) -> Floats:
+    _check_edges(signal, graph, name)
     values = signal.detach().cpu().double().numpy()
     if not np.isfinite(values).all():
         bad = int(np.argmin(np.isfinite(values)))

@@ -130,12 +130,14 @@ def evaluate(
     Raises:
         ValueError: The split is empty or unknown, ``k`` < 1, a score is NaN, or the
             scorer knows another number of items.
-        TypeError: ``scorer`` has no ``scores``.
+        TypeError: ``scorer`` has no ``scores``, or ``k`` is no integer.
     """
     hidden = {"val": ("train",), "test": ("train", "val")}
     if split not in hidden:
         raise ValueError(f"'split' must be 'val' or 'test' (got '{split}')")
     k = (k,) if isinstance(k, int) else k
+    if not isinstance(k, Sequence) or not all(isinstance(n, int) for n in k):
+        raise TypeError(f"'k' must be one or several integers (got {k!r})")
     if len(k) == 0 or min(k) < 1:
         raise ValueError(f"'k' must hold list lengths >= 1 (got {tuple(k)})")
     k = tuple(dict.fromkeys(k))
@@ -386,14 +388,19 @@ def mean_metrics(results: Sequence[Metrics]) -> Metrics:
     Args:
         results: Metrics of the same users; at least one.
 
+    Returns:
+        The first's metrics, each the mean over the results.
+
     Raises:
-        ValueError: None, or the users differ.
+        ValueError: None, or the users or the metrics differ.
     """
     if not results:
         raise ValueError("'results' must not be empty")
     first = results[0]
     if any(not torch.equal(first.user, other.user) for other in results):
         raise ValueError("'results' must be measured on the same users")
+    if any(first.keys() != other.keys() for other in results):
+        raise ValueError("'results' must have the same metrics")
     per_user = {
         name: torch.stack([other.per_user[name] for other in results]).mean(0)
         for name in first.per_user
@@ -433,11 +440,20 @@ def paired_test(ours: Metrics, theirs: Metrics, metric: str = "ndcg@20") -> Pair
         theirs: The other's, on the same split.
         metric: Which value to compare.
 
+    Returns:
+        The mean difference, absolute and relative to ``theirs``, with the p-value of a
+        paired t-test.
+
     Raises:
-        ValueError: The users differ.
+        ValueError: The users differ, or one has no such metric.
     """
     if not torch.equal(ours.user, theirs.user):
         raise ValueError("'ours' and 'theirs' must be measured on the same users")
+    known = ours.per_user.keys() & theirs.per_user.keys()
+    if metric not in known:
+        raise ValueError(
+            f"'metric' must be one of {', '.join(sorted(known))} (got '{metric}')"
+        )
     a = ours.per_user[metric].double().numpy()
     b = theirs.per_user[metric].double().numpy()
     change = a - b

@@ -453,6 +453,15 @@ def test_weights_are_those_of_scikit_learn():
 # Refusals.
 
 
+def test_signals_refuse_what_does_not_fit():
+    graph = InteractionGraph(torch.tensor([[0, 1], [0, 1]]), 2, 2)
+    with pytest.raises(ValueError, match=r"'l2' must be > 0 \(got 0\)"):
+        ease_signal(graph, l2=0)
+    for signal in (coherence_signal, rank_within_user):
+        with pytest.raises(ValueError, match=r"per train interaction, 2 .*\[3\]\)"):
+            signal(torch.zeros(3), graph)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -368,6 +368,12 @@ def test_evaluate_refuses(world, arguments, message):
         evaluate(WRITTEN, world, **arguments)
 
 
+@pytest.mark.parametrize("k", [2.5, (10, "20"), None])
+def test_lengths_of_lists_are_integers(world, k):
+    with pytest.raises(TypeError, match="'k' must be one or several integers"):
+        evaluate(WRITTEN, world, k=k)
+
+
 def test_an_empty_split_is_refused(world):
     del world[EDGE].val_edge_label_index
     world[EDGE].test_edge_label_index = torch.empty(2, 0, dtype=torch.int64)
@@ -450,6 +456,12 @@ def test_paired_test_refuses_different_users():
         paired_test(a, as_metrics([0.5, 0.1], user=[0, 2]))
     with pytest.raises(ValueError, match="measured on the same users"):
         paired_test(a, as_metrics([0.5]))
+
+
+def test_paired_test_refuses_what_was_not_measured():
+    a = as_metrics([0.5, 0.1])
+    with pytest.raises(ValueError, match=r"'metric' must be .* \(got 'ndcg@5'\)"):
+        paired_test(a, a, "ndcg@5")
 
 
 def test_metrics_read_like_a_dictionary(world):
@@ -565,3 +577,6 @@ def test_mean_metrics_refuses_other_users():
         mean_metrics([a, b])
     with pytest.raises(ValueError, match="must not be empty"):
         mean_metrics([])
+    other = Metrics(a.user, {"y": torch.zeros(1)})
+    with pytest.raises(ValueError, match="must have the same metrics"):
+        mean_metrics([a, other])

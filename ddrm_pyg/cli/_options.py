@@ -26,15 +26,20 @@ def _check_device(name: str | None) -> str | None:
 
 def _source(
     data: Annotated[
-        str, typer.Option(help="A known data set (synthetic, ml-1m, ...) or a path.")
+        str,
+        typer.Option(
+            help="synthetic, ml-1m, yelp, amazon-book, the last three also with "
+            "-clean, or a path."
+        ),
     ] = "synthetic",
     user: Annotated[str, typer.Option(help="Column of users, in a table.")] = "user",
     item: Annotated[str, typer.Option(help="Column of items, in a table.")] = "item",
     rating: Annotated[
-        str | None, typer.Option(help="Column of ratings, in a table.")
+        str | None, typer.Option(help="Column of ratings; 'rating' if there is one.")
     ] = None,
     time: Annotated[
-        str | None, typer.Option(help="Column of times, in a table.")
+        str | None,
+        typer.Option(help="Column of times; 'time' or 'timestamp' if there is one."),
     ] = None,
     liked_from: Annotated[
         float | None,
@@ -90,7 +95,9 @@ Seed = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option(callback=_check_device, help="Where to train: cpu, cuda, ..."),
+    typer.Option(
+        callback=_check_device, help="Where to train: cpu (the default), cuda, ..."
+    ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder for the results.")]
 Overwrite = Annotated[

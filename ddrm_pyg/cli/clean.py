@@ -45,7 +45,9 @@ def command(
     ] = 0.05,
     backend: Annotated[
         options.BackendName,
-        typer.Option(help="Model trained on both; the signals are LightGCN's."),
+        typer.Option(
+            help="Model retrained to see the effect; the signals are LightGCN's."
+        ),
     ] = "lightgcn",
     backend_settings: options.BackendSettings = None,
     epochs: options.BackendEpochs = None,
@@ -60,7 +62,7 @@ def command(
     """Write a copy without the noisiest interactions, and report what it is worth.
 
     The backend is trained on the data as they are, on the copy, and after dropping as
-    much at random and by popularity; validation and test are the same for all.
+    much at random and of the rarest items; validation and test are the same for all.
     """
     cell = cell_for(backend, seed=seed, settings=backend_settings, epochs=epochs)
     if not 0 < drop < 1:

@@ -55,7 +55,8 @@ def command(
     """Run many methods on one data set and test them against the best yardstick.
 
     Interrupted, it goes on with the method that was not finished; methods and seeds
-    may be added later to the same folder.
+    may be added later to the same folder. Without --settings-of, trainings are quick
+    ones for small data.
     """
     names = list(EACH_ONCE) if methods == "all" else options.split(methods) or [""]
     cells = {

@@ -46,8 +46,8 @@ def command(
 ) -> None:
     """Print versions, threads, devices, extras, and the memory that methods need.
 
-    Memory is an estimate, good to a factor of two, for data of the sizes given; those
-    of the default world if none are. Nothing is loaded or trained.
+    Memory is an estimate, good to a factor of two, for data of the sizes given; about
+    those of the default world if none are. Nothing is loaded or trained.
     """
     record = diagnose()
     sizes = Sizes(users, items, interactions)

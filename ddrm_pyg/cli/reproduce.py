@@ -63,7 +63,10 @@ def command(
         ),
     ] = "",
     backends: Annotated[
-        str, typer.Option(help="Backends with commas between them, not the paper's.")
+        str,
+        typer.Option(
+            help="Instead of the paper's backends: mf, lightgcn, sgl, with commas."
+        ),
     ] = "",
     settings_of: options.SettingsOf = None,
     ddrm_settings: Annotated[

@@ -44,7 +44,7 @@ def command(
     out: options.Out = None,
     as_json: options.Json = False,
 ) -> None:
-    """Search the paper's grid for DDRM on a backend; only validation is looked at.
+    """Search the paper's grid for DDRM on a backend, by validation (needs [tune]).
 
     Stop it anywhere, and the same command goes on. The best settings are written to a
     file that run and denoise take with --settings.

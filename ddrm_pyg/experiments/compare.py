@@ -110,7 +110,7 @@ def compare(runner: Runner, methods: Mapping[str, Sequence[Cell]]) -> list[Compa
     for name, cells in {**yardsticks, **methods}.items():
         try:
             results = [runner.run(cell) for cell in cells]
-        except MemoryError as error:
+        except (MemoryError, ImportError) as error:  # too large, or without its extra
             logger.warning("%s is left out: %s", name, error)
             continue
         found.append(Comparison(name, results, _cost(runner, cells)))

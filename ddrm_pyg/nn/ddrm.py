@@ -64,8 +64,9 @@ class DDRM(nn.Module):
     (``fix_first_beta``); the balance of the losses is stated as the weight of the
     *reconstruction*, because Eq. 20 and the paper's prose disagree; reverse walks
     longer than the schedule repeat its last coefficients. The sampler alone departs
-    from both by default: six passes in place of T', picked on validation of ML-1M
-    (``benchmarks/passes.py``); ``sampler="posterior"`` is the published one.
+    from both by default: six passes in place of T', which tie with all others on
+    validation of ML-1M (``benchmarks/passes.py``); ``sampler="posterior"`` is the
+    published one.
 
     The variants of the paper's Table 3 are ``denoiser="transformer"``,
     ``start="noise"`` and ``dynamic_scale=True``, that of its Figure 5
@@ -99,8 +100,8 @@ class DDRM(nn.Module):
         denoiser: ``"mlp"``, or ``"transformer"`` (Table 3).
         attention: Of the transformer: ``"multi-head"`` as the paper words it, see
             :class:`~ddrm_pyg.nn.denoiser.TransformerDenoiser`, or the ``"gate"`` of the
-            authors' code, see :class:`~ddrm_pyg.nn.denoiser.GateDenoiser`; its
-            activation there is ``"tanh"``.
+            authors' code, see :class:`~ddrm_pyg.nn.denoiser.GateDenoiser`, where
+            ``activation`` is ``"tanh"``, which has to be given, too.
         start: What generation starts from: the noised ``"history"``, or pure
             ``"noise"``, N(0, I) (Table 3). Training is the same.
         dynamic_scale: In training each triplet draws its own s, uniform in
@@ -252,7 +253,13 @@ class DDRM(nn.Module):
 
         Returns:
             ``[B]``.
+
+        Raises:
+            ValueError: Vectors that are not D wide.
         """
+        self._check_width(
+            user_emb=user_emb, item_emb=item_emb, neg_item_emb=neg_item_emb
+        )
         step = partial(torch.randint, self.num_train_timesteps)
         t = draw(step, user_emb[:, 0], generator)
         scale = None
@@ -368,6 +375,9 @@ class DDRM(nn.Module):
         Returns:
             Denoised embeddings of the same shapes; without a user network the user
             vectors as they are.
+
+        Raises:
+            ValueError: Vectors and graph do not match.
         """
         emb = Embeddings(user_emb.detach(), item_emb.detach())
         emb.check()
@@ -402,8 +412,12 @@ class DDRM(nn.Module):
 
         Returns:
             ``[B, D]`` to be compared with item vectors by inner product.
+
+        Raises:
+            ValueError: Vectors that are not D wide.
         """
         cond = history_emb if user_emb is None else user_emb
+        self._check_width(history_emb=history_emb, user_emb=cond)
         if self.start == "noise":
             start = draw(torch.randn, history_emb, generator)
         else:
@@ -418,6 +432,14 @@ class DDRM(nn.Module):
             return x_start
         last = torch.tensor([self.num_start_steps - 1], device=x_start.device)
         return self.diffusion.q_sample(x_start, last, noise)
+
+    def _check_width(self, **given: Tensor) -> None:
+        for name, table in given.items():
+            if table.dim() != 2 or table.size(1) != self.embedding_dim:
+                raise ValueError(
+                    f"'{name}' must be [B, {self.embedding_dim}] "
+                    f"(got {list(table.shape)})"
+                )
 
     def _check_fits(self, emb: Embeddings) -> None:
         if emb.user.size(1) != self.embedding_dim:
@@ -467,7 +489,7 @@ class DDRMRecommender(nn.Module):
 
     Raises:
         ValueError: The vectors' width or type is not the plug-in's, or an unknown
-            ``train_start``.
+            ``train_start`` or ``users``.
     """
 
     user_emb: Tensor
@@ -488,6 +510,7 @@ class DDRMRecommender(nn.Module):
         emb = as_embeddings(embeddings)
         ddrm._check_fits(emb)
         check_among(get_args(TrainStart), train_start=train_start)
+        check_among(get_args(UserDraw), users=users)
         self.ddrm = ddrm
         self.train_start = train_start
         self.users = users
@@ -508,6 +531,12 @@ class DDRMRecommender(nn.Module):
     ) -> Iterator[Triplets]:
         """Yield one epoch of triplets."""
         self.embeddings.check_matches(graph.num_users, graph.num_items)
+        weight = self.history_weight
+        if weight is not None and weight.shape != (graph.num_edges,):
+            raise ValueError(
+                f"'history_weight' must have one value per train interaction, "
+                f"{graph.num_edges} (got {list(weight.shape)})"
+            )
         return triplet_batches(
             graph, batch_size=batch_size, generator=generator, users=self.users
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import torch
@@ -106,6 +107,14 @@ def test_what_does_not_fit_is_left_out_and_said(runner, monkeypatch, caplog):
     rows = compare(runner, {})
     assert [row.name for row in rows] == ["popularity", "item_knn"]
     assert "ease is left out: ease on 60 users and 80 items needs about" in caplog.text
+
+
+def test_what_lacks_its_extra_is_left_out_and_said(runner, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+    groups = Cell("ldiffrec", 0, {"latent_dim": 4}, FIT, mf())
+    rows = compare(runner, {"mf": [mf()], "ldiffrec": [groups]})
+    assert [row.name for row in rows] == [*YARDSTICKS, "mf"]
+    assert "ldiffrec is left out: group_items needs scikit-learn" in caplog.text
 
 
 def row(name, difference, relative, p):

@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pytest
@@ -554,6 +555,20 @@ def test_vectors_that_do_not_fit_are_refused(graph, verb, tables, message):
         getattr(make(), verb)(*tables, graph)
 
 
+@pytest.mark.parametrize(
+    ("verb", "shapes", "told"),
+    [
+        ("loss", [(4, 3), (4, 2), (4, 3)], r"'item_emb' must be [B, 3] (got [4, 2])"),
+        ("loss", [(4, 3), (4, 3), (3,)], r"'neg_item_emb' must be [B, 3] (got [3])"),
+        ("generate", [(4, 2)], r"'history_emb' must be [B, 3] (got [4, 2])"),
+        ("generate", [(4, 3), (4, 2)], r"'user_emb' must be [B, 3] (got [4, 2])"),
+    ],
+)
+def test_rows_of_another_width_are_refused(verb, shapes, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        getattr(make(), verb)(*(torch.ones(shape) for shape in shapes))
+
+
 # the variants of Table 3 and Figure 5
 
 
@@ -758,6 +773,13 @@ def test_recommender_refuses_a_graph_of_other_size(graph):
         next(iter(recommender.batches(graph, batch_size=4, generator=seeded())))
 
 
+def test_recommender_refuses_weights_of_another_graph(graph):
+    recommender = DDRMRecommender(make(), vectors(4, 4), history_weight=torch.ones(3))
+    told = r"'history_weight' must have one value per train interaction, 4 \(got \[3\]"
+    with pytest.raises(ValueError, match=told):
+        recommender.batches(graph, batch_size=4, generator=seeded())
+
+
 def test_equal_seeds_rank_alike(graph):
     ddrm, emb = make(), vectors(4, 4)
     one, two = (DDRMRecommender(ddrm, emb, seed=seed) for seed in (0, 1))
@@ -856,6 +878,8 @@ def test_histories_are_those_of_the_graph_that_is_trained_on(checkerboard):
 def test_an_unknown_start_of_training_is_refused():
     with pytest.raises(ValueError, match=r"'train_start' must be .*\(got 'mean'\)"):
         DDRMRecommender(make(), vectors(4, 4), train_start="mean")
+    with pytest.raises(ValueError, match=r"'users' must be .*\(got 'all'\)"):
+        DDRMRecommender(make(), vectors(4, 4), users="all")
 
 
 def reconstruction_errors(ddrm, emb, pairs):

@@ -12,6 +12,7 @@ from typing import Any
 from ddrm_pyg.experiments.paper.sheets import (
     BESIDE,
     LEGEND,
+    OVER_SEEDS,
     ROWS,
     Sheet,
     in_words,
@@ -145,10 +146,12 @@ def tables(record: dict[str, Any]) -> list[tuple[Sheet, list[str]]]:
 
 def _legend(record: dict[str, Any]) -> list[str]:
     lines = [line for block in record["blocks"] for line in block["lines"]]
+    if not lines:
+        return []
+    several = any(line["deviation"] for line in lines)
     beside = any(line["paper"] for line in lines)
-    legend = " ".join([LEGEND, *([BESIDE] if beside else ())])
-    rows = ROWS.get(record["what"])
-    return [*([legend] if lines else ()), *([rows] if rows else ())]
+    parts = [*([OVER_SEEDS] if several else ()), LEGEND, *([BESIDE] if beside else ())]
+    return [" ".join(parts), *filter(None, [ROWS.get(record["what"])])]
 
 
 def _html_table(table: Sheet) -> str:

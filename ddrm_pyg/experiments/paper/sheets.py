@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from ddrm_pyg.experiments.methods import BACKENDS
+from ddrm_pyg.experiments.methods import AROUND, BACKENDS
 from ddrm_pyg.experiments.paper.plans import full_name
 from ddrm_pyg.experiments.paper.published import METRICS
 from ddrm_pyg.experiments.paper.tables import MISS, distance, is_starred, misses
@@ -16,11 +16,14 @@ from ddrm_pyg.experiments.plug_in import METRIC, SIGNIFICANCE
 SHORT = {"recall@10": "R@10", "recall@20": "R@20", "ndcg@10": "N@10", "ndcg@20": "N@20"}
 
 LEGEND = (
-    "Means over seeds ± their standard deviation. A star marks a line above its "
+    "A star marks a line above its "
     "backend: paired t-test over users of the means of the seeds that both have, "
     "p < .01 after Holm's correction over what its table has so far. An empty place "
-    "has not been run. In plots whiskers are deviations."
+    "has not been run; in plots it is left out."
 )
+
+OVER_SEEDS = "Means over seeds ± their standard deviation, which are whiskers in plots."
+"""What is added where a line has several seeds."""
 
 BESIDE = "The gap is relative to the paper, whose numbers are diamonds in plots."
 """What is added where a line has a number of the paper."""
@@ -44,7 +47,9 @@ ROWS = {
     "figure4": (
         "Reweighting only: DDRM without its reconstruction loss, so that nothing ties "
         "what it generates to the items that are ranked by it. R-CE: such weights on "
-        "the backend's own loss, the other reading of the paper's words."
+        "the backend's own loss, the other reading of the paper's words. "
+        "Reconstruction only: without the weights (gamma 0), the recommendation loss "
+        "stays."
     ),
     "figure6": (
         "One argument at a time, the others as in the settings. num_train_timesteps is "
@@ -102,9 +107,12 @@ def _row(line: dict[str, Any], on_axis: bool, beside: bool) -> list[str]:
         if beside:
             paper, far = line["paper"].get(metric), distance(line, metric)
             row.append("" if paper is None else f"{paper:.4f}")
-            # + 0.0: no "-0%"
-            row.append("" if far is None else f"{round(far, 2) + 0.0:+.0%}")
+            row.append("" if far is None else _gap(far))
     return [*row, f"{line['run']} of {line['asked']}" if line["seeds"] else ""]
+
+
+def _gap(far: float) -> str:
+    return f"{far:+.0%}" if round(far, 2) else "0%"
 
 
 def _value(line: dict[str, Any], metric: str) -> str:
@@ -126,8 +134,11 @@ def _notes(line: dict[str, Any]) -> list[str]:
             f"validation; it may not have converged (seed {seeds})."
         )
     if line["depths"]:
+        deepest = AROUND["best_depth"]["deepest"]
         picked = ", ".join(map(str, line["depths"]))
-        notes.append(f"{name}: validation picks {picked} layers.")
+        notes.append(
+            f"{name}: validation picks {picked} layers, of 0 to {deepest} tried."
+        )
     if misses(line) and line["about"]:
         notes.append(
             f"{name} is more than {100 * MISS:g} % from the paper; its settings: "
@@ -209,7 +220,7 @@ def _about_backend(backend: str, lines: dict[str, Any]) -> str:
     change = {
         "up": "The gain over the backend is significant",
         "down": "The loss against the backend is significant",
-        "not": "The change of the backend is not significant",
+        "not": "The change from the backend is not significant",
     }[word]
     best = max(means, key=lambda name: means[name][1])
     ours, theirs = means[best]

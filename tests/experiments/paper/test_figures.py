@@ -47,18 +47,15 @@ def test_rows_are_bars_and_the_paper_diamonds(drawn):
     lines = [line("mf", 0.1, paper=0.3), line("sgl", paper=0.2), line("ease", 0.4)]
     left, right = drawn({"title": "t", "axis": None, "lines": lines})
     assert (left.get_xlabel(), right.get_xlabel()) == ("Recall@20", "NDCG@20")
-    # from top to bottom; sgl has not been run
+    # from top to bottom; sgl has not been run and has no place
     assert [(bar.get_width(), bar.get_y() + 0.4) for bar in left.patches] == [
-        (0.1, 2.0),
+        (0.1, 1.0),
         (0.4, 0.0),
     ]
     diamonds = [x for x in left.lines if x.get_marker() == "D"]
-    assert [(d.get_xdata()[0], d.get_ydata()[0]) for d in diamonds] == [
-        (0.3, 2),
-        (0.2, 1),
-    ]
+    assert [(d.get_xdata()[0], d.get_ydata()[0]) for d in diamonds] == [(0.3, 1)]
     names = [text.get_text() for text in left.get_yticklabels()]
-    assert names == ["mf", "sgl", "ease"]
+    assert names == ["mf", "ease"]
 
 
 def test_bars_of_another_block_are_below_and_ddrm_stands_out(drawn):
@@ -71,6 +68,31 @@ def test_bars_of_another_block_are_below_and_ddrm_stands_out(drawn):
     assert [a.get_title("left") for a in axes] == ["noisy", "", "liked", ""]
     plain, ddrm = axes[0].patches
     assert plain.get_facecolor() != ddrm.get_facecolor()
+
+
+def test_bars_are_explained_as_far_as_there_is_something(monkeypatch):
+    told = []
+    save = Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        told.append([text.get_text() for text in figure.legends[0].texts])
+        return save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    draw([{"title": "t", "axis": None, "lines": [line("ease", 0.4)]}])
+    full = line("mf+ddrm", 0.1, paper=0.3, deviation=0.01)
+    draw([{"title": "t", "axis": None, "lines": [full]}])
+    assert told == [
+        ["ours"],
+        ["ours", "ours, with DDRM", "deviation over seeds", "paper"],
+    ]
+
+
+def test_ddrm_has_its_colour_in_curves_too(drawn):
+    lines = [line(n, 0.1, 0.2) for n in ("mf", "mf+r-ce", "mf+ddrm")]
+    axes, _ = drawn({"title": "t", "axis": "noise", "lines": lines})
+    colours = {x.get_label(): x.get_color() for x in axes.lines}
+    assert colours == {"mf": "C0", "mf+r-ce": "C2", "mf+ddrm": "C1"}
 
 
 def test_points_are_curves_and_the_backend_a_level(drawn):
