@@ -40,12 +40,13 @@ def draw(blocks: list[dict[str, Any]]) -> bytes:
     curves = blocks[0]["axis"] is not None
     if not curves:
         blocks = [{**block, "lines": _run(block)} for block in blocks]
-    longest = max(len(block["lines"]) for block in blocks)
-    height = 3.2 if curves else max(2.2, 0.8 + 0.24 * longest)
+    heights = [max(2.2, 0.8 + 0.24 * len(block["lines"])) for block in blocks]
+    if curves:
+        heights = [3.2] * len(PANELS)
     shape = (len(PANELS), len(blocks)) if curves else (len(blocks), len(PANELS))
-    size = (max(4.6 * shape[1], 6.0), height * shape[0])
+    size = (max(4.6 * shape[1], 6.0), sum(heights))
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.06))
-    grid = figure.subplots(*shape, squeeze=False, sharey=False if curves else "row")
+    grid = figure.subplots(*shape, squeeze=False, sharey="row", height_ratios=heights)
     for panels, block in zip(grid.T if curves else grid, blocks, strict=True):
         for axes, metric in zip(panels, PANELS, strict=True):
             (_draw_curves if curves else _draw_bars)(axes, block, metric)
@@ -115,6 +116,7 @@ def _draw_curves(axes: Axes, block: dict[str, Any], metric: str) -> None:
     if block["axis"] == "noise_scale":
         axes.set_xscale("log")
     axes.set(xlabel=block["axis"], ylabel=metric_title(metric))
+    axes.label_outer()
     axes.grid(alpha=0.3)
     if run:
         axes.legend(frameon=False, fontsize=8)

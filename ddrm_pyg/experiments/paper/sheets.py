@@ -94,7 +94,7 @@ def sheet(block: dict[str, Any]) -> Sheet:
     for metric in METRICS:
         head += [SHORT[metric], *(("paper", "gap") if beside else ())]
     rows = [_row(line, bool(block["axis"]), beside) for line in lines]
-    notes = [note for line in lines for note in _notes(line)]
+    notes = [note for line in lines for note in _notes(line)] + _not_converged(lines)
     return Sheet(block["title"], [*head, "seeds"], rows, notes)
 
 
@@ -127,12 +127,6 @@ def _value(line: dict[str, Any], metric: str) -> str:
 def _notes(line: dict[str, Any]) -> list[str]:
     name = full_name(line["name"], line["at"])
     notes = [f"{name} failed: {reason}." for reason in dict.fromkeys(line["failed"])]
-    if line["best_at_end"]:
-        seeds = ", ".join(map(str, line["best_at_end"]))
-        notes.append(
-            f"{name}: the last epoch that its settings allow is the best by "
-            f"validation; it may not have converged (seed {seeds})."
-        )
     if line["depths"]:
         deepest = AROUND["best_depth"]["deepest"]
         picked = ", ".join(map(str, line["depths"]))
@@ -145,6 +139,20 @@ def _notes(line: dict[str, Any]) -> list[str]:
             f"{line['about']}."
         )
     return notes
+
+
+def _not_converged(lines: Sequence[dict[str, Any]]) -> list[str]:
+    found = [
+        f"{full_name(line['name'], line['at'])} (seed {seed})"
+        for line in lines
+        for seed in line["best_at_end"]
+    ]
+    if not found:
+        return []
+    return [
+        "Best by validation in the last epoch that the settings allow, so that more "
+        f"epochs might change them: {'; '.join(found)}."
+    ]
 
 
 def _shared_means(line: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:

@@ -77,10 +77,12 @@ def test_own_data_have_no_columns_of_the_paper():
 
 
 def test_a_training_that_was_cut_is_told():
-    table = sheet(block(line("sgl+ddrm", 0.05, best_at_end=[0, 2])))
+    cut = [line("sgl+ddrm", 0.05, best_at_end=[0, 2]), line("mf", 0.05)]
+    table = sheet(block(*cut, line("mf+ddrm", 0.05, at=0.1, best_at_end=[1])))
     (note,) = table.notes
-    assert note.startswith("sgl+ddrm: the last epoch that its settings allow")
-    assert note.endswith("(seed 0, 2).")
+    assert note.startswith("Best by validation in the last epoch that the settings")
+    told = "sgl+ddrm (seed 0); sgl+ddrm (seed 2); mf+ddrm, 0.1 (seed 1)."
+    assert note.endswith(told)
 
 
 def test_curves_have_their_axis():
