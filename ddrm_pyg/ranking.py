@@ -111,7 +111,7 @@ def evaluate(
     min(k, number of held-out items); both by ``torch_geometric.metrics``, averaged over
     users who have held-out items. Beside them ``coverage@k``, the share of all items
     that any of these users is shown, and ``popularity@k``, the mean number of train
-    interactions of what they are shown.
+    interactions of what they are shown. Equal scores have no promised order.
 
     Args:
         scorer: Embeddings, or ``model.scorer(graph)``.

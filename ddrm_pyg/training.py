@@ -117,8 +117,8 @@ def fit(
 
     Raises:
         TypeError: The model is solved in closed form, or is no Recommender.
-        ValueError: A number out of its range, an unknown metric, or a checkpoint of
-            another run.
+        ValueError: A number out of its range, an unknown metric, no train
+            interactions, or a checkpoint of another run.
         FloatingPointError: The loss is no longer finite.
     """
     _check_model(model)

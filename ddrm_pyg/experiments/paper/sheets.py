@@ -16,10 +16,9 @@ from ddrm_pyg.experiments.plug_in import METRIC, SIGNIFICANCE
 SHORT = {"recall@10": "R@10", "recall@20": "R@20", "ndcg@10": "N@10", "ndcg@20": "N@20"}
 
 LEGEND = (
-    "A star marks a line above its "
-    "backend: paired t-test over users of the means of the seeds that both have, "
-    "p < .01 after Holm's correction over what its table has so far. An empty place "
-    "has not been run; in plots it is left out."
+    "A star marks a line above its backend: paired t-test over users of the means of "
+    "the seeds that both have, p < .01 after Holm's correction over what its table has "
+    "so far. An empty place has not been run; in plots it is left out."
 )
 
 OVER_SEEDS = "Means over seeds ± their standard deviation, which are whiskers in plots."
@@ -33,8 +32,8 @@ ROWS = {
         "Best depth: the backend's tables, propagated as often as validation NDCG@20 "
         "likes best. History mean: a user is the mean of the train items, which is "
         "where DDRM starts. One pass: the trained DDRM applied once, without noise. N "
-        "layers: the backend's tables propagated N times, which is what the authors' "
-        "code denoises."
+        "layers: the backend's raw tables propagated N times, which is what the "
+        "authors' code denoises."
     ),
     "table3": (
         "Transformer: attention as the paper words it, with the guide as query, the "
@@ -43,6 +42,11 @@ ROWS = {
         "gate; the paper prints one number for both. Noise start: generation from pure "
         "noise, not from the history. Dynamic s: a noise scale drawn for each triplet, "
         "which is our reading, as no code is published."
+    ),
+    "figure3": (
+        "In train and validation a share of the pairs without noise is replaced by "
+        "pairs that nobody observed; where a folder of data has one named 'clean' "
+        "beside it, that is where they are replaced. Test is the same everywhere."
     ),
     "figure4": (
         "Reweighting only: DDRM without its reconstruction loss, so that nothing ties "
