@@ -107,8 +107,8 @@ class Source:
             return NAMED[self.data]()
         if not Path(self.data).exists():
             raise FileNotFoundError(
-                f"{self.data}: neither a file, a folder nor one of "
-                f"{', '.join(NAMED)}{nearest(self.data, NAMED)}"
+                f"{self.data}: neither a file, a folder nor a known data set "
+                f"({', '.join(NAMED)}){nearest(self.data, NAMED)}"
             )
         return load_interactions(
             self.data,
