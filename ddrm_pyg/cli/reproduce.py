@@ -126,8 +126,8 @@ def command(
     announce(source, device)
     benches = Benches(source, out, device=device, progress=not as_json)
     by_name = source.data in NAMED and paper_name(source) is not None
-    unseen = by_name or (source.data not in NAMED and not Path(source.data).exists())
-    if dry_run and unseen:
+    absent = source.data not in NAMED and not Path(source.data).exists()
+    if dry_run and (by_name or absent):
         source.check()
         labelled = not source.name.endswith("-clean")  # as far as a name tells
     elif dry_run:
@@ -138,9 +138,9 @@ def command(
     blocks = _selected(blocks, validation)
     todo = jobs(blocks)
     if dry_run:
-        if unseen and not by_name:
+        if absent:
             logger.warning("%s is not there; this is what would be run", source.data)
-        known = fingerprints(out) if unseen else _look(source, todo)
+        known = fingerprints(out) if by_name or absent else _look(source, todo)
         _print_jobs(todo, [is_done(job, out, known) for job in todo], as_json)
         return
     tell_needs([job.cell for job in todo], benches[GIVEN].graph)

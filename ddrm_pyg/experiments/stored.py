@@ -221,10 +221,11 @@ def _check_settings(settings: Any, method: str) -> None:
         isinstance(settings.get(part), dict) for part in ("model", "fit")
     ):
         raise ValueError("must hold the objects 'model' and 'fit'")
-    for key in settings.keys() - KEYS:
-        raise ValueError(
-            f"'{key}' must be one of {', '.join(KEYS)}{nearest(key, KEYS)}"
-        )
+    for key in settings:
+        if key not in KEYS:
+            raise ValueError(
+                f"'{key}' must be one of {', '.join(KEYS)}{nearest(key, KEYS)}"
+            )
     if settings.get("method", method) != method:
         raise ValueError(f"'method' must be '{method}' (got '{settings['method']}')")
     _check_model_settings(settings["model"], method)

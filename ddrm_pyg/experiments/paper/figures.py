@@ -38,13 +38,14 @@ def draw(blocks: list[dict[str, Any]]) -> bytes:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     curves = blocks[0]["axis"] is not None
-    if not curves:
-        blocks = [{**block, "lines": _run(block)} for block in blocks]
-    heights = [max(2.2, 0.8 + 0.24 * len(block["lines"])) for block in blocks]
     if curves:
-        heights = [3.2] * len(PANELS)
-    shape = (len(PANELS), len(blocks)) if curves else (len(blocks), len(PANELS))
-    size = (max(4.6 * shape[1], 6.0), sum(heights))
+        heights, columns = [3.2] * len(PANELS), len(blocks)
+    else:
+        blocks = [{**block, "lines": _run(block)} for block in blocks]
+        heights = [max(2.2, 0.8 + 0.24 * len(block["lines"])) for block in blocks]
+        columns = len(PANELS)
+    shape = len(heights), columns
+    size = (max(4.6 * columns, 6.0), sum(heights))
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.06))
     grid = figure.subplots(*shape, squeeze=False, sharey="row", height_ratios=heights)
     for panels, block in zip(grid.T if curves else grid, blocks, strict=True):
