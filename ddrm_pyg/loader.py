@@ -145,11 +145,7 @@ class RowTable:
         self.graph = graph.without_repeats()
         if value is None:
             value = torch.ones(graph.num_edges)
-        if value.shape != (graph.num_edges,):
-            raise ValueError(
-                f"'value' must have one value per interaction, {graph.num_edges} "
-                f"(got shape {list(value.shape)})"
-            )
+        graph.check_per_edge(value, "value")
         self._key, edge = self._keys(*graph.edge_index).sort(stable=True)
         self._value = value.to(graph.device, torch.float32)[edge]
 

@@ -75,7 +75,7 @@ def coherence_signal(item_knn: Tensor, graph: InteractionGraph) -> Tensor:
     Raises:
         ValueError: ``item_knn`` has another shape.
     """
-    _check_edges(item_knn, graph, "item_knn")
+    graph.check_per_edge(item_knn, "item_knn")
     user = graph.edge_index[0]
     total = item_knn.new_zeros(graph.num_users).index_add(0, user, item_knn)
     return (total / graph.degree("user").clamp(min=1))[user]
@@ -471,21 +471,13 @@ def rank_within_user(score: Tensor, graph: InteractionGraph) -> Tensor:
     Raises:
         ValueError: ``score`` has another shape.
     """
-    _check_edges(score, graph, "score")
+    graph.check_per_edge(score, "score")
     order = score.argsort(descending=True, stable=True)
     return graph.place(order.to(graph.device)).to(score.device) + 1
 
 
-def _check_edges(value: Tensor, graph: InteractionGraph, name: str) -> None:
-    if value.shape != (graph.num_edges,):
-        raise ValueError(
-            f"'{name}' must have one value per train interaction, {graph.num_edges} "
-            f"(got shape {list(value.shape)})"
-        )
-
-
 def _ranks(name: str, signal: Tensor, graph: InteractionGraph) -> Floats:
-    _check_edges(signal, graph, name)
+    graph.check_per_edge(signal, name)
     values = signal.detach().cpu().double().numpy()
     if not np.isfinite(values).all():
         bad = int(np.argmin(np.isfinite(values)))

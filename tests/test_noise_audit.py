@@ -458,7 +458,7 @@ def test_signals_refuse_what_does_not_fit():
     with pytest.raises(ValueError, match=r"'l2' must be > 0 \(got 0\)"):
         ease_signal(graph, l2=0)
     for signal in (coherence_signal, rank_within_user):
-        with pytest.raises(ValueError, match=r"per train interaction, 2 .*\[3\]\)"):
+        with pytest.raises(ValueError, match=r"per interaction, 2 .*\[3\]\)"):
             signal(torch.zeros(3), graph)
 
 
@@ -466,7 +466,7 @@ def test_signals_refuse_what_does_not_fit():
     ("change", "told"),
     [
         ({"signals": {}}, "'signals' must not be empty"),
-        ({"signals": {"a": torch.zeros(3)}}, "one value per train interaction, 4"),
+        ({"signals": {"a": torch.zeros(3)}}, "one value per interaction, 4"),
         ({"signals": {"a": torch.full((4,), torch.nan)}}, "'a' is nan at interaction"),
         ({"weights": {"b": 1.0}}, "must be for the signals a (got 'b')"),
         ({"weights": {"a": 0.0}}, "must be >= 0 and not all 0"),

@@ -274,6 +274,23 @@ class InteractionGraph:
     def _ones(self, like: Tensor) -> Tensor:
         return like.new_ones(self.num_edges)
 
+    def check_per_edge(self, value: Tensor, name: str) -> Tensor:
+        """Return the values of a caller, if there is one per interaction.
+
+        Args:
+            value: To be in the order of ``edge_index``.
+            name: What the caller calls them.
+
+        Raises:
+            ValueError: Not of shape ``[E]``.
+        """
+        if value.shape != (self.num_edges,):
+            raise ValueError(
+                f"'{name}' must have one value per interaction, {self.num_edges} "
+                f"(got shape {list(value.shape)})"
+            )
+        return value
+
     def check_weight(self, weight: Tensor) -> Tensor:
         """Return the weights of a caller, if they fit.
 
@@ -283,11 +300,7 @@ class InteractionGraph:
         Raises:
             ValueError: Not of shape ``[E]``, negative or not finite.
         """
-        if weight.shape != (self.num_edges,):
-            raise ValueError(
-                f"'weight' must have one value per interaction, {self.num_edges} "
-                f"(got shape {list(weight.shape)})"
-            )
+        self.check_per_edge(weight, "weight")
         if not bool((torch.isfinite(weight) & (weight >= 0)).all()):
             raise ValueError("'weight' must be finite and >= 0")
         return weight

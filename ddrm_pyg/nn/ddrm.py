@@ -531,12 +531,8 @@ class DDRMRecommender(nn.Module):
     ) -> Iterator[Triplets]:
         """Yield one epoch of triplets."""
         self.embeddings.check_matches(graph.num_users, graph.num_items)
-        weight = self.history_weight
-        if weight is not None and weight.shape != (graph.num_edges,):
-            raise ValueError(
-                f"'history_weight' must have one value per train interaction, "
-                f"{graph.num_edges} (got {list(weight.shape)})"
-            )
+        if self.history_weight is not None:
+            graph.check_per_edge(self.history_weight, "history_weight")
         return triplet_batches(
             graph, batch_size=batch_size, generator=generator, users=self.users
         )

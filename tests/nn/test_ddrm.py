@@ -775,7 +775,7 @@ def test_recommender_refuses_a_graph_of_other_size(graph):
 
 def test_recommender_refuses_weights_of_another_graph(graph):
     recommender = DDRMRecommender(make(), vectors(4, 4), history_weight=torch.ones(3))
-    told = r"'history_weight' must have one value per train interaction, 4 \(got \[3\]"
+    told = r"'history_weight' must have one value per interaction, 4 \(got shape \[3\]"
     with pytest.raises(ValueError, match=told):
         recommender.batches(graph, batch_size=4, generator=seeded())
 

@@ -397,12 +397,8 @@ class OrderWeight(nn.Module):
         user = graph.edge_index[0]
         order = torch.arange(graph.num_edges, device=user.device)
         if self.edge_time is not None:
-            if self.edge_time.shape != user.shape:
-                raise ValueError(
-                    f"'edge_time' must have one value per interaction, "
-                    f"{graph.num_edges} (got shape {list(self.edge_time.shape)})"
-                )
-            order = self.edge_time.to(user.device).argsort(stable=True)
+            time = graph.check_per_edge(self.edge_time, "edge_time")
+            order = time.to(user.device).argsort(stable=True)
         last = graph.degree("user")[user] - 1
         share = graph.place(order).float() / last.clamp(min=1)
         return self.w_min + share * (self.w_max - self.w_min)
