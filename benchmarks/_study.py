@@ -104,8 +104,11 @@ class Study:
         with _measure.atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=110, format="png")
 
-    def draw_curves(self, axis, log_x=True):
-        """Draw validation and test NDCG@20 and Recall@20 over an axis."""
+    def draw_curves(self, axis, log_x=True, ticks=None):
+        """Draw validation and test NDCG@20 and Recall@20 over an axis.
+
+        ``ticks`` says where its marks are and what they are called.
+        """
         shape = {"figsize": (10, 6), "layout": "constrained"}
         figure, panels = _measure.plt.subplots(2, 2, **shape)
         for row, metric in zip(panels, ("ndcg@20", "recall@20"), strict=True):
@@ -121,6 +124,9 @@ class Study:
                 axes.set_xlabel(axis)
                 if log_x:
                     axes.set_xscale("log")
+                if ticks:
+                    axes.set_xticks(list(ticks), list(ticks.values()), minor=False)
+                    axes.set_xticks([], minor=True)
                 axes.grid(alpha=0.3)
         figure.axes[0].legend(
             [line for line in figure.axes[0].lines if line.get_marker() == "o"],
