@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,12 +136,10 @@ def evaluate(
     hidden = {"val": ("train",), "test": ("train", "val")}
     if split not in hidden:
         raise ValueError(f"'split' must be 'val' or 'test' (got '{split}')")
-    k = (k,) if isinstance(k, int) else k
-    if not isinstance(k, Sequence) or not all(isinstance(n, int) for n in k):
-        raise TypeError(f"'k' must be one or several integers (got {k!r})")
-    if len(k) == 0 or min(k) < 1:
-        raise ValueError(f"'k' must hold list lengths >= 1 (got {tuple(k)})")
-    k = tuple(dict.fromkeys(k))
+    told = k if isinstance(k, Sequence) else [k]
+    lengths = tuple(dict.fromkeys(_list_length(n) for n in told))
+    if not lengths:
+        raise ValueError(f"'k' must hold list lengths >= 1 (got {k!r})")
     held_out = InteractionGraph.from_data(data, splits=(split,))
     if isinstance(scorer, Embeddings):
         scorer.check_matches(held_out.num_users, held_out.num_items)
@@ -149,19 +148,19 @@ def evaluate(
         raise ValueError(f"'split' must not be empty ('{split}' has no pairs)")
     popularity = InteractionGraph.from_data(data).degree("item").float()
     measures = {
-        **{f"recall@{n}": _Recall(n) for n in k},
-        **{f"ndcg@{n}": _NDCG(n) for n in k},
+        **{f"recall@{n}": _Recall(n) for n in lengths},
+        **{f"ndcg@{n}": _NDCG(n) for n in lengths},
     }
     # one index beyond the items stands for "no candidate left"
-    coverage = {n: LinkPredCoverage(n, held_out.num_items + 1) for n in k}
+    coverage = {n: LinkPredCoverage(n, held_out.num_items + 1) for n in lengths}
     collection = LinkPredMetricCollection(
         measures | {f"coverage@{n}": metric for n, metric in coverage.items()}
     )
-    shown: dict[str, list[Tensor]] = {f"popularity@{n}": [] for n in k}
+    shown: dict[str, list[Tensor]] = {f"popularity@{n}": [] for n in lengths}
     chunks = recommend_chunks(
         scorer,
         user,
-        k=max(k),
+        k=max(lengths),
         exclude=exclude or InteractionGraph.from_data(data, splits=hidden[split]),
         chunk_size=chunk_size,
         progress=progress,
@@ -169,7 +168,7 @@ def evaluate(
     for block, item in _blocks(chunks):
         row, relevant = held_out.rows(block)
         collection.update(item, torch.stack([row, relevant]))
-        for n in k:
+        for n in lengths:
             shown[f"popularity@{n}"].append(_mean_shown(popularity, item[:, :n]))
     per_user = {name: torch.cat(metric.values) for name, metric in measures.items()}
     per_user |= {name: torch.cat(values) for name, values in shown.items()}
@@ -289,9 +288,9 @@ def _check_request(
         raise TypeError(
             f"'exclude' must be an InteractionGraph (got {type(exclude).__name__})"
         )
-    if k < 1:
-        raise ValueError(f"'k' must be >= 1 (got {k})")
-    if not isinstance(user, Tensor) or user.dim() != 1:
+    _list_length(k)
+    whole = isinstance(user, Tensor) and user.dtype in (torch.int32, torch.int64)
+    if not whole or user.dim() != 1:
         raise TypeError(f"'user' must be a tensor of user rows, [B] (got {user!r})")
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"'chunk_size' must be >= 1 (got {chunk_size})")
@@ -306,6 +305,14 @@ def _check_request(
         raise ValueError(
             f"'user' must hold rows < {min(known)} (got {int(user.max())})"
         )
+
+
+def _list_length(k: Any) -> int:
+    if not isinstance(k, Integral) or isinstance(k, bool):
+        raise TypeError(f"'k' must be an integer, or several (got {k!r})")
+    if int(k) < 1:
+        raise ValueError(f"'k' must be >= 1 (got {k})")
+    return int(k)
 
 
 def _chunk_size(scorer: Scorer, user: Tensor) -> int:

@@ -24,6 +24,7 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.loader import triplet_batches
+from ddrm_pyg.training import own_randomness
 from ddrm_pyg.typing import Backend, HasScorer, Recommender, Scorer
 
 _USERS = 64
@@ -257,8 +258,7 @@ def _restored(model: Any) -> Iterator[dict[str, Tensor]]:
     """Give the state dict, and bring it back; torch's global generator likewise."""
     state, training = copy.deepcopy(model.state_dict()), model.training
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with own_randomness(0, next(model.parameters()).device):
             yield state
     finally:
         model.load_state_dict(state)

@@ -94,12 +94,12 @@ def fit(
         model: A Recommender, for instance :class:`ddrm_pyg.LightGCN` or
             :class:`ddrm_pyg.DDRMRecommender`; changed in place.
         data: The loaded data set.
-        epochs: Epochs at most.
+        epochs: Epochs at most. A checkpoint that is further is returned as it is.
         batch_size: Rows per batch.
         lr: Adam's learning rate.
         weight_decay: Adam's weight decay.
-        seed: Seed of batches, negatives and noise. (Initial weights belong to the
-            constructor and torch's global generator.)
+        seed: Seed of batches, negatives and noise, in [0, 2**32). (Initial weights
+            belong to the constructor and torch's global generator.)
         metric: Validation metric to select by: ``recall@K`` or ``ndcg@K``.
         eval_every: Epochs between validations; the last epoch is always validated.
         patience: Validations without a new best before training stops.
@@ -160,7 +160,7 @@ def fit(
         processes=f"{rank} of {world_size}",
     )
     with (
-        _own_randomness(seed + (rank << _RANK_BITS)),
+        own_randomness(seed + (rank << _RANK_BITS), _device(model)),
         _bar(type(model).__name__, epochs, progress and rank == 0) as bar,
     ):
         run = _Run(model, lr, weight_decay, seed, metric, precision)
@@ -412,6 +412,8 @@ def check_fit_settings(**settings: Any) -> None:
         kind, told = (Real, "a number") if name in _RATES else (Integral, "an integer")
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"'{name}' must be {told} (got {value!r})")
+        if name == "seed" and not 0 <= float(value) < 2**_RANK_BITS:
+            raise ValueError(f"'seed' must lie in [0, 2**{_RANK_BITS}) (got {value})")
         if name == "weight_decay" and not float(value) >= 0:
             raise ValueError(f"'weight_decay' must be >= 0 (got {value})")
         if name not in ("weight_decay", "seed") and not float(value) > 0:
@@ -446,9 +448,16 @@ def _has_validation(data: HeteroData) -> bool:
 
 
 @contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
-    """Seed torch's global generator for models that use it, and give it back."""
-    with torch.random.fork_rng():
+def own_randomness(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
+    """Seed torch's global generators for models that use them, and give them back.
+
+    Args:
+        seed: Of the generators inside.
+        device: Whose generator is given back beside the CPU's; others are left alone.
+    """
+    device = torch.device(device)
+    others = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(others, device_type=device.type):
         torch.manual_seed(seed)
         yield
 

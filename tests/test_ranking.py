@@ -359,7 +359,7 @@ def test_a_model_in_place_of_a_scorer_is_refused_with_the_remedy(world):
     [
         ({"split": "train"}, r"'split' must be 'val' or 'test' \(got 'train'\)"),
         ({"k": ()}, r"'k' must hold list lengths >= 1 \(got \(\)\)"),
-        ({"k": (10, 0)}, r"'k' must hold list lengths >= 1 \(got \(10, 0\)\)"),
+        ({"k": (10, 0)}, r"'k' must be >= 1 \(got 0\)"),
         ({"chunk_size": 0}, r"'chunk_size' must be >= 1 \(got 0\)"),
     ],
 )
@@ -368,10 +368,17 @@ def test_evaluate_refuses(world, arguments, message):
         evaluate(WRITTEN, world, **arguments)
 
 
-@pytest.mark.parametrize("k", [2.5, (10, "20"), None])
+@pytest.mark.parametrize("k", [2.5, (10, "20"), None, "3", True])
 def test_lengths_of_lists_are_integers(world, k):
-    with pytest.raises(TypeError, match="'k' must be one or several integers"):
+    with pytest.raises(TypeError, match="'k' must be an integer, or several"):
         evaluate(WRITTEN, world, k=k)
+    with pytest.raises(TypeError, match="'k' must be an integer, or several"):
+        recommend(WRITTEN, torch.tensor([0]), k=k)
+
+
+def test_lengths_of_lists_may_be_numpys(world):
+    k = np.int64(2)
+    assert dict(evaluate(WRITTEN, world, k=k)) == dict(evaluate(WRITTEN, world, k=2))
 
 
 def test_an_empty_split_is_refused(world):
@@ -382,7 +389,9 @@ def test_an_empty_split_is_refused(world):
             evaluate(WRITTEN, world, split=split)
 
 
-@pytest.mark.parametrize("user", [3, [3, 4], torch.tensor(3)])
+@pytest.mark.parametrize(
+    "user", [3, [3, 4], torch.tensor(3), torch.ones(2), torch.tensor([True, False])]
+)
 def test_recommend_refuses_what_is_no_row_of_users(user):
     with pytest.raises(TypeError, match=r"'user' must be a tensor of user rows, \[B\]"):
         recommend(WRITTEN, user)

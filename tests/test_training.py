@@ -28,7 +28,7 @@ from ddrm_pyg.datasets import SyntheticInteractions
 from ddrm_pyg.loader import triplet_batches
 from ddrm_pyg.nn.models import EASE, ItemKNN, Popularity
 from ddrm_pyg.testing import checkerboard
-from ddrm_pyg.training import check_fit_settings
+from ddrm_pyg.training import check_fit_settings, own_randomness
 
 EDGE = ("user", "interacts", "item")
 USERS, ITEMS = 120, 100
@@ -149,6 +149,28 @@ def test_numbers_that_are_not_positive_are_refused(data, name, value):
 def test_counts_that_are_not_whole_are_refused(data, name):
     with pytest.raises(ValueError, match=rf"'{name}' must be an integer \(got 1\.5\)"):
         fit(make_mf(), data, **{name: 1.5})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_of_runs_lie_below_those_of_processes(data, seed):
+    with pytest.raises(ValueError, match=rf"'seed' must lie in .* \(got {seed}\)"):
+        fit(make_mf(), data, seed=seed)
+
+
+def test_randomness_inside_is_its_own():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with own_randomness(7):
+        drawn = torch.rand(2)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(7)
+    assert torch.equal(torch.rand(2), drawn)
+
+
+def test_a_checkpoint_that_is_further_is_returned_as_it_is(data, tmp_path):
+    run = {"eval_every": 1, "checkpoint": tmp_path / "c.pt", "progress": False}
+    straight = fit(make_mf(), data, epochs=3, **run)
+    assert fit(make_mf(), data, epochs=1, **run) == straight
 
 
 def test_weight_decay_may_be_zero_but_not_less(data):

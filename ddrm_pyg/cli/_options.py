@@ -91,7 +91,7 @@ def takes_source(command: Callable[..., None]) -> Callable[..., None]:
 
 
 Seed = Annotated[
-    int, typer.Option(min=0, max=2**63 - 1, help="Seed of weights, batches and noise.")
+    int, typer.Option(min=0, max=2**31 - 1, help="Seed of weights, batches and noise.")
 ]
 Device = Annotated[
     str | None,

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,8 @@ logger = logging.getLogger("ddrm_pyg")
 
 LAYOUTS = ("npy", "lightgcn")
 _FILE_SPLITS = dict(zip(SPLITS, ("train", "valid", "test"), strict=True))
+_UNKNOWN = {"rating": 0, "time": -1}
+"""What stands for a value that is not known, see :func:`load_interactions`."""
 _INTER_TYPES = {
     "user": "user_id:token",
     "item": "item_id:token",
@@ -63,9 +65,12 @@ def save_interactions(
     path = Path(path)
     write = table_writer(path)
     if write is not None:
-        frame = _to_frame(data)
-        if any(get_block(data, split) for split in SPLITS[1:]):
+        known = [block for split in SPLITS if (block := get_block(data, split))]
+        frame = _to_frame(data, known, path.name)
+        if len(known) > 1:
             logger.warning("%s: a table does not keep the split", path.name)
+        if any("is_noise" in block for block in known):
+            logger.warning("%s: a table does not keep noise labels", path.name)
         with atomic_path(path) as temporary:
             write(frame, temporary, path.name.endswith(".gz"))
         return
@@ -104,14 +109,24 @@ def table_writer(path: Path) -> Callable[[pd.DataFrame, Path, bool], None] | Non
 # Tables
 
 
-def _to_frame(data: HeteroData) -> pd.DataFrame:
+def _to_frame(
+    data: HeteroData, blocks: Sequence[dict[str, Tensor]], name: str
+) -> pd.DataFrame:
     """Return the pairs of all splits in the caller's ids."""
-    blocks = [block for split in SPLITS if (block := get_block(data, split))]
     user, item = torch.cat([block["index"] for block in blocks], dim=1)
     columns = {"user": _named(data, "user", user), "item": _named(data, "item", item)}
-    for name in ("rating", "time"):
-        if all(name in block for block in blocks):
-            columns[name] = torch.cat([block[name] for block in blocks]).numpy()
+    for column, unknown in _UNKNOWN.items():
+        if not all(column in block for block in blocks):
+            continue
+        values = torch.cat([block[column] for block in blocks])
+        missing = int((values == unknown).sum())
+        if missing:  # a reader would take what stands for it for a value
+            logger.warning(
+                "%s: the column %s is left out, as %d of %d are unknown (%d)",
+                *(name, column, missing, len(values), unknown),
+            )
+        else:
+            columns[column] = values.numpy()
     return pd.DataFrame(columns)
 
 
@@ -176,8 +191,6 @@ def _write_npy_folder(
     labels: dict[str, np.ndarray] = {}
     for split, block in blocks.items():
         name = _FILE_SPLITS[split]
-        with atomic_path(folder / f"{name}_list.npy") as temporary:
-            np.save(temporary, block["index"].T.numpy(), allow_pickle=False)
         if "is_noise" in block:
             labels[f"{name}_tp"] = (~block["is_noise"]).long().numpy()
         if "rating" in block:
@@ -191,6 +204,9 @@ def _write_npy_folder(
     if labels:
         with atomic_path(folder / "labels.npz") as temporary:
             np.savez(temporary, allow_pickle=False, **labels)
+    for split in reversed(SPLITS):  # train last: by it, a folder is known to be one
+        with atomic_path(folder / f"{_FILE_SPLITS[split]}_list.npy") as temporary:
+            np.save(temporary, blocks[split]["index"].T.numpy(), allow_pickle=False)
 
 
 def _raw_of_labels(folder: Path, data: HeteroData, node_type: str) -> Tensor | None:

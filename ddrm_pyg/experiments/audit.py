@@ -26,6 +26,7 @@ from ddrm_pyg.experiments.stored import cell_for
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.history_weight import history_agreement
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.nn._parts import check_among
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.noise_audit import (
     SCOPES,
@@ -44,7 +45,7 @@ from ddrm_pyg.noise_audit import (
     reconstruction_signal,
     train_only,
 )
-from ddrm_pyg.training import fit
+from ddrm_pyg.training import fit, own_randomness
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +125,11 @@ def compute_signals(
     Returns:
         Name to ``[E]``, the keys of :data:`SIGNALS`; without ``ease`` above
         :data:`MOST_ITEMS` items, which is said.
+
+    Raises:
+        ValueError: ``backend`` is unknown.
     """
+    check_among(BACKENDS, backend=backend)
     bare = train_only(data)
     graph = InteractionGraph.from_data(bare)
     signals = {
@@ -143,7 +148,8 @@ def compute_signals(
         )
     told: dict[str, Any] = {"device": device, "progress": progress}
     logger.info("short trainings on train interactions alone, so without validation")
-    with torch.random.fork_rng():  # initial weights come from the global generator
+    # initial weights come from the global generator
+    with own_randomness(seed, device or "cpu"):
         model = cell_for(backend).model
         emb, signals["loss"] = _train(backend, model, bare, epochs, seed, told)
         other, _ = _train(backend, model, bare, epochs, seed + 1, told)
@@ -292,7 +298,12 @@ def _known(estimate: Estimate) -> list[float | None]:
 
 
 def format_audit(found: NoiseAudit) -> str:
-    """Lay out the AUROCs, and the pooled average precision, as aligned text."""
+    """Lay out the AUROCs, and the pooled average precision, as aligned text.
+
+    Empty without labels, which leave nothing to measure.
+    """
+    if not found.measures:
+        return ""
     width = max(map(len, found.measures))
     heads = (*SCOPES[:2], "within deciles", "average precision")
     lines = [f"{'AUROC':<{width}}" + "".join(f"{head:>24}" for head in heads)]

@@ -38,7 +38,7 @@ from ddrm_pyg.nn.models import (
     group_items,
 )
 from ddrm_pyg.ranking import evaluate
-from ddrm_pyg.training import fit
+from ddrm_pyg.training import fit, own_randomness
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -142,7 +142,6 @@ def _backend(
     model: Callable[..., Any], clean: Callable[..., Any] | None = None
 ) -> Method:
     def train(bench: Bench, cell: Cell) -> Outcome:
-        torch.manual_seed(cell.seed or 0)
         graph = bench.graph
 
         def build(**changed: Any) -> Any:
@@ -181,7 +180,6 @@ def _row_model(model: Callable[..., Any], *sizes: str) -> Method:
 
 
 def _train_rows(bench: Bench, cell: Cell, build: Callable[[], Any]) -> Outcome:
-    torch.manual_seed(cell.seed or 0)
     model = build()
     result = bench.train(cell, model)
     device = next(model.parameters()).device
@@ -314,11 +312,11 @@ def _ddrm(bench: Bench, cell: Cell) -> Outcome:
 
 def untrained_ddrm(bench: Bench, cell: Cell) -> DDRMRecommender:
     """Build what a cell of method ``ddrm`` trains, with the weights of its seed."""
-    torch.manual_seed(cell.seed or 0)
     emb = _base(bench, cell).embeddings()
     settings, around = _split_settings(cell.model)
     weight = _history_weight(bench, cell, around.pop("history", None))
-    ddrm = DDRM(emb.user.size(1), **settings)
+    with own_randomness(cell.seed or 0):
+        ddrm = DDRM(emb.user.size(1), **settings)
     return DDRMRecommender(ddrm, emb, history_weight=weight, **around)
 
 

@@ -29,7 +29,7 @@ from ddrm_pyg.experiments.needs import refuse_too_large, told_how_to_lower
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import Metrics, evaluate
-from ddrm_pyg.training import FitResult, fit
+from ddrm_pyg.training import FitResult, fit, own_randomness
 from ddrm_pyg.typing import Recommender
 
 logger = logging.getLogger("ddrm_pyg")
@@ -111,7 +111,11 @@ class Runner:
             logger.info("%s ...", cell.method)
             folder.mkdir(parents=True, exist_ok=True)
             begin = time.perf_counter()
-            with PeakMemory(self.device) as peak, told_how_to_lower(cell):
+            with (
+                own_randomness(cell.seed or 0, self.device or "cpu"),
+                PeakMemory(self.device) as peak,
+                told_how_to_lower(cell),
+            ):
                 outcome = METHODS[cell.method](self, cell)
             seconds = time.perf_counter() - begin
             if outcome.fit:  # what an earlier process has trained belongs to it

@@ -128,8 +128,10 @@ class _LogSumExpOfProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, candidate: Tensor, chunk_size: int) -> Tensor:
         total = anchor.new_full((anchor.size(0),), -torch.inf)
-        for chunk in candidate.split(chunk_size):
-            total = torch.logaddexp(total, (anchor @ chunk.T).logsumexp(1))
+        # float32 under autocast, too: backward's shares add up to 1 by this very total
+        with torch.autocast(anchor.device.type, enabled=False):
+            for chunk in candidate.split(chunk_size):
+                total = torch.logaddexp(total, (anchor @ chunk.T).logsumexp(1))
         ctx.save_for_backward(anchor, candidate, total)
         ctx.chunk_size = chunk_size
         return total
@@ -146,8 +148,9 @@ class _LogSumExpOfProducts(torch.autograd.Function):
             candidate_grad.split(ctx.chunk_size),
             strict=True,
         )
-        for chunk, chunk_grad in chunks:
-            share = torch.addmm(-total.unsqueeze(1), anchor, chunk.T).exp_()
-            anchor_grad.addmm_(share, chunk)
-            torch.mm(share.T, weighted, out=chunk_grad)
+        with torch.autocast(anchor.device.type, enabled=False):
+            for chunk, chunk_grad in chunks:
+                share = torch.addmm(-total.unsqueeze(1), anchor, chunk.T).exp_()
+                anchor_grad.addmm_(share, chunk)
+                torch.mm(share.T, weighted, out=chunk_grad)
         return anchor_grad.mul_(grad.unsqueeze(1)), candidate_grad, None

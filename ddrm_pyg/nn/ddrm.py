@@ -23,6 +23,7 @@ from ddrm_pyg.embeddings import Embeddings, as_embeddings
 from ddrm_pyg.graph.history_weight import HistorySums
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph
 from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
+from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.nn._parts import check_among, check_at_least, check_share, draw, drop
 from ddrm_pyg.nn.denoiser import GateDenoiser, MLPDenoiser, TransformerDenoiser
 
@@ -255,10 +256,14 @@ class DDRM(nn.Module):
             ``[B]``.
 
         Raises:
-            ValueError: Vectors that are not D wide.
+            ValueError: Vectors that are not D wide, or not as many of each.
         """
-        self._check_width(
-            user_emb=user_emb, item_emb=item_emb, neg_item_emb=neg_item_emb
+        start = item_emb if history_emb is None else history_emb
+        self._check_rows(
+            user_emb=user_emb,
+            item_emb=item_emb,
+            neg_item_emb=neg_item_emb,
+            history_emb=start,
         )
         step = partial(torch.randint, self.num_train_timesteps)
         t = draw(step, user_emb[:, 0], generator)
@@ -271,19 +276,19 @@ class DDRM(nn.Module):
             user_hat = self._reconstruct(
                 self.user_denoiser, user_emb, item_emb, t, generator, scale
             )
-        start = item_emb if history_emb is None else history_emb
         item_hat = self._reconstruct(
             self.item_denoiser, start, user_emb, t, generator, scale
         )
         positive = (user_hat * item_hat).sum(-1)
         negative = (user_hat * neg_item_emb).sum(-1)
-        recommendation = F.softplus(negative - positive)
+        recommendation = bpr_loss(positive, negative)
         reconstruction = (
             (user_hat - user_emb).square().mean(-1)
             + (item_hat - item_emb).square().mean(-1)
         ) / 2
         share = self.reconstruction_weight
-        weight = positive.detach().sigmoid() ** self.gamma
+        # in logarithms, so that tiny beliefs to a small power do not vanish
+        weight = (self.gamma * F.logsigmoid(positive.detach())).exp()
         return weight * ((1 - share) * recommendation + share * reconstruction)
 
     def _reconstruct(
@@ -417,7 +422,7 @@ class DDRM(nn.Module):
             ValueError: Vectors that are not D wide.
         """
         cond = history_emb if user_emb is None else user_emb
-        self._check_width(history_emb=history_emb, user_emb=cond)
+        self._check_rows(history_emb=history_emb, user_emb=cond)
         if self.start == "noise":
             start = draw(torch.randn, history_emb, generator)
         else:
@@ -433,12 +438,19 @@ class DDRM(nn.Module):
         last = torch.tensor([self.num_start_steps - 1], device=x_start.device)
         return self.diffusion.q_sample(x_start, last, noise)
 
-    def _check_width(self, **given: Tensor) -> None:
+    def _check_rows(self, **given: Tensor) -> None:
+        """Refuse tables of other than D columns, or of different numbers of rows."""
+        rows = next(iter(given.values())).size(0)
         for name, table in given.items():
             if table.dim() != 2 or table.size(1) != self.embedding_dim:
                 raise ValueError(
                     f"'{name}' must be [B, {self.embedding_dim}] "
                     f"(got {list(table.shape)})"
+                )
+            if table.size(0) != rows:
+                raise ValueError(
+                    f"'{name}' must have one row per '{next(iter(given))}', {rows} "
+                    f"(got {table.size(0)})"
                 )
 
     def _check_fits(self, emb: Embeddings) -> None:

@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.datasets import SyntheticInteractions
+from ddrm_pyg.datasets import SyntheticInteractions, writers
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.datasets.writers import save_interactions
 from ddrm_pyg.transforms.core import EDGE, SPLITS, get_block
@@ -38,7 +40,7 @@ ROW = st.tuples(
     IDS,
     IDS,
     st.floats(0.5, 5, width=32),
-    st.integers(-(2**40), 2**40),
+    st.integers(-(2**40), 2**40).filter(lambda time: time != -1),  # unknown
 )
 
 
@@ -102,6 +104,41 @@ def test_a_table_of_split_data_holds_all_splits_and_says_so(world, tmp_path, cap
     assert len(pd.read_csv(tmp_path / "r.csv")) == sum(
         get_block(world, split)["index"].size(1) for split in SPLITS
     )
+
+
+def test_what_a_table_cannot_hold_is_left_out_and_said(world, tmp_path, caplog):
+    noisy = world.clone()
+    noisy[EDGE].edge_rating[:3] = 0
+    noisy[EDGE].edge_time[:2] = -1
+    save_interactions(noisy, tmp_path / "r.csv")
+    total = len(pd.read_csv(tmp_path / "r.csv"))
+    for told in (
+        "a table does not keep noise labels",
+        f"the column rating is left out, as 3 of {total} are unknown (0)",
+        f"the column time is left out, as 2 of {total} are unknown (-1)",
+    ):
+        assert f"r.csv: {told}" in caplog.text
+    assert [*pd.read_csv(tmp_path / "r.csv")] == ["user", "item"]
+
+
+@pytest.mark.parametrize("lost", ["labels", "valid", "test", "train"])
+def test_a_folder_cut_off_while_written_is_no_folder(
+    world, tmp_path, monkeypatch, lost
+):
+    real = writers.atomic_path
+
+    @contextmanager
+    def full(path):
+        if path.stem.startswith(lost):
+            raise OSError("no space left")
+        with real(path) as temporary:
+            yield temporary
+
+    monkeypatch.setattr(writers, "atomic_path", full)
+    with pytest.raises(OSError, match="no space left"):
+        save_interactions(world, tmp_path / "out")
+    with pytest.raises((ValueError, FileNotFoundError)):
+        load_interactions(tmp_path / "out")
 
 
 def test_packed_files_have_the_same_bytes_each_time(world, tmp_path):

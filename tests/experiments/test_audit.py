@@ -44,6 +44,17 @@ def test_signals_read_train_interactions_only(world):
     assert {k for k in known if not torch.equal(known[k], other[k])} == trained
 
 
+def test_an_unknown_backend_is_refused_before_anything_is_solved(world):
+    with pytest.raises(ValueError, match=r"'backend' must be one of .*\(got 'ease'\)"):
+        compute_signals(world, backend="ease", **QUICK)
+
+
+def test_an_audit_without_labels_has_no_table(world):
+    bare = train_only(world)
+    found = combine({"a": torch.rand(bare[EDGE].num_edges)}, bare, {"a": 1.0})
+    assert format_audit(found) == ""
+
+
 def test_random_pairs_are_found():
     data = RandomNoise(0.2)(SyntheticInteractions(400, 200, 20_000)[0])
     injected = data[EDGE].edge_rating == 0  # replaced pairs have no rating

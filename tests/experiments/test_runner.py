@@ -77,6 +77,13 @@ def test_every_method_runs_once_and_reads_back_the_same(runner, no_methods, cell
     assert cell_from_record(record["cell"]).method == cell.method
 
 
+def test_the_global_generator_is_left_as_it_was(data, tmp_path):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    Runner(data, tmp_path, progress=False).run(Cell("mf", 0, {}, {"epochs": 1}))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_equal_seeds_give_equal_bits(data, tmp_path):
     emb = [
         Runner(data, tmp_path / name, progress=False).run(DDRM).embeddings()

@@ -55,6 +55,18 @@ def test_bounds(temperature, seed):
         assert float(loss.max()) <= math.log(SIZE) + 2 / temperature + 1e-4
 
 
+def test_shares_of_the_gradient_are_whole_under_autocast():
+    """By float32 all along: a total in bf16 would not belong to backward's products."""
+    view, other = (table.requires_grad_() for table in tables())
+    node = torch.arange(SIZE)
+    info_nce_loss(view, other, node).sum().backward()
+    exact = view.grad.clone()
+    view.grad = None
+    with torch.autocast("cpu", torch.bfloat16):
+        info_nce_loss(view, other, node).sum().backward()
+    torch.testing.assert_close(view.grad, exact)
+
+
 def test_equal_candidates_cost_log_n():
     view, other = tables()
     same = other[:1].expand(SIZE, -1)

@@ -562,11 +562,16 @@ def test_vectors_that_do_not_fit_are_refused(graph, verb, tables, message):
         ("loss", [(4, 3), (4, 3), (3,)], r"'neg_item_emb' must be [B, 3] (got [3])"),
         ("generate", [(4, 2)], r"'history_emb' must be [B, 3] (got [4, 2])"),
         ("generate", [(4, 3), (4, 2)], r"'user_emb' must be [B, 3] (got [4, 2])"),
+        ("loss", [(4, 3), (1, 3), (4, 3)], "one row per 'user_emb', 4 (got 1)"),
+        ("loss", [(4, 3)] * 3 + [(1, 3)], "'history_emb' must have one row per 'user"),
+        ("generate", [(4, 3), (1, 3)], "one row per 'history_emb', 4 (got 1)"),
     ],
 )
 def test_rows_of_another_width_are_refused(verb, shapes, told):
+    given = [torch.ones(shape) for shape in shapes]
+    rest = {"history_emb": given.pop()} if len(given) == 4 else {}
     with pytest.raises(ValueError, match=re.escape(told)):
-        getattr(make(), verb)(*(torch.ones(shape) for shape in shapes))
+        getattr(make(), verb)(*given, **rest)
 
 
 # the variants of Table 3 and Figure 5
@@ -778,6 +783,16 @@ def test_recommender_refuses_weights_of_another_graph(graph):
     told = r"'history_weight' must have one value per interaction, 4 \(got shape \[3\]"
     with pytest.raises(ValueError, match=told):
         recommender.batches(graph, batch_size=4, generator=seeded())
+
+
+def test_tiny_beliefs_to_a_small_power_do_not_vanish():
+    ddrm = make(gamma=0.05, denoise_user=False, noise_scale=1e-9).eval()
+    ddrm.item_denoiser = Echo()  # and next to no noise: the score is -147
+    user = torch.full((1, 3), 7.0)
+    loss = ddrm.loss(user, -user, torch.zeros(1, 3), generator=seeded())
+    share = ddrm.reconstruction_weight
+    expected = math.exp(-147 * 0.05) * 147 * (1 - share)
+    assert loss.item() == pytest.approx(expected, rel=0.01)
 
 
 def test_equal_seeds_rank_alike(graph):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from ddrm_pyg.graph.sampling import NegativeDraw
 from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
 from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.losses.pointwise import is_pointwise
-from ddrm_pyg.nn._parts import check_at_least
+from ddrm_pyg.nn._parts import check_among, check_at_least
 from ddrm_pyg.typing import PairLoss, PointLoss
 
 
@@ -64,7 +65,7 @@ class PairwiseBackend(nn.Module):
 
     Raises:
         TypeError: ``pair_loss`` is neither pairwise nor pointwise.
-        ValueError: A size < 1 or ``l2`` < 0.
+        ValueError: A size < 1, ``l2`` or ``init_std`` < 0, or an unknown way to draw.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class PairwiseBackend(nn.Module):
         check_at_least(
             1, num_users=num_users, num_items=num_items, embedding_dim=embedding_dim
         )
-        check_at_least(0, l2=l2)
+        check_at_least(0, l2=l2, init_std=init_std)
+        check_among(get_args(UserDraw), users=users)
+        check_among(get_args(NegativeDraw), negatives=negatives)
         self.num_users = num_users
         self.num_items = num_items
         self.pair_loss = pair_loss

@@ -35,6 +35,10 @@ class RowRecommender(nn.Module):
         super().__init__()
         check_at_least(1, num_items=num_items)
         self.num_items = num_items
+        if row_weight is not None and not callable(row_weight):
+            raise TypeError(
+                f"'row_weight' must be a function of a graph (got {row_weight!r})"
+            )
         self.row_weight = row_weight
 
     def table(self, graph: InteractionGraph) -> RowTable:

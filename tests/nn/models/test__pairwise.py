@@ -284,6 +284,9 @@ def test_a_loss_of_neither_kind_is_refused(backend):
         ({"embedding_dim": -1}, r"'embedding_dim' must be >= 1 \(got -1\)"),
         ({"l2": -0.1}, r"'l2' must be >= 0 \(got -0\.1\)"),
         ({"l2": float("nan")}, r"'l2' must be >= 0 \(got nan\)"),
+        ({"init_std": -1}, r"'init_std' must be >= 0 \(got -1\)"),
+        ({"users": "all"}, r"'users' must be one of .*\(got 'all'\)"),
+        ({"negatives": "all"}, r"'negatives' must be one of .*\(got 'all'\)"),
     ],
 )
 def test_bad_arguments_are_refused(backend, arguments, message):

@@ -338,6 +338,8 @@ def test_bad_groups_are_refused(groups, options, message):
 def test_bad_weights_are_refused(graph):
     with pytest.raises(ValueError, match=r"'w_min' must be >= 0 \(got -1\)"):
         OrderWeight(-1)
+    with pytest.raises(TypeError, match=r"'row_weight' must be a function .*\(got 3\)"):
+        DiffRec(5, row_weight=3)
     with pytest.raises(ValueError, match=r"'edge_time' must have one .* 5 \(got .*3"):
         TDiffRec(5, edge_time=torch.arange(3)).scorer(graph)
 
