@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +15,7 @@ from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.noise_audit import popularity_signal, rank_within_user
-from ddrm_pyg.ranking import paired_test
+from ddrm_pyg.significance import paired_test
 from ddrm_pyg.transforms.core import get_block, noise_of, select, set_block
 
 METRICS = ("recall@20", "ndcg@20")
@@ -151,20 +150,16 @@ def as_records(
             ),
             **result.test,
             "against": {
-                other: {metric: _test(result, rival, metric) for metric in METRICS}
+                other: {
+                    metric: paired_test(result.test, rival.test, metric).record()
+                    for metric in METRICS
+                }
                 for other, rival in results.items()
                 if other != name
             },
         }
         for name, result in results.items()
     ]
-
-
-def _test(ours: Result, theirs: Result, metric: str) -> dict[str, Any]:
-    test = paired_test(ours.test, theirs.test, metric)._asdict()
-    if math.isnan(test["relative"]):  # JSON has none
-        test["relative"] = None
-    return test
 
 
 def format_cleaning(records: list[dict[str, Any]]) -> str:

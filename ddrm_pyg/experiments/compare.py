@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,11 +12,12 @@ import numpy as np
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.experiments.cells import Cell, Result
-from ddrm_pyg.experiments.plug_in import METRIC, SIGNIFICANCE, SMALLEST_GAIN
+from ddrm_pyg.experiments.plug_in import METRIC
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.stored import YARDSTICKS
 from ddrm_pyg.graph.interaction_graph import EDGE
-from ddrm_pyg.ranking import Metrics, PairedTest, holm, mean_metrics, paired_test
+from ddrm_pyg.ranking import Metrics
+from ddrm_pyg.significance import PairedTest, holm, mean_metrics, paired_test
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -78,7 +78,6 @@ class Comparison:
 
     def record(self) -> dict[str, Any]:
         """Flatten for JSON and CSV."""
-        relative = self.test.relative if self.test else None
         return {
             "name": self.name,
             **{name: self.metrics[name] for name in MEASURES},
@@ -87,7 +86,7 @@ class Comparison:
             "best_epoch": [r.best_epoch for r in self.results if r.best_epoch],
             **self.cost._asdict(),
             "against": self.rival,
-            "relative": None if relative is None or math.isnan(relative) else relative,
+            "relative": self.test.record()["relative"] if self.test else None,
             "p_holm": self.p_adjusted,
         }
 
@@ -152,7 +151,7 @@ def verdict(rows: Sequence[Comparison]) -> dict[str, Any]:
     for row in rows:
         if row.test is None or row.p_adjusted is None:
             continue
-        if row.p_adjusted < SIGNIFICANCE and not abs(row.test.relative) < SMALLEST_GAIN:
+        if row.test.counts(row.p_adjusted):
             words["above" if row.test.difference > 0 else "below"].append(row.name)
     return words
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +10,12 @@ from typing import Any
 from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.stored import YARDSTICKS
-from ddrm_pyg.ranking import PairedTest, paired_test
+from ddrm_pyg.significance import PairedTest, paired_test
 
 logger = logging.getLogger("ddrm_pyg")
 
 METRIC = "ndcg@20"
 """What the verdict is about."""
-
-SIGNIFICANCE = 0.01
-SMALLEST_GAIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -54,22 +50,14 @@ class Verdict:
     def __str__(self) -> str:
         return (
             f"verdict on {self.name}: {self.word}\n"
-            f"{METRIC.upper()} {self._gain} against '{self.rival}', the "
+            f"{METRIC.upper()} {self.test.change()} against '{self.rival}', the "
             "best use of the backend without it "
             f"(p {self._p}, paired t-test over {self.test.num_users} users)"
         )
 
     def record(self) -> dict[str, Any]:
-        """Flatten for JSON, which has no NaN."""
-        test = self.test._asdict()
-        if math.isnan(self.test.relative):
-            test["relative"] = None
-        return {"verdict": self.word, "rival": self.rival, **test}
-
-    @property
-    def _gain(self) -> str:
-        relative = self.test.relative
-        return "up from 0" if math.isnan(relative) else f"{relative:+.1%}"
+        """Flatten for JSON."""
+        return {"verdict": self.word, "rival": self.rival, **self.test.record()}
 
     @property
     def _p(self) -> str:
@@ -162,14 +150,12 @@ def _run(runner: Runner, cell: Cell) -> Result | None:
 def judge(row: Row, rivals: Sequence[Row]) -> Verdict:
     """Compare a row with the strongest of its rivals.
 
-    A change counts if it is significant (paired t-test over users, p < .01) *and* at
-    least 1 % of the rival's mean (anything is, where that is 0).
+    By a paired t-test over users, see :meth:`ddrm_pyg.significance.PairedTest.counts`.
     """
     rival = max(rivals, key=lambda other: other.result.test[METRIC])
     test = paired_test(row.result.test, rival.result.test, METRIC)
-    counts = test.p_value < SIGNIFICANCE and not (abs(test.relative) < SMALLEST_GAIN)
     gain = "helps" if test.difference > 0 else "hurts"
-    word = gain if counts else "no significant change"
+    word = gain if test.counts() else "no significant change"
     return Verdict(row.name, word, rival.name, test)
 
 

@@ -60,7 +60,7 @@ def format_comparison(rows: Sequence[Comparison]) -> str:
             f"{row.cost.peak_memory / 2**20:.0f} ",
             "- " if row.cost.num_parameters is None else f"{row.cost.num_parameters} ",
             "" if deviation is None else f"{deviation:.4f} ",
-            f"{row.test.relative:+.1%} " if row.test else "yardstick ",
+            f"{row.test.change()} " if row.test else "yardstick ",
             "" if row.p_adjusted is None else f"{row.p_adjusted:.4f} ",
         ]
         line = f"{row.name:<{width}}" + "".join(f"{cell:>11}" for cell in cells)

@@ -13,7 +13,7 @@ from ddrm_pyg.experiments.compare import Comparison, Cost, cannot_say, compare, 
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.stored import YARDSTICKS
 from ddrm_pyg.graph.interaction_graph import EDGE
-from ddrm_pyg.ranking import PairedTest, holm, paired_test
+from ddrm_pyg.significance import PairedTest, holm, paired_test
 
 FIT = {"epochs": 2, "batch_size": 512}
 

@@ -20,7 +20,7 @@ from ddrm_pyg.experiments.plug_in import (
     rows_for,
 )
 from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.ranking import PairedTest
+from ddrm_pyg.significance import PairedTest
 
 BACKEND = Cell("mf", 0, {"embedding_dim": 4}, {"epochs": 2, "eval_every": 1})
 DDRM = Cell(

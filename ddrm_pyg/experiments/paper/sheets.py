@@ -11,7 +11,8 @@ from ddrm_pyg.experiments.methods import AROUND, BACKENDS
 from ddrm_pyg.experiments.paper.plans import full_name
 from ddrm_pyg.experiments.paper.published import METRICS
 from ddrm_pyg.experiments.paper.tables import MISS, distance, is_starred, misses
-from ddrm_pyg.experiments.plug_in import METRIC, SIGNIFICANCE
+from ddrm_pyg.experiments.plug_in import METRIC
+from ddrm_pyg.significance import SIGNIFICANCE
 
 SHORT = {"recall@10": "R@10", "recall@20": "R@20", "ndcg@10": "N@10", "ndcg@20": "N@20"}
 

@@ -13,9 +13,14 @@ from ddrm_pyg.experiments.cells import Result
 from ddrm_pyg.experiments.paper.execute import Found, seed_of
 from ddrm_pyg.experiments.paper.plans import Block, Line
 from ddrm_pyg.experiments.paper.published import METRICS, published
-from ddrm_pyg.experiments.plug_in import SIGNIFICANCE
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.ranking import PairedTest, holm, mean_metrics, paired_test
+from ddrm_pyg.significance import (
+    SIGNIFICANCE,
+    PairedTest,
+    holm,
+    mean_metrics,
+    paired_test,
+)
 
 MISS = 0.05
 """Relative distance from the paper above which a row has to say what was checked."""
