@@ -29,6 +29,7 @@ def make_result() -> MakeResult:
         names = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
         per_user = {name: value / (10 - i) * 7 for i, name in enumerate(names)}
         per_user["ndcg@20"] = value
+        per_user["popularity@20"] = 1000 * value
         overall = {"coverage@20": coverage}
         return Result(
             cell=Cell(method),
