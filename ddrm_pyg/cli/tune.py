@@ -11,6 +11,7 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.cli._start import begin
+from ddrm_pyg.experiments.methods import fit_setting
 from ddrm_pyg.experiments.paper.conditions import paper_name
 from ddrm_pyg.experiments.runner import CELLS, Runner, write_json
 from ddrm_pyg.experiments.sources import DEFAULT, Source
@@ -55,7 +56,7 @@ def command(
     data = begin(source, device, [cell])
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
     tried = tune(runner, cell, out / "trials", trials=trials, minutes=budget)
-    metric = cell.fit.get("metric", "recall@20")
+    metric = fit_setting(cell, "metric")
     path = out / f"ddrm_{backend}_{source.name}.json"
     best = next((trial for trial in tried if not trial.stopped), None)
     if best is not None:

@@ -210,14 +210,13 @@ def _ldiffrec(bench: Bench, cell: Cell) -> Outcome:
     return _train_rows(bench, cell, lambda: LDiffRec(item_group, **settings))
 
 
-def batch_size_of(cell: Cell) -> int:
-    """The batch size that a cell is trained with."""
-    default = inspect.signature(fit).parameters["batch_size"].default
-    return int(cell.fit.get("batch_size", default))
+def fit_setting(cell: Cell, name: str) -> Any:
+    """What a cell is trained with: its own setting, or :func:`fit`'s default."""
+    return cell.fit.get(name, inspect.signature(fit).parameters[name].default)
 
 
 def _steps_per_epoch(bench: Bench, cell: Cell) -> int:
-    return math.ceil(bench.graph.num_edges / batch_size_of(cell))
+    return math.ceil(bench.graph.num_edges / fit_setting(cell, "batch_size"))
 
 
 # What cleans a backend's training: given how to build the backend, the steps of an

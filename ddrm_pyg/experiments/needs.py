@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.methods import batch_size_of, count_parameters
+from ddrm_pyg.experiments.methods import count_parameters, fit_setting
 from ddrm_pyg.experiments.sources import DOWNLOADS, NAMED, Source
 from ddrm_pyg.experiments.stored import arguments, build
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
@@ -117,7 +117,7 @@ def _to_train(cell: Cell, graph: Sizes | InteractionGraph) -> int:
     if name not in _TABLES and name not in _ROWS and name != "ddrm":
         return 0
     nodes = graph.num_users + graph.num_items
-    batch = FLOAT * batch_size_of(cell)
+    batch = FLOAT * fit_setting(cell, "batch_size")
     if name == "ddrm":
         model = build(name, cell.model, 64)
         activations = 4 * batch * _widths(model) + 3 * FLOAT * nodes * 64

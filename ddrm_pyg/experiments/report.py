@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddrm_pyg.experiments.compare import MEASURES, Comparison
+from ddrm_pyg.experiments.methods import fit_setting
 from ddrm_pyg.experiments.plug_in import METRIC, Row
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.ranking import Metrics
@@ -137,7 +138,7 @@ def _draw_training(axes: Axes, rows: Sequence[Row], colours: dict[str, str]) -> 
     from matplotlib.ticker import MaxNLocator
 
     for row in rows:
-        metric = row.result.cell.fit.get("metric", "recall@20")
+        metric = fit_setting(row.result.cell, "metric")
         records = [r for r in row.result.history if metric in r]
         label = f"{row.name} ({metric_title(metric)})"
         epochs = [r["epoch"] for r in records]

@@ -1,7 +1,7 @@
 """Search the paper's grid for DDRM's settings on a backend, by validation alone.
 
-Optuna (the extra ``[tune]``) proposes settings and stops the hopeless early. Each trial
-is a folder with its checkpoint and curve, so that a killed search goes on inside the
+Optuna (the extra ``[tune]``) proposes settings and stops the hopeless early. A trial
+keeps a checkpoint until it is finished, so that a killed search goes on inside the
 trial it was in and ends where a straight one does. No trial sees a test pair.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.identity import folder_name
-from ddrm_pyg.experiments.methods import untrained_ddrm
+from ddrm_pyg.experiments.methods import fit_setting, untrained_ddrm
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.extras import import_extra
 from ddrm_pyg.training import fit
@@ -57,7 +57,7 @@ class Trial:
     stopped: bool
 
 
-def arguments(choice: Mapping[str, Any]) -> dict[str, Any]:
+def arguments_of(choice: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a point of :data:`GRID` into arguments of DDRM."""
     given = dict(choice)
     low, high = map(float, given.pop("noise_bounds").split())
@@ -109,22 +109,26 @@ def tune(
     study = _study(optuna, home)
     seed = cell.seed or 0
     begin = time.monotonic()
-    while len(_finished(optuna, study)) < trials:
+    while len(finished := _finished(optuna, study)) < trials:
         if minutes is not None and time.monotonic() - begin >= 60 * minutes:
             logger.info("%g minutes are over; run again to go on", minutes)
             break
         # of the trials so far, so that an interrupted search draws what a straight one
         # draws
-        done = len(_finished(optuna, study))
+        done = len(finished)
         study.sampler = optuna.samplers.TPESampler(
             seed=seed + done, n_startup_trials=_STARTUP
         )
         trial = study.ask()
         choice = {k: trial.suggest_categorical(k, v) for k, v in GRID.items()}
         logger.info("trial %d of %d: %s", done + 1, trials, choice)
-        asked = replace(cell, model={**cell.model, **arguments(choice)})
+        asked = replace(cell, model={**cell.model, **arguments_of(choice)})
+        checkpoint = home / f"{_digest(asked)}.pt"
         try:
-            found = _train(runner, asked, home, trial)
+            known = [t.user_attrs for t in finished if t.params == choice]
+            found = (
+                Trial(**known[0]) if known else _train(runner, asked, checkpoint, trial)
+            )
         except FloatingPointError as error:  # or it would be proposed for ever
             logger.warning("given up: %s", error)
             found = Trial(dict(asked.model), value=0.0, epoch=0, stopped=True)
@@ -134,6 +138,7 @@ def tune(
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
             study.tell(trial, found.value)
+        checkpoint.unlink(missing_ok=True)
     tried = [Trial(**trial.user_attrs) for trial in _finished(optuna, study)]
     # a stopped trial is no candidate: it was not measured to its end
     return sorted(tried, key=lambda trial: (trial.stopped, -trial.value))
@@ -166,28 +171,23 @@ def _finished(optuna: Any, study: Any) -> list[Any]:
     return study.get_trials(states=[states.COMPLETE, states.PRUNED])
 
 
-def _train(
-    runner: Runner,
-    cell: Cell,
-    home: Path,
-    trial: Any,
-) -> Trial:
+def _digest(cell: Cell) -> str:
+    told = json.dumps(dict(cell.model), sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _train(runner: Runner, cell: Cell, checkpoint: Path, trial: Any) -> Trial:
     """Train validation by validation, from the checkpoint if there is one."""
-    model = dict(cell.model)
-    name = hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest()
-    told = dict(cell.fit)
-    epochs = told.pop("epochs", 200)
-    every = told.get("eval_every", 5)
+    epochs, every = (fit_setting(cell, name) for name in ("epochs", "eval_every"))
     recommender = untrained_ddrm(runner, cell)
     reported = 0
     for epoch in [*range(every, epochs, every), epochs]:
         result = fit(
             recommender,
             runner.data,
-            **told,
-            epochs=epoch,
+            **{**cell.fit, "epochs": epoch},
             seed=cell.seed or 0,
-            checkpoint=home / f"{name[:12]}.pt",
+            checkpoint=checkpoint,
             device=runner.device,
             progress=runner.progress,
         )
@@ -198,4 +198,4 @@ def _train(
         stopped = trial.should_prune()
         if stopped or result.stopped_early:
             break
-    return Trial(model, result.best_value or 0.0, result.best_epoch, stopped)
+    return Trial(dict(cell.model), result.best_value or 0.0, result.best_epoch, stopped)

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
+from ddrm_pyg.experiments import tune as module
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.experiments.tune import GRID, arguments, tune
+from ddrm_pyg.experiments.tune import GRID, arguments_of, tune
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.nn.ddrm import DDRM
 from ddrm_pyg.training import _Run
@@ -40,7 +41,7 @@ def search(data, tmp_path):
 @pytest.mark.parametrize(("steps", "passes"), [(20, 25), (30, 37), (50, 62)])
 def test_a_point_of_the_grid_by_hand(steps, passes):
     # 30 and 37, 50 and 62 are published pairs
-    assert arguments(
+    assert arguments_of(
         {
             **{"num_train_timesteps": steps, "inference_ratio": 1.25, "gamma": 0.3},
             "noise_bounds": "1e-4 1e-2",
@@ -55,7 +56,7 @@ def test_ddrm_accepts_the_whole_grid():
     ends = {name: (values[0], values[-1]) for name, values in GRID.items()}
     ends["noise_bounds"] = GRID["noise_bounds"]
     for point in itertools.product(*ends.values()):
-        DDRM(2, (2,), **arguments(dict(zip(ends, point, strict=True))))
+        DDRM(2, (2,), **arguments_of(dict(zip(ends, point, strict=True))))
 
 
 def test_best_comes_first_and_the_rest_stays_as_it_was(search):
@@ -88,7 +89,9 @@ def test_more_trials_go_on_with_the_earlier_ones(search, monkeypatch):
 
 
 @pytest.mark.parametrize("killed_at", [1, 4, 5])
-def test_killed_and_resumed_is_the_same_as_straight(search, monkeypatch, killed_at):
+def test_killed_and_resumed_is_the_same_as_straight(
+    search, tmp_path, monkeypatch, killed_at
+):
     straight = search("straight")
     count = itertools.count(1)
     save = _Run.save
@@ -103,6 +106,16 @@ def test_killed_and_resumed_is_the_same_as_straight(search, monkeypatch, killed_
         with pytest.raises(KeyboardInterrupt):
             search("killed")
     assert search("killed") == straight
+    assert list(tmp_path.rglob("trials.log"))
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_settings_that_are_proposed_again_are_not_trained_again(search, monkeypatch):
+    point = {name: values[:1] for name, values in GRID.items()}
+    monkeypatch.setattr(module, "GRID", point)
+    (first,) = search(trials=1)
+    monkeypatch.setattr(_Run, "train_epoch", None)
+    assert search(trials=3) == [first] * 3
 
 
 def test_test_pairs_change_nothing(search, data):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ddrm_pyg.experiments.cells import Result
+from ddrm_pyg.experiments.methods import fit_setting
 from ddrm_pyg.experiments.paper.execute import Found, seed_of
 from ddrm_pyg.experiments.paper.plans import Block, Line
 from ddrm_pyg.experiments.paper.published import METRICS, published
@@ -85,8 +86,7 @@ def _line_record(line: Line, found: Sequence[Found]) -> dict[str, Any]:
 
 def _is_best_at_end(result: Result) -> bool:
     """Whether validation might have picked an epoch beyond those allowed."""
-    allowed = result.cell.fit.get("epochs")
-    return bool(result.val) and allowed is not None and result.best_epoch == allowed
+    return bool(result.val) and result.best_epoch == fit_setting(result.cell, "epochs")
 
 
 def _tests(
