@@ -143,11 +143,11 @@ class RowTable:
 
     def __init__(self, graph: InteractionGraph, value: Tensor | None = None) -> None:
         self.graph = graph.without_repeats()
-        if value is None:
-            value = torch.ones(graph.num_edges)
-        graph.check_per_edge(value, "value")
-        self._key, edge = self._keys(*graph.edge_index).sort(stable=True)
-        self._value = value.to(graph.device, torch.float32)[edge]
+        self._value: Tensor | None = None
+        if value is not None:
+            graph.check_per_edge(value, "value")
+            self._key, edge = self._keys(*graph.edge_index).sort(stable=True)
+            self._value = value.to(graph.device, torch.float32)[edge]
 
     def _keys(self, user: Tensor, item: Tensor) -> Tensor:
         return user * self.graph.num_items + item
@@ -156,6 +156,8 @@ class RowTable:
         """Look up the rows of ``[B]`` users."""
         user = user.to(self.graph.device)
         row, item = self.graph.rows(user)
+        if self._value is None:
+            return UserRows(user, row, item, torch.ones(len(row), device=row.device))
         after = torch.searchsorted(self._key, self._keys(user[row], item), right=True)
         return UserRows(user, row, item, self._value[after - 1])
 
