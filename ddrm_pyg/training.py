@@ -21,7 +21,7 @@ from torch import Tensor, distributed, nn
 from torch_geometric.data import HeteroData
 from tqdm import tqdm
 
-from ddrm_pyg.files import atomic_path
+from ddrm_pyg.files import atomic_path, write_text
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.loader import processes
 from ddrm_pyg.ranking import evaluate
@@ -506,5 +506,4 @@ def _digest(*tensors: Tensor) -> str:
 
 
 def _write_log(path: str | os.PathLike[str], history: list[dict[str, float]]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in history))
+    write_text(path, "".join(json.dumps(record) + "\n" for record in history))

@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from ddrm_pyg.files import atomic_path
+from ddrm_pyg.files import atomic_path, write_json, write_text
 
 
 def interrupted_write(target):
@@ -74,3 +74,15 @@ def test_result_has_the_mode_of_any_other_file(tmp_path):
         pass
     modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert len(modes) == 1
+
+
+def test_texts_and_json_are_utf_8_and_end_with_a_line(tmp_path):
+    write_text(tmp_path / "a" / "é.txt", "é\n")
+    assert (tmp_path / "a" / "é.txt").read_bytes() == "é\n".encode()
+    write_json(tmp_path / "r.json", {"a": [1, "é"]})
+    assert (tmp_path / "r.json").read_text() == (
+        '{\n "a": [\n  1,\n  "\\u00e9"\n ]\n}\n'
+    )
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "r.json", {"a": object()})
+    assert '"a"' in (tmp_path / "r.json").read_text()

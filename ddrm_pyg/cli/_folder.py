@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ddrm_pyg.experiments.runner import CELLS, write_json
+from ddrm_pyg.experiments.runner import CELLS
+from ddrm_pyg.files import write_json
 
 logger = logging.getLogger("ddrm_pyg")
 

@@ -21,8 +21,9 @@ from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.identity import complete, fingerprint
 from ddrm_pyg.experiments.plug_in import Row, as_record, plug_in
 from ddrm_pyg.experiments.report import format_table, plot_curves
-from ddrm_pyg.experiments.runner import CELLS, Runner, write_json
+from ddrm_pyg.experiments.runner import CELLS, Runner
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import recommend_chunks
 

@@ -18,9 +18,9 @@ from ddrm_pyg.experiments.audit import (
     plot_audit,
     write_table,
 )
-from ddrm_pyg.experiments.runner import write_json
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.experiments.stored import cell_for
+from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.noise_audit import Estimate
 

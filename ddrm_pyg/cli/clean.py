@@ -22,9 +22,10 @@ from ddrm_pyg.experiments.clean import (
     without,
 )
 from ddrm_pyg.experiments.identity import fingerprint
-from ddrm_pyg.experiments.runner import CELLS, write_json
+from ddrm_pyg.experiments.runner import CELLS
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.stored import cell_for
+from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 
 KINDS = ("user", "item")

@@ -22,10 +22,10 @@ from ddrm_pyg.experiments.compare import (
 )
 from ddrm_pyg.experiments.identity import fingerprint
 from ddrm_pyg.experiments.report import format_comparison, plot_comparison
-from ddrm_pyg.experiments.runner import CELLS, Runner, write_json
+from ddrm_pyg.experiments.runner import CELLS, Runner
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.experiments.stored import EACH_ONCE, YARDSTICKS, cell_for
-from ddrm_pyg.files import atomic_path
+from ddrm_pyg.files import atomic_path, write_json
 
 FINISHED = "compare.json"
 

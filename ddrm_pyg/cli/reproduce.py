@@ -41,10 +41,10 @@ from ddrm_pyg.experiments.paper.plans import Block, Plan
 from ddrm_pyg.experiments.paper.sheets import as_text
 from ddrm_pyg.experiments.paper.table1 import table1
 from ddrm_pyg.experiments.paper.tables import block_record, cell_records
-from ddrm_pyg.experiments.runner import Runner, write_json
+from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.sources import NAMED, Source
 from ddrm_pyg.experiments.stored import load_settings
-from ddrm_pyg.files import atomic_path
+from ddrm_pyg.files import atomic_path, write_json, write_text
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -274,8 +274,7 @@ def _write(out: Path, record: dict[str, Any], plot: bytes | None, latex: bool) -
         **({".tex": to_latex(record)} if latex else {}),
     }
     for suffix, text in texts.items():
-        with atomic_path(out / f"{name}{suffix}") as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(out / f"{name}{suffix}", text)
     write_json(out / f"{name}.json", record)
 
 

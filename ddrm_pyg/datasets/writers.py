@@ -18,7 +18,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.datasets._parquet import import_pyarrow
-from ddrm_pyg.files import atomic_path
+from ddrm_pyg.files import atomic_path, write_text
 from ddrm_pyg.transforms.core import SPLITS, get_block
 
 logger = logging.getLogger("ddrm_pyg")
@@ -239,7 +239,5 @@ def _write_lightgcn_folder(blocks: dict[str, dict[str, Tensor]], folder: Path) -
         lines: dict[int, list[int]] = {}
         for u, i in zip(user, item, strict=True):
             lines.setdefault(u, [u]).append(i)
-        with atomic_path(folder / f"{name}.txt") as temporary:
-            temporary.write_text(
-                "".join(" ".join(map(str, line)) + "\n" for line in lines.values())
-            )
+        text = "".join(" ".join(map(str, line)) + "\n" for line in lines.values())
+        write_text(folder / f"{name}.txt", text)

@@ -26,7 +26,7 @@ from ddrm_pyg.experiments.identity import complete, fingerprint, folder_name
 from ddrm_pyg.experiments.memory import PeakMemory
 from ddrm_pyg.experiments.methods import METHODS
 from ddrm_pyg.experiments.needs import refuse_too_large, told_how_to_lower
-from ddrm_pyg.files import atomic_path
+from ddrm_pyg.files import atomic_path, write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import Metrics, evaluate
 from ddrm_pyg.training import FitResult, fit, own_randomness
@@ -187,9 +187,3 @@ def _read(cell: Cell, folder: Path) -> Result:
         peak_memory=record["peak_memory"],
         num_parameters=record["num_parameters"],
     )
-
-
-def write_json(path: str | os.PathLike[str], record: Any) -> None:
-    """Write readable JSON atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n")

@@ -10,8 +10,7 @@ from typing import Any
 
 from ddrm_pyg.experiments.paper.pages import TITLES, to_markdown
 from ddrm_pyg.experiments.paper.plans import full_name
-from ddrm_pyg.experiments.runner import write_json
-from ddrm_pyg.files import atomic_path
+from ddrm_pyg.files import atomic_path, write_json, write_text
 
 RESULTS = "results"
 """A cell per file: method, data, seed, selection and the four metrics."""
@@ -84,8 +83,7 @@ def write_page(docs: Path) -> None:
     order = list(TITLES)
     records.sort(key=lambda record: (order.index(record["what"]), record["data"]))
     text = "\n".join([_HEAD, *(_section(docs, record) for record in records)])
-    with atomic_path(docs / PAGE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(docs / PAGE, text)
 
 
 def _section(docs: Path, record: dict[str, Any]) -> str:

@@ -16,8 +16,9 @@ from ddrm_pyg.experiments.compare import chain
 from ddrm_pyg.experiments.identity import folder_name, identity
 from ddrm_pyg.experiments.paper.conditions import Condition
 from ddrm_pyg.experiments.paper.plans import Block, Line, full_name
-from ddrm_pyg.experiments.runner import CELLS, Runner, write_json
+from ddrm_pyg.experiments.runner import CELLS, Runner
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.files import write_json
 
 logger = logging.getLogger("ddrm_pyg")
 
