@@ -99,7 +99,9 @@ Device = Annotated[
         callback=_check_device, help="Where to train: cpu (the default), cuda, ..."
     ),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder for the results.")]
+Out = Annotated[
+    Path | None, typer.Option(file_okay=False, help="Folder for the results.")
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace results of another run in --out.")
 ]

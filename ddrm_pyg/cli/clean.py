@@ -54,7 +54,10 @@ def command(
     epochs: options.BackendEpochs = None,
     runs: Annotated[
         Path | None,
-        typer.Option(help="Folder of signals and trainings; continued if it exists."),
+        typer.Option(
+            file_okay=False,
+            help="Folder of signals and trainings; continued if it exists.",
+        ),
     ] = None,
     seed: options.Seed = 0,
     device: options.Device = None,

@@ -22,7 +22,7 @@ from ddrm_pyg.experiments.stored import denoised
 def command(
     source: Source,
     embeddings: options.Embeddings,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the results.")],
     num_layers: options.NumLayers = 0,
     combine: options.Combine = "mean",
     settings: options.Settings = None,

@@ -42,7 +42,7 @@ from ddrm_pyg.experiments.paper.sheets import as_text
 from ddrm_pyg.experiments.paper.table1 import table1
 from ddrm_pyg.experiments.paper.tables import block_record, cell_records
 from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.experiments.sources import NAMED, Source
+from ddrm_pyg.experiments.sources import NAMED, Source, nearest
 from ddrm_pyg.experiments.stored import load_settings
 from ddrm_pyg.files import atomic_path, write_json, write_text
 
@@ -95,7 +95,8 @@ def command(
         bool, typer.Option("--latex", help="Write the tables for LaTeX, too.")
     ] = False,
     docs: Annotated[
-        Path | None, typer.Option(help="Folder that also keeps the small results.")
+        Path | None,
+        typer.Option(file_okay=False, help="Folder that also keeps the small results."),
     ] = None,
     device: options.Device = None,
     out: options.Out = None,
@@ -139,7 +140,9 @@ def command(
     todo = jobs(blocks)
     if dry_run:
         if absent:
-            logger.warning("%s is not there; this is what would be run", source.data)
+            meant = nearest(source.data, NAMED)
+            told = "%s is not there%s; this is what would be run"
+            logger.warning(told, source.data, meant)
         known = fingerprints(out) if by_name or absent else _look(source, todo)
         _print_jobs(todo, [is_done(job, out, known) for job in todo], as_json)
         return

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch_geometric.data import HeteroData
 
@@ -96,7 +97,7 @@ class Runner:
         """Return a cell's result, from its folder if it has been run before.
 
         Raises:
-            ValueError: There is no such method.
+            ValueError: There is no such method, or what is in the folder is damaged.
             MemoryError: It does not fit; the message names what to lower.
         """
         if cell.method not in METHODS:
@@ -171,8 +172,14 @@ class Runner:
 
 
 def _read(cell: Cell, folder: Path) -> Result:
-    record = json.loads((folder / "result.json").read_text())
-    per_user = load_file(folder / "per_user.safetensors")
+    try:
+        record = json.loads((folder / "result.json").read_text())
+        per_user = load_file(folder / "per_user.safetensors")
+    except (ValueError, OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder}: the result is damaged ({error}); delete this folder, and it is "
+            "run again"
+        ) from error
     user = per_user.pop("user")
     overall = {k: v for k, v in record["test"].items() if k not in per_user}
     return Result(

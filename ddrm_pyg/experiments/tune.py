@@ -195,7 +195,7 @@ def _train(runner: Runner, cell: Cell, checkpoint: Path, trial: Any) -> Trial:
             if result.metric in record:
                 trial.report(record[result.metric], int(record["epoch"]))
         reported = len(result.history)
-        stopped = trial.should_prune()
+        stopped = bool(trial.should_prune())  # numpy's own is no JSON
         if stopped or result.stopped_early:
             break
     return Trial(dict(cell.model), result.best_value or 0.0, result.best_epoch, stopped)

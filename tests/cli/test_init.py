@@ -49,6 +49,7 @@ def test_every_command_has_help_and_json(call, command):
         (["run", "--epochs", "many"], "Invalid value for '--epochs'"),
         (["run", "--seed", "-1"], "Invalid value for '--seed'"),
         (["run", "--seed", str(2**63)], "Invalid value for '--seed'"),
+        (["run", "--out", __file__], "Invalid value for '--out'"),
         (["run", "--device", "tpuu"], "'tpuu' cannot be used"),
         (["evaluate", "--data", "synthetic"], "Missing option '--embeddings'"),
         (["denoise"], "Missing option"),

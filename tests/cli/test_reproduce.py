@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -10,6 +11,7 @@ import pytest
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
 from ddrm_pyg.experiments import sources
+from ddrm_pyg.experiments.identity import complete
 from ddrm_pyg.experiments.methods import METHODS
 from ddrm_pyg.experiments.paper import arrange
 from ddrm_pyg.experiments.paper.arrange import SWEEPS, TARGETS
@@ -125,6 +127,8 @@ def test_a_dry_run_of_what_is_not_there_yet(call, tmp_path):
     answer = call(*words, "--out", tmp_path / "out")
     assert answer.code == 0
     assert "yelp is not there; this is what would be run" in answer.err
+    meant = call("reproduce", "table2", "--data", "yelpp", "--dry-run")
+    assert "yelpp is not there; did you mean 'yelp'?; this is" in meant.err
     named = call("reproduce", "table3", "--data", "yelp", "--dry-run")
     assert answer.out == named.out
     assert list(tmp_path.iterdir()) == []
@@ -193,7 +197,8 @@ def test_settings_come_by_name_or_option(call, tmp_path, name, options, paper):
     answer = call(*words, "--data", folder, *options, "--out", tmp_path / "out")
     (line,) = lines(json.loads(answer.out))
     stored = cell_for("lightgcn", variant="ml-1m")
-    assert (line["cell"]["model"], line["cell"]["fit"]) == (stored.model, stored.fit)
+    assert line["cell"] == dataclasses.asdict(complete(stored))
+    assert stored.model.items() <= line["cell"]["model"].items()
     assert line["paper"].get("recall@10") == paper
 
 

@@ -125,6 +125,15 @@ def test_test_pairs_change_nothing(search, data):
     assert search("b", data=other) == search("a")
 
 
+def test_trials_beyond_those_that_are_never_stopped(search, monkeypatch):
+    """By Optuna's own pruner, which answers in numpy's booleans."""
+    tried = search(trials=9)
+    assert len(tried) == 9
+    assert {type(trial.stopped) for trial in tried} == {bool}
+    monkeypatch.setattr(_Run, "train_epoch", None)
+    assert search(trials=9) == tried
+
+
 def test_what_was_stopped_is_no_candidate(search, monkeypatch):
     def prune(self, study, trial):
         return trial.number > 0

@@ -25,9 +25,10 @@ PAGE = "results.md"
 
 _HEAD = """# Results
 
-Written by `ddrm-pyg reproduce ... --docs docs`, from the cells in
-[`results/`](results) and the tables in [`tables/`](tables). A place that has not been
-run is empty; it is never filled from the paper.
+Written by `ddrm-pyg reproduce ... --docs docs`, from the tables in [`tables/`](tables),
+whose cells are files of their own in [`results/`](results). A place that has not been
+run is empty; it is never filled from the paper. `ml-1m/natural` is the split that the
+paper's authors publish; the [README](../README.md) says where.
 """
 
 
@@ -46,11 +47,14 @@ def keep(
         plot: A PNG.
 
     Raises:
-        ValueError: Lines or results that are kept there would be lost.
+        ValueError: Lines or results that are kept there would be lost, or are of other
+            data or another DDRM.
     """
     path = docs / TABLES / f"{_name(record)}.json"
     if path.exists():
-        known, found = _runs(json.loads(path.read_text())), _runs(record)
+        kept = json.loads(path.read_text())
+        _check_same(path, kept, record)
+        known, found = _runs(kept), _runs(record)
         for line, run in known.items():
             if found.get(line, -1) < run:
                 raise ValueError(
@@ -73,6 +77,20 @@ def keep(
         with atomic_path(docs / PLOTS / f"{_name(record)}.png") as temporary:
             temporary.write_bytes(plot)
     write_page(docs)
+
+
+def _check_same(path: Path, kept: dict[str, Any], record: dict[str, Any]) -> None:
+    """Refuse a table of another DDRM or of other data, whose cells would be mixed."""
+    for name in ("ddrm_settings", "fingerprints"):
+        old, new = kept[name], record[name]
+        if isinstance(old, dict):  # a condition that only one has is no contradiction
+            both = old.keys() & new.keys()
+            old, new = ({k: told[k] for k in sorted(both)} for told in (old, new))
+        if old != new:
+            raise ValueError(
+                f"{path}: must have the same {name} ({old} there, got {new}); delete "
+                f"it and its cells in '{RESULTS}' first, or keep it in another folder"
+            )
 
 
 def write_page(docs: Path) -> None:

@@ -201,9 +201,15 @@ def _run(job: Job, runner: Runner, failed: Mapping[str, str]) -> str | None:
 def collect(line: Line, benches: Benches, failed: Mapping[str, str]) -> list[Found]:
     """Read what there is of a line, cell by cell."""
     runner = benches.find(line.condition)
-    return [
-        runner.run(cell)
-        if isinstance(runner, Runner) and runner.has_run(cell)
-        else failed.get(_key(line.condition, cell))
-        for cell in line.cells
-    ]
+    found: list[Found] = []
+    for cell in line.cells:
+        try:
+            found.append(
+                runner.run(cell)
+                if isinstance(runner, Runner) and runner.has_run(cell)
+                else failed.get(_key(line.condition, cell))
+            )
+        except ValueError as error:  # a damaged one; the others are told
+            logger.warning("%s", error)
+            found.append(str(error))
+    return found

@@ -47,7 +47,13 @@ def draw(blocks: list[dict[str, Any]]) -> bytes:
     shape = len(heights), columns
     size = (max(4.6 * columns, 6.0), sum(heights))
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.06))
-    grid = figure.subplots(*shape, squeeze=False, sharey="row", height_ratios=heights)
+    grid = figure.subplots(
+        *shape,
+        squeeze=False,
+        sharex="none" if curves else "col",
+        sharey="row",
+        height_ratios=heights,
+    )
     for panels, block in zip(grid.T if curves else grid, blocks, strict=True):
         for axes, metric in zip(panels, PANELS, strict=True):
             (_draw_curves if curves else _draw_bars)(axes, block, metric)
@@ -76,6 +82,7 @@ def _draw_bars(axes: Axes, block: dict[str, Any], metric: str) -> None:
     axes.set_yticks(place, [line["name"] for line in lines], fontsize=8)
     axes.set_ylim(-0.7, len(lines) - 0.3)
     axes.set_xlabel(metric_title(metric))
+    axes.tick_params(labelbottom=True)  # also where another block below shares them
 
 
 def _explain_bars(figure: Figure, blocks: list[dict[str, Any]]) -> None:

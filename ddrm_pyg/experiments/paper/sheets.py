@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from ddrm_pyg.experiments.methods import AROUND, BACKENDS
+from ddrm_pyg.experiments.paper.conditions import GIVEN
 from ddrm_pyg.experiments.paper.plans import full_name
 from ddrm_pyg.experiments.paper.published import METRICS
 from ddrm_pyg.experiments.paper.tables import MISS, distance, is_starred, misses
@@ -61,7 +62,7 @@ ROWS = {
         "T, with T' in proportion where it walks all steps; noise_scale is s, where "
         "1e-2 and 1e-1 are beyond the paper's grid; reconstruction_weight is what the "
         "code weighs the reconstruction with, 1 - lambda of Eq. 20; gamma is the "
-        "exponent of the weights, Eq. 21."
+        "exponent of the weights, Eq. 21. The plots' axes do not begin at 0."
     ),
 }
 """What the rows are that need a word, by table or figure."""
@@ -135,13 +136,16 @@ def _notes(line: dict[str, Any]) -> list[str]:
     if line["depths"]:
         deepest = AROUND["best_depth"]["deepest"]
         picked = ", ".join(map(str, line["depths"]))
+        more = "; more might do better" if deepest in line["depths"] else ""
         notes.append(
-            f"{name}: validation picks {picked} layers, of 0 to {deepest} tried."
+            f"{name}: validation picks {picked} layers, of 0 to {deepest} tried{more}."
         )
     if misses(line) and line["about"]:
+        there = line["condition"] == GIVEN.name
+        where = "" if there else f", picked and checked on {GIVEN.name}"
         notes.append(
-            f"{name} is more than {100 * MISS:g} % from the paper; its settings: "
-            f"{line['about']}."
+            f"{name} is more than {100 * MISS:g} % from the paper; "
+            f"its settings{where}: {line['about']}."
         )
     return notes
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ddrm_pyg.experiments.cells import Result
+from ddrm_pyg.experiments.identity import complete
 from ddrm_pyg.experiments.methods import fit_setting
 from ddrm_pyg.experiments.paper.execute import Found, seed_of
 from ddrm_pyg.experiments.paper.plans import Block, Line
@@ -80,7 +81,7 @@ def _line_record(line: Line, found: Sequence[Found]) -> dict[str, Any]:
         "deviation": {
             m: float(np.std(v, ddof=1)) for m, v in values.items() if several
         },
-        "cell": dataclasses.asdict(line.cells[0]),
+        "cell": dataclasses.asdict(complete(line.cells[0])),
     }
 
 

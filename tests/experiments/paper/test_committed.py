@@ -103,21 +103,46 @@ def test_the_repositorys_page_is_what_its_tables_say(tmp_path):
 
 
 def test_the_repositorys_cells_are_small_and_bear_out_the_tables():
-    seen = {}
+    kept = {}
     for path in DOCS.glob("results/*/*.json"):
         cell = json.loads(path.read_text())
         assert list(cell) == ["method", "data", "seed", "selected_on", "metrics"]
         assert (cell["seed"] is None) == (cell["selected_on"] is None)
         assert tuple(cell["metrics"]) == METRICS
-        key = (cell["data"], cell["method"], cell["selected_on"] or "noisy validation")
-        seen.setdefault(key, []).append(cell["metrics"]["ndcg@20"])
-    record = json.loads((DOCS / "tables" / "ml-1m-natural-table2.json").read_text())
-    for line in (line for block in record["blocks"] for line in block["lines"]):
-        values = seen.get((record["data"], line["name"], line["condition"]), [])
-        assert len(values) == line["run"]
-        if values:
-            mean = sum(values) / len(values)
-            assert line["mean"]["ndcg@20"] == pytest.approx(mean)
+        key = (cell["data"], cell["method"], cell["selected_on"])
+        kept.setdefault(key, {})[cell["seed"]] = cell["metrics"]
+    used = set()
+    for record in tables():
+        for block in record["blocks"]:
+            for line in block["lines"]:
+                key = cell_key(record, block, line)
+                cells = kept.get(key, {})
+                # a table may hold fewer seeds than another that has the same line
+                seeds = line["seeds"] or ([None] if line["run"] else [])
+                assert len(seeds) == line["run"]
+                assert set(seeds) <= cells.keys(), key
+                used |= {(key, seed) for seed in seeds}
+                for metric in METRICS if seeds else ():
+                    mean = sum(cells[seed][metric] for seed in seeds) / len(seeds)
+                    assert line["mean"][metric] == pytest.approx(mean), (key, metric)
+    assert used == {(key, seed) for key, cells in kept.items() for seed in cells}
+
+
+def tables():
+    return [json.loads(path.read_text()) for path in (DOCS / "tables").iterdir()]
+
+
+def cell_key(record, block, line):
+    """Data, method and selection of a line's cells, as their files tell them."""
+    method, data, condition = line["name"], record["data"], line["condition"]
+    noise, _, selected = condition.rpartition(", ")
+    if noise:
+        data = f"{data}, {noise}"
+    elif line["at"] is not None:
+        method += f", {block['axis']} {line['at']:g}"
+    if record["ddrm_settings"] and "+ddrm" in line["name"]:
+        method += ", " + record["ddrm_settings"].partition(":")[0]
+    return data, method, selected if line["seeds"] else None
 
 
 def test_the_repositorys_settings_hold_its_rows():
@@ -147,8 +172,7 @@ def test_every_miss_of_the_repository_says_what_was_checked():
 @pytest.mark.skipif(not NATURAL.exists(), reason=f"needs {NATURAL}")
 @pytest.mark.parametrize("condition", [GIVEN, LIKED, *map(noise, (0.0, 0.6))])
 def test_kept_tables_are_of_the_data_as_they_are_read_now(condition):
-    tables = [json.loads(path.read_text()) for path in (DOCS / "tables").iterdir()]
-    told = [t["fingerprints"].get(condition.name) for t in tables]
+    told = [table["fingerprints"].get(condition.name) for table in tables()]
     data, hidden = condition.load(Source(str(NATURAL)))
     now = Runner(data, "", exclude=hidden).fingerprint
     assert {digest for digest in told if digest} == {now}
@@ -170,6 +194,24 @@ def test_no_line_that_is_kept_gets_lost(tmp_path, record):
         keep(tmp_path, emptier, [])
     assert {p: p.read_text() for p in tmp_path.rglob("*") if p.is_file()} == before
     keep(tmp_path, record, CELLS)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"ddrm_settings": "small: one"}, "the same ddrm_settings (None there, got sm"),
+        ({"fingerprints": {"noisy validation": "d"}}, "must have the same fingerpr"),
+    ],
+)
+def test_a_table_of_another_kind_is_not_mixed_in(tmp_path, record, change, told):
+    keep(tmp_path, record, CELLS)
+    before = {p: p.read_text() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match="must have the same") as caught:
+        keep(tmp_path, record | change, CELLS)
+    assert told in str(caught.value)
+    assert {p: p.read_text() for p in tmp_path.rglob("*") if p.is_file()} == before
+    more = record["fingerprints"] | {"liked validation": "d"}
+    keep(tmp_path, record | {"fingerprints": more}, CELLS)
 
 
 def test_points_of_a_curve_are_told_apart(tmp_path, record):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
@@ -131,6 +133,22 @@ def test_what_does_not_fit_is_not_started(benches, monkeypatch):
     failed = carry_out([Job(GIVEN, Cell("ease"))], bench)
     (reason,) = collect(LINES[2], bench, failed)
     assert reason.startswith("MemoryError: ease on ")
+
+
+@pytest.mark.parametrize("name", ["result.json", "per_user.safetensors"])
+def test_a_damaged_result_is_told_and_the_others_are_there(benches, caplog, name):
+    bench = benches()
+    carry_out(jobs(PLAN), bench)
+    folder = bench[GIVEN].cell_folder(mf(0))
+    (folder / name).write_bytes(b"")
+    line = LINES[1]
+    damaged, whole = collect(line, bench, carry_out(jobs(PLAN), bench))
+    assert isinstance(whole, Result)
+    assert f"{folder}: the result is damaged" in damaged
+    assert "delete this folder, and it is run again" in caplog.text
+    shutil.rmtree(folder)
+    carry_out(jobs(PLAN), bench)
+    assert all(isinstance(cell, Result) for cell in collect(line, bench, {}))
 
 
 def test_no_cell_is_started_after_the_budget(benches, monkeypatch):

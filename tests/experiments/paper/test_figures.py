@@ -62,8 +62,11 @@ def test_bars_of_another_block_are_below_and_ddrm_stands_out(drawn):
     lines = [line("mf", 0.1), line("mf+ddrm", 0.2)]
     axes = drawn(
         {"title": "noisy", "axis": None, "lines": lines},
-        {"title": "liked", "axis": None, "lines": lines},
+        {"title": "liked", "axis": None, "lines": [line("mf", 0.4)]},
     )
+    for above, below in zip(axes[:2], axes[2:], strict=True):
+        assert above.get_xlim() == below.get_xlim()
+        assert above.xaxis.get_tick_params()["labelbottom"]
     assert [a.get_xlabel() for a in axes] == ["Recall@20", "NDCG@20"] * 2
     assert [a.get_title("left") for a in axes] == ["noisy", "", "liked", ""]
     plain, ddrm = axes[0].patches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ddrm_pyg.experiments.paper.conditions import GIVEN, LIKED
 from ddrm_pyg.experiments.paper.published import METRICS
 from ddrm_pyg.experiments.paper.sheets import as_text, in_words, sheet
 
@@ -13,6 +14,7 @@ def line(name, value=None, **told):
     return {
         "name": name,
         "at": None,
+        "condition": GIVEN.name,
         "asked": 3,
         "run": 2 if value else 0,
         "seeds": [0, 1] if value else [],
@@ -69,6 +71,24 @@ def test_ours_paper_and_gap_stand_side_by_side():
         "mf+ddrm is more than 5 % from the paper; its settings: as published.",
         "ease failed: MemoryError: too much.",
     ]
+
+
+def test_where_settings_were_picked_is_told_where_it_is_elsewhere():
+    far = {"paper": dict.fromkeys(METRICS, 0.05), "about": "as published"}
+    told = sheet(block(line("mf", 0.06, condition=LIKED.name, **far))).notes
+    assert list(told) == [
+        "mf is more than 5 % from the paper; its settings, picked and checked on noisy "
+        "validation: as published."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("depths", "more"), [([2, 6], "; more might do better"), ([2, 0], "")]
+)
+def test_the_edge_of_the_depths_is_told(depths, more):
+    (told,) = sheet(block(line("mf best depth", 0.06, depths=depths))).notes
+    picked = ", ".join(map(str, depths))
+    assert told.endswith(f"picks {picked} layers, of 0 to 6 tried{more}.")
 
 
 def test_own_data_have_no_columns_of_the_paper():
