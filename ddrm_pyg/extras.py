@@ -1,9 +1,22 @@
-"""Packages that only some uses need: imported there, named where they are absent."""
+"""Packages: the versions of those that are always there, the import of the others."""
 
 from __future__ import annotations
 
-from importlib import import_module
+import platform
+from importlib import import_module, metadata
 from typing import Any
+
+PACKAGES = (
+    *("ddrm_pyg", "torch", "torch-geometric", "numpy", "scipy", "pandas"),
+    "safetensors",
+)
+"""Those that results depend on."""
+
+
+def versions() -> dict[str, str]:
+    """Tell the versions of Python and of the packages that results depend on."""
+    found = {name: metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found}
 
 
 def import_extra(module: str, need: str, extra: str) -> Any:

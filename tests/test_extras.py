@@ -6,8 +6,9 @@ import json
 import sys
 
 import pytest
+import torch
 
-from ddrm_pyg.extras import import_extra
+from ddrm_pyg.extras import import_extra, versions
 
 
 def test_what_is_there_is_imported():
@@ -19,3 +20,10 @@ def test_what_is_absent_is_named_with_its_extra(monkeypatch):
     with pytest.raises(ImportError) as told:
         import_extra("faiss", "lists need faiss", "ann")
     assert str(told.value) == "lists need faiss: pip install 'ddrm_pyg[ann]'"
+
+
+def test_versions_are_of_python_and_what_results_depend_on():
+    told = versions()
+    assert told["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert told["torch"] == torch.__version__
+    assert {"ddrm_pyg", "torch-geometric", "numpy", "scipy"} <= told.keys()

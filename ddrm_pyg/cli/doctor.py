@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
-from importlib import metadata, util
+from importlib import util
 from typing import Annotated, Any
 
 import psutil
@@ -16,16 +15,8 @@ from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.experiments.compare import chain
 from ddrm_pyg.experiments.needs import Sizes, gibibytes, has_bf16, to_run
 from ddrm_pyg.experiments.stored import EACH_ONCE, cell_for
+from ddrm_pyg.extras import versions
 
-PACKAGES = (
-    "ddrm_pyg",
-    "torch",
-    "torch-geometric",
-    "numpy",
-    "scipy",
-    "pandas",
-    "safetensors",
-)
 WIDTH = 32
 EXTRAS = {
     "sparse": "torch_sparse",
@@ -66,8 +57,7 @@ def command(
 def diagnose() -> dict[str, Any]:
     """Collect what a bug report or a slow run needs."""
     return {
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in PACKAGES},
+        **versions(),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "not set"),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import platform
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,13 +14,11 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.cli._start import announce, tell_needs
-from ddrm_pyg.cli.doctor import PACKAGES
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.paper.arrange import TARGETS, arrange, pick
 from ddrm_pyg.experiments.paper.committed import keep
 from ddrm_pyg.experiments.paper.conditions import (
     GIVEN,
-    Condition,
     has_labels,
     paper_name,
 )
@@ -38,12 +35,11 @@ from ddrm_pyg.experiments.paper.execute import (
 from ddrm_pyg.experiments.paper.figures import draw
 from ddrm_pyg.experiments.paper.pages import tables, to_html, to_latex, to_markdown
 from ddrm_pyg.experiments.paper.plans import Block, Plan
+from ddrm_pyg.experiments.paper.record import as_record
 from ddrm_pyg.experiments.paper.sheets import as_text
-from ddrm_pyg.experiments.paper.table1 import table1
-from ddrm_pyg.experiments.paper.tables import block_record, cell_records
+from ddrm_pyg.experiments.paper.tables import cell_records
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.sources import NAMED, Source, nearest
-from ddrm_pyg.experiments.stored import load_settings
 from ddrm_pyg.files import atomic_path, write_json, write_text
 
 logger = logging.getLogger("ddrm_pyg")
@@ -123,52 +119,24 @@ def command(
         backends=options.split(backends),
         ddrm_settings=ddrm_settings,
     )
-    pick(arrange(what, plan), options.split(rows))  # refuses before anything is loaded
+
+    def blocks_of(labelled: bool) -> list[Block]:
+        arranged = arrange(what, replace(plan, labelled=labelled))
+        return pick(arranged, options.split(rows))
+
+    blocks_of(labelled=True)  # refuses before anything is loaded
     announce(source, device)
-    benches = Benches(source, out, device=device, progress=not as_json)
-    by_name = source.data in NAMED and paper_name(source) is not None
-    absent = source.data not in NAMED and not Path(source.data).exists()
-    if dry_run and (by_name or absent):
-        source.check()
-        labelled = not source.name.endswith("-clean")  # as far as a name tells
-    elif dry_run:
-        labelled = has_labels(source.load())
-    else:
-        labelled = has_labels(benches[GIVEN].data)
-    blocks = pick(arrange(what, replace(plan, labelled=labelled)), options.split(rows))
-    blocks = _selected(blocks, validation)
-    todo = jobs(blocks)
     if dry_run:
-        if absent:
-            meant = nearest(source.data, NAMED)
-            told = "%s is not there%s; this is what would be run"
-            logger.warning(told, source.data, meant)
-        known = fingerprints(out) if by_name or absent else _look(source, todo)
-        _print_jobs(todo, [is_done(job, out, known) for job in todo], as_json)
+        _list_cells(source, out, blocks_of, validation, as_json)
         return
+    benches = Benches(source, out, device=device, progress=not as_json)
+    blocks = _selected(blocks_of(has_labels(benches[GIVEN].data)), validation)
+    todo = jobs(blocks)
     tell_needs([job.cell for job in todo], benches[GIVEN].graph)
     failed = carry_out(todo, benches, budget)
-    conditions = _conditions(blocks)
     found = [[collect(line, benches, failed) for line in b.lines] for b in blocks]
-    record = {
-        "what": what,
-        "data": conditions[0].base(source).name,
-        "settings": variant,
-        "ddrm_settings": _told(ddrm_settings),
-        "command": _command(what, source, asked),
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in PACKAGES},
-        "statistics": table1(source) if what == "table1" else None,
-        "blocks": [
-            block_record(block, cells, what, paper_name(source, "natural"))
-            for block, cells in zip(blocks, found, strict=True)
-        ],
-        "fingerprints": {
-            condition.name: runner.fingerprint
-            for condition in conditions
-            if isinstance(runner := benches.find(condition), Runner)
-        },
-    }
+    words = _command(what, source, asked)
+    record = as_record(what, plan, blocks, found, benches, words)
     plot = _plot(record)
     _write(out, record, plot, latex)
     if docs is not None:
@@ -180,6 +148,30 @@ def command(
         ]
         keep(docs, record, cells, plot)
     _print(record, out, as_json)
+
+
+def _list_cells(
+    source: Source,
+    out: Path,
+    blocks_of: Callable[[bool], list[Block]],
+    validation: str,
+    as_json: bool,
+) -> None:
+    """Say which cells there are and which are done, without the data if need be."""
+    by_name = source.data in NAMED and paper_name(source) is not None
+    absent = source.data not in NAMED and not Path(source.data).exists()
+    if by_name or absent:
+        source.check()
+        labelled = not source.name.endswith("-clean")  # as far as a name tells
+    else:
+        labelled = has_labels(source.load())
+    todo = jobs(_selected(blocks_of(labelled), validation))
+    if absent:
+        meant = nearest(source.data, NAMED)
+        told = "%s is not there%s; this is what would be run"
+        logger.warning(told, source.data, meant)
+    known = fingerprints(out) if by_name or absent else _look(source, todo)
+    _print_jobs(todo, [is_done(job, out, known) for job in todo], as_json)
 
 
 def _selected(blocks: list[Block], validation: str) -> list[Block]:
@@ -196,11 +188,6 @@ def _selected(blocks: list[Block], validation: str) -> list[Block]:
     return kept
 
 
-def _conditions(blocks: list[Block]) -> list[Condition]:
-    found = dict.fromkeys(line.condition for b in blocks for line in b.lines)
-    return list(found) or [GIVEN]
-
-
 def _look(source: Source, todo: list[Job]) -> dict[str, str]:
     """Hash data that are at hand; nothing is written."""
     found = {}
@@ -212,14 +199,6 @@ def _look(source: Source, todo: list[Job]) -> dict[str, str]:
         else:
             found[condition.name] = Runner(data, "", exclude=hidden).fingerprint
     return found
-
-
-def _told(ddrm_settings: str | None) -> str | None:
-    """What settings say of themselves that replace DDRM's published ones."""
-    if ddrm_settings is None:
-        return None
-    about = load_settings(ddrm_settings, "ddrm").get("about", "settings of a file")
-    return f"{Path(ddrm_settings).stem}: {about}"
 
 
 def _command(what: str, source: Source, asked: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ def keep(
 
     Args:
         docs: The folder.
-        record: From the command.
+        record: From :func:`ddrm_pyg.experiments.paper.record.as_record`.
         cells: From :func:`ddrm_pyg.experiments.paper.tables.cell_records`.
         plot: A PNG.
 

@@ -73,7 +73,7 @@ def to_html(record: dict[str, Any], plot: bytes | None = None) -> str:
     """Write one page that needs no other file and no network.
 
     Args:
-        record: From the command.
+        record: From :func:`ddrm_pyg.experiments.paper.record.as_record`.
         plot: A PNG to show.
     """
     parts = [f"<p>{escape(text)}</p>" for text in _other_ddrm(record)]
@@ -99,7 +99,7 @@ def to_markdown(record: dict[str, Any], plot: str | None = None) -> str:
     """Write a section of a Markdown file.
 
     Args:
-        record: From the command.
+        record: From :func:`ddrm_pyg.experiments.paper.record.as_record`.
         plot: Where a picture is, to be linked.
     """
     parts = [f"## {_title(record)}", f"```bash\n{record['command']}\n```"]
