@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -69,6 +70,18 @@ class InteractionDataset(InMemoryDataset):
     def processed_dir(self) -> str:
         """Folder of the graphs made from them."""
         return os.path.join(self.root, self.name, "processed")
+
+    def _download(self) -> None:
+        # PyG makes the folder first, whether or not there is anything to put into it
+        raw = Path(self.raw_dir)
+        made = [folder for folder in (raw, *raw.parents) if not folder.exists()]
+        try:
+            super()._download()
+        except BaseException:
+            with contextlib.suppress(OSError):  # one that is not empty stays
+                for folder in made:
+                    folder.rmdir()
+            raise
 
     def _process(self) -> None:
         if self.force_reload or not all(map(os.path.exists, self.processed_paths)):

@@ -87,6 +87,7 @@ def test_without_the_file_the_error_says_what_to_get_and_where_it_goes(tmp_path)
     assert message.startswith("yelp_academic_dataset_review.json is not here")
     assert "https://business.yelp.com/data/resources/open-dataset/" in message
     assert message.endswith(str(tmp_path / "yelp" / "raw"))
+    assert list(tmp_path.iterdir()) == []
 
 
 GOOD = review("u", "b", 5.0, 1)
