@@ -8,8 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.compare import chain
+from ddrm_pyg.experiments.cells import Cell, chain
 from ddrm_pyg.experiments.needs import (
     free_memory,
     gibibytes,

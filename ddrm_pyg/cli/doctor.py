@@ -12,7 +12,7 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.experiments.compare import chain
+from ddrm_pyg.experiments.cells import chain
 from ddrm_pyg.experiments.needs import Sizes, gibibytes, has_bf16, to_run
 from ddrm_pyg.experiments.stored import EACH_ONCE, cell_for
 from ddrm_pyg.extras import versions

@@ -46,6 +46,11 @@ def cell_from_record(record: Mapping[str, Any]) -> Cell:
     return Cell(**{**record, "base": base and cell_from_record(base)})
 
 
+def chain(cell: Cell) -> list[Cell]:
+    """A cell and all that it starts from."""
+    return [cell, *(chain(cell.base) if cell.base else [])]
+
+
 @dataclass
 class Outcome:
     """What running a method gives.

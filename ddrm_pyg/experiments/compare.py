@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.cells import Cell, Result
+from ddrm_pyg.experiments.cells import Cell, Result, chain
 from ddrm_pyg.experiments.plug_in import METRIC
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.stored import YARDSTICKS
@@ -133,11 +133,6 @@ def _cost(runner: Runner, cells: Sequence[Cell]) -> Cost:
         max(r.peak_memory for links in chains for r in links),
         None if None in numbers else sum(n for n in numbers if n is not None),
     )
-
-
-def chain(cell: Cell) -> list[Cell]:
-    """A cell and all that it starts from."""
-    return [cell, *(chain(cell.base) if cell.base else [])]
 
 
 def verdict(rows: Sequence[Comparison]) -> dict[str, Any]:

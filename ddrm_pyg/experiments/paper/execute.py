@@ -11,8 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from ddrm_pyg.experiments.cells import Cell, Result
-from ddrm_pyg.experiments.compare import chain
+from ddrm_pyg.experiments.cells import Cell, Result, chain
 from ddrm_pyg.experiments.identity import folder_name, identity
 from ddrm_pyg.experiments.paper.conditions import Condition
 from ddrm_pyg.experiments.paper.plans import Block, Line, full_name
