@@ -16,8 +16,8 @@ import torch
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.stored import cell_for, denoised
+from ddrm_pyg.ranking import METRICS
 
-METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 BACKENDS = ("mf", "lightgcn", "sgl")
 
 

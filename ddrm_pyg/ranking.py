@@ -22,6 +22,9 @@ from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.typing import Scorer
 
+METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+"""Those of the paper, in its order, and what :func:`evaluate` gives by default."""
+
 _SCORE_BYTES = 64 << 20
 """Memory for one chunk of scores on an accelerator."""
 

@@ -12,13 +12,15 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.experiments.cells import Cell, Result
+from ddrm_pyg.experiments.report import short_title
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.noise_audit import popularity_signal, rank_within_user
+from ddrm_pyg.ranking import METRICS
 from ddrm_pyg.significance import paired_test
 from ddrm_pyg.transforms.core import get_block, noise_of, select, set_block
 
-METRICS = ("recall@20", "ndcg@20")
+TESTED = ("recall@20", "ndcg@20")
 """What the paired tests are about."""
 
 PLAIN, CLEANED = "plain", "cleaned"
@@ -152,7 +154,7 @@ def as_records(
             "against": {
                 other: {
                     metric: paired_test(result.test, rival.test, metric).record()
-                    for metric in METRICS
+                    for metric in TESTED
                 }
                 for other, rival in results.items()
                 if other != name
@@ -165,13 +167,12 @@ def as_records(
 def format_cleaning(records: list[dict[str, Any]]) -> str:
     """Lay out the records as aligned text."""
     width = max(len(record["name"]) for record in records)
-    heads = ("dropped", "noise", "R@10", "R@20", "N@10", "N@20", "N@20 to plain", "p")
+    heads = ["dropped", "noise", *map(short_title, METRICS), "N@20 to plain", "p"]
     lines = [" " * width + "".join(f"{head:>14}" for head in heads)]
     for record in records:
         cells = [f"{record['dropped']:,}" if record["dropped"] else ""]
         cells.append("" if record["noise"] is None else f"{record['noise']:.1%}")
-        names = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
-        cells += [f"{record[name]:.4f}" for name in names]
+        cells += [f"{record[name]:.4f}" for name in METRICS]
         if PLAIN in record["against"]:
             test = record["against"][PLAIN]["ndcg@20"]
             relative = test["relative"]

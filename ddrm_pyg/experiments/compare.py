@@ -16,19 +16,12 @@ from ddrm_pyg.experiments.plug_in import METRIC
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.stored import YARDSTICKS
 from ddrm_pyg.graph.interaction_graph import EDGE
-from ddrm_pyg.ranking import Metrics
+from ddrm_pyg.ranking import METRICS, Metrics
 from ddrm_pyg.significance import PairedTest, holm, mean_metrics, paired_test
 
 logger = logging.getLogger("ddrm_pyg")
 
-MEASURES = (
-    "recall@10",
-    "recall@20",
-    "ndcg@10",
-    "ndcg@20",
-    "coverage@20",
-    "popularity@20",
-)
+MEASURES = (*METRICS, "coverage@20", "popularity@20")
 """What a row tells of its rankings."""
 
 
@@ -81,7 +74,7 @@ class Comparison:
         return {
             "name": self.name,
             **{name: self.metrics[name] for name in MEASURES},
-            **{f"{name} deviation": self.deviation(name) for name in MEASURES[:4]},
+            **{f"{name} deviation": self.deviation(name) for name in METRICS},
             "seeds": [r.cell.seed for r in self.results if r.cell.seed is not None],
             "best_epoch": [r.best_epoch for r in self.results if r.best_epoch],
             **self.cost._asdict(),

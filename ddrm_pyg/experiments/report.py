@@ -12,13 +12,13 @@ from ddrm_pyg.experiments.compare import MEASURES, Comparison
 from ddrm_pyg.experiments.methods import fit_setting
 from ddrm_pyg.experiments.plug_in import METRIC, Row
 from ddrm_pyg.files import atomic_path
-from ddrm_pyg.ranking import Metrics
+from ddrm_pyg.ranking import METRICS, Metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "coverage@20")
+COLUMNS = (*METRICS, "coverage@20")
 _HEAD: dict[str, Any] = {"loc": "left", "fontsize": 10}
 _SHORT = {"recall": "R", "ndcg": "N"}
 
@@ -27,7 +27,9 @@ def format_table(rows: Sequence[Row]) -> str:
     """Lay out the rows as aligned text; the best value of a column is starred."""
     width = max(len(row.name) for row in rows)
     best = {c: max(row.result.test[c] for row in rows) for c in COLUMNS}
-    lines = [" " * width + "".join(f"{_head(c):>13}" for c in COLUMNS).rstrip()]
+    lines = [
+        " " * width + "".join(f"{short_title(c) + ' ':>13}" for c in COLUMNS).rstrip()
+    ]
     for row in rows:
         values = [_starred(row.result.test[c], best[c]) for c in COLUMNS]
         line = f"{row.name:<{width}}" + "".join(f"{value:>13}" for value in values)
@@ -44,7 +46,7 @@ def format_comparison(rows: Sequence[Comparison]) -> str:
     width = max(len(row.name) for row in rows)
     best = {m: max(row.metrics[m] for row in rows) for m in MEASURES[:-1]}
     heads = [
-        *map(_head, MEASURES),
+        *(f"{short_title(m)} " for m in MEASURES),
         "train s",
         "peak MB",
         "parameters",
@@ -74,9 +76,10 @@ def _starred(value: float, best: float | None) -> str:
     return number + ("*" if value == best else " ")
 
 
-def _head(measure: str) -> str:
+def short_title(measure: str) -> str:
+    """Write a measure's name for the head of a column: ``N@20``, ``coverage``."""
     name, _, k = measure.partition("@")
-    return f"{_SHORT[name]}@{k} " if name in _SHORT else f"{name} "
+    return f"{_SHORT[name]}@{k}" if name in _SHORT else name
 
 
 def plot_comparison(rows: Sequence[Comparison], path: str | os.PathLike[str]) -> None:

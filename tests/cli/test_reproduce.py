@@ -15,9 +15,9 @@ from ddrm_pyg.experiments.identity import complete
 from ddrm_pyg.experiments.methods import METHODS
 from ddrm_pyg.experiments.paper import arrange
 from ddrm_pyg.experiments.paper.arrange import SWEEPS, TARGETS
-from ddrm_pyg.experiments.paper.published import METRICS
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.stored import cell_for
+from ddrm_pyg.ranking import METRICS
 
 QUICK = ["--data", "synthetic", "--seeds", 1, "--epochs", 1]
 FEW = ["reproduce", "table2", *QUICK, "--rows", "ease,mf,mf+ddrm"]

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ddrm_pyg.experiments.stored import DATA_SETS
-
-METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
-"""The columns of its tables."""
+from ddrm_pyg.ranking import METRICS
 
 _TABLE2 = """
 cdae           .0305 .0530 .0178 .0246 .0219 .0399 .0122 .0175 .0355 .0675 .0272 .0391

@@ -10,12 +10,11 @@ from typing import Any
 from ddrm_pyg.experiments.methods import AROUND, BACKENDS
 from ddrm_pyg.experiments.paper.conditions import GIVEN
 from ddrm_pyg.experiments.paper.plans import full_name
-from ddrm_pyg.experiments.paper.published import METRICS
 from ddrm_pyg.experiments.paper.tables import MISS, distance, is_starred, misses
 from ddrm_pyg.experiments.plug_in import METRIC
+from ddrm_pyg.experiments.report import short_title
+from ddrm_pyg.ranking import METRICS
 from ddrm_pyg.significance import SIGNIFICANCE
-
-SHORT = {"recall@10": "R@10", "recall@20": "R@20", "ndcg@10": "N@10", "ndcg@20": "N@20"}
 
 LEGEND = (
     "A star marks a line above its backend: paired t-test over users of the means of "
@@ -98,7 +97,7 @@ def sheet(block: dict[str, Any]) -> Sheet:
     beside = any(line["paper"] for line in lines)
     head = ["", *([block["axis"]] if block["axis"] else [])]
     for metric in METRICS:
-        head += [SHORT[metric], *(("paper", "gap") if beside else ())]
+        head += [short_title(metric), *(("paper", "gap") if beside else ())]
     rows = [_row(line, bool(block["axis"]), beside) for line in lines]
     notes = [note for line in lines for note in _notes(line)] + _not_converged(lines)
     return Sheet(block["title"], [*head, "seeds"], rows, notes)

@@ -14,8 +14,9 @@ from ddrm_pyg.experiments.identity import complete
 from ddrm_pyg.experiments.methods import fit_setting
 from ddrm_pyg.experiments.paper.execute import Found, seed_of
 from ddrm_pyg.experiments.paper.plans import Block, Line
-from ddrm_pyg.experiments.paper.published import METRICS, published
+from ddrm_pyg.experiments.paper.published import published
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.ranking import METRICS
 from ddrm_pyg.significance import (
     SIGNIFICANCE,
     PairedTest,

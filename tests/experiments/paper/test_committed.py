@@ -10,11 +10,11 @@ import pytest
 
 from ddrm_pyg.experiments.paper.committed import keep, write_page
 from ddrm_pyg.experiments.paper.conditions import GIVEN, LIKED, Condition
-from ddrm_pyg.experiments.paper.published import METRICS
 from ddrm_pyg.experiments.paper.tables import misses
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.stored import NAMES, YARDSTICKS, load_settings, stored_name
+from ddrm_pyg.ranking import METRICS
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 NATURAL = DOCS.parents[1] / "shared" / "data" / "ml-1m" / "natural"

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from ddrm_pyg.experiments.paper.figures import draw
-from ddrm_pyg.experiments.paper.published import METRICS
+from ddrm_pyg.ranking import METRICS
 
 
 def line(name, value=None, at=None, paper=None, deviation=None):

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from ddrm_pyg.experiments.paper.pages import to_html, to_latex, to_markdown
-from ddrm_pyg.experiments.paper.published import METRICS
+from ddrm_pyg.ranking import METRICS
 
 
 def line(name, value=None, **told):

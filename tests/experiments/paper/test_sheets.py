@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ddrm_pyg.experiments.paper.conditions import GIVEN, LIKED
-from ddrm_pyg.experiments.paper.published import METRICS
 from ddrm_pyg.experiments.paper.sheets import as_text, in_words, sheet
+from ddrm_pyg.ranking import METRICS
 
 
 def line(name, value=None, **told):

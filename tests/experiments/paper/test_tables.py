@@ -11,7 +11,7 @@ from scipy import stats
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.paper.conditions import Condition
 from ddrm_pyg.experiments.paper.plans import Block, Line
-from ddrm_pyg.experiments.paper.published import METRICS, published
+from ddrm_pyg.experiments.paper.published import published
 from ddrm_pyg.experiments.paper.tables import (
     block_record,
     cell_records,
@@ -20,6 +20,7 @@ from ddrm_pyg.experiments.paper.tables import (
     misses,
 )
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.ranking import METRICS
 
 USERS = np.random.default_rng(0).random(30)
 SEEDS = (Cell("mf", 0), Cell("mf", 1))
