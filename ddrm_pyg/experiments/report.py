@@ -27,9 +27,7 @@ def format_table(rows: Sequence[Row]) -> str:
     """Lay out the rows as aligned text; the best value of a column is starred."""
     width = max(len(row.name) for row in rows)
     best = {c: max(row.result.test[c] for row in rows) for c in COLUMNS}
-    lines = [
-        " " * width + "".join(f"{short_title(c) + ' ':>13}" for c in COLUMNS).rstrip()
-    ]
+    lines = [" " * width + "".join(f"{short_title(c):>12} " for c in COLUMNS).rstrip()]
     for row in rows:
         values = [_starred(row.result.test[c], best[c]) for c in COLUMNS]
         line = f"{row.name:<{width}}" + "".join(f"{value:>13}" for value in values)
