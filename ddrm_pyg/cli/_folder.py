@@ -21,8 +21,9 @@ CONFIG = "config.json"
 def claim(
     out: Path,
     config: dict[str, Any],
-    finished: str,
-    overwrite: bool | None,
+    *,
+    finished: str | None = None,
+    overwrite: bool = False,
     option: str = "--out",
 ) -> None:
     """Continue what a folder holds if it is this very thing; never mix two.
@@ -30,8 +31,9 @@ def claim(
     Args:
         out: The folder.
         config: What is about to be run.
-        finished: File that makes the folder complete.
-        overwrite: Replace what another run left; None where a command never does.
+        finished: File that makes the folder complete; None where a command never
+            replaces what another run left.
+        overwrite: Replace it.
         option: What the folder was given by.
 
     Raises:
@@ -45,8 +47,8 @@ def claim(
     if found is None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ValueError(f"'{option}' must be a new folder or a run's (got {out})")
-    elif not overwrite:
-        advice = "" if overwrite is None else "; give --overwrite to replace it"
+    elif finished is None or not overwrite:
+        advice = "; give --overwrite to replace it" if finished else ""
         raise ValueError(
             f"'{option}' must be new or hold this very run (got {out}, which holds "
             f"another: {_difference(found, config)}{advice})"

@@ -70,7 +70,8 @@ def execute(
         asdict(complete(backend)),
         last and asdict(complete(last)),
     )
-    claim(out, dict(zip(KEYS, told, strict=True)), FINISHED, overwrite)
+    config = dict(zip(KEYS, told, strict=True))
+    claim(out, config, finished=FINISHED, overwrite=overwrite)
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
     rows, verdict = plug_in(runner, backend, last)
     judged = verdict.record() if verdict else {"verdict": None}

@@ -76,7 +76,7 @@ def command(
     is_folder = table_writer(out) is None  # refuses what it cannot write
     data = begin(source, device, [cell, cell_for("lightgcn+ddrm")])
     runs = runs or Path("runs") / f"clean-{source.name}"
-    claim(runs, {"fingerprint": fingerprint(data)}, "clean.json", None, "--runs")
+    claim(runs, {"fingerprint": fingerprint(data)}, option="--runs")
     told: dict[str, Any] = {"device": device, "progress": not as_json}
     found = combine(stored_signals(runs, data, seed=seed, **told), data, seed=seed)
     graph = InteractionGraph.from_data(data)

@@ -69,7 +69,7 @@ def command(
     )
     out = out or Path("runs") / f"compare-{source.name}"
     told = {"source": asdict(source.located()), "fingerprint": fingerprint(data)}
-    claim(out, told, FINISHED, overwrite)
+    claim(out, told, finished=FINISHED, overwrite=overwrite)
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
     rows = compare(runner, cells)
     silent = cannot_say(data)

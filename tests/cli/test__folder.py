@@ -15,19 +15,23 @@ CONFIG = {
 
 
 def test_new_folder_is_claimed(tmp_path):
-    claim(tmp_path / "new", CONFIG, "metrics.json", overwrite=False)
+    claim(tmp_path / "new", CONFIG, finished="metrics.json", overwrite=False)
     assert read_config(tmp_path / "new", CONFIG) == CONFIG | {
         "source": {"data": "a", "ratios": [0.7, 0.1, 0.2]}
     }
-    claim(tmp_path / "new", CONFIG, "metrics.json", overwrite=False)  # and continued
+    claim(
+        tmp_path / "new", CONFIG, finished="metrics.json", overwrite=False
+    )  # and continued
 
 
 def test_overwriting_forgets_cells_and_results(tmp_path):
-    claim(tmp_path, CONFIG, "metrics.json", overwrite=False)
+    claim(tmp_path, CONFIG, finished="metrics.json", overwrite=False)
     (tmp_path / "cells").mkdir()
     (tmp_path / "metrics.json").touch()
     (tmp_path / "notes.txt").touch()
-    claim(tmp_path, CONFIG | {"fingerprint": "g"}, "metrics.json", overwrite=True)
+    claim(
+        tmp_path, CONFIG | {"fingerprint": "g"}, finished="metrics.json", overwrite=True
+    )
     assert read_config(tmp_path, CONFIG)["fingerprint"] == "g"
     assert {p.name for p in tmp_path.iterdir()} == {"config.json", "notes.txt"}
 
