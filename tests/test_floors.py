@@ -83,6 +83,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ),
     (  # floor 4: verbs
         "ddrm_pyg.ranking",
+        "ddrm_pyg.significance",
         "ddrm_pyg.ann",
         "ddrm_pyg.training",
         "ddrm_pyg.noise_audit",

@@ -202,7 +202,8 @@ def test_file_is_no_folder(call, words, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
     answer = call(*words, "--out", file, "--overwrite")
-    assert "'--out' must be a new folder or a run's" in answer.error
+    assert "Invalid value for '--out'" in answer.error
+    assert "is a file" in answer.error
     assert file.read_text() == "mine"
 
 
