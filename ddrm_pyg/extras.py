@@ -7,7 +7,12 @@ from importlib import import_module, metadata
 from typing import Any
 
 PACKAGES = (
-    *("ddrm_pyg", "torch", "torch-geometric", "numpy", "scipy", "pandas"),
+    "ddrm_pyg",
+    "torch",
+    "torch-geometric",
+    "numpy",
+    "scipy",
+    "pandas",
     "safetensors",
 )
 """Those that results depend on."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.files import atomic_path
-from ddrm_pyg.transforms.core import SPLITS, get_block
+from ddrm_pyg.transforms.core import SPLITS, UNKNOWN, get_block
 
 _MOST_VALUES = 20  # ratings with more distinct values are counted in bins
 _NUM_BINS = 10
@@ -37,10 +37,10 @@ def summarize(data: HeteroData) -> dict[str, Any]:
     record: dict[str, Any] = {"users": users, "items": items, "interactions": total}
     record |= sizes
     record["density"] = total / (users * items)
-    time = _known(blocks, "time", unknown=-1)
+    time = _known(blocks, "time")
     if time.numel():
         record["time"] = [int(time.min()), int(time.max())]
-    rating = _known(blocks, "rating", unknown=0)
+    rating = _known(blocks, "rating")
     if rating.numel():
         record["ratings"] = _histogram(rating.numpy())
     noise = {
@@ -53,10 +53,10 @@ def summarize(data: HeteroData) -> dict[str, Any]:
     return record
 
 
-def _known(blocks: dict[str, dict[str, Tensor]], name: str, unknown: int) -> Tensor:
+def _known(blocks: dict[str, dict[str, Tensor]], name: str) -> Tensor:
     values = [block[name] for block in blocks.values() if name in block]
     joined = torch.cat(values) if values else torch.empty(0)
-    return joined[joined != unknown]
+    return joined[joined != UNKNOWN[name]]
 
 
 def _histogram(rating: np.ndarray) -> dict[str, int]:

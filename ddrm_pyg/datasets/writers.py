@@ -19,14 +19,12 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.datasets._parquet import import_pyarrow
 from ddrm_pyg.files import atomic_path, write_text
-from ddrm_pyg.transforms.core import SPLITS, get_block
+from ddrm_pyg.transforms.core import SPLITS, UNKNOWN, get_block
 
 logger = logging.getLogger("ddrm_pyg")
 
 LAYOUTS = ("npy", "lightgcn")
 _FILE_SPLITS = dict(zip(SPLITS, ("train", "valid", "test"), strict=True))
-_UNKNOWN = {"rating": 0, "time": -1}
-"""What stands for a value that is not known, see :func:`load_interactions`."""
 _INTER_TYPES = {
     "user": "user_id:token",
     "item": "item_id:token",
@@ -115,7 +113,7 @@ def _to_frame(
     """Return the pairs of all splits in the caller's ids."""
     user, item = torch.cat([block["index"] for block in blocks], dim=1)
     columns = {"user": _named(data, "user", user), "item": _named(data, "item", item)}
-    for column, unknown in _UNKNOWN.items():
+    for column, unknown in UNKNOWN.items():
         if not all(column in block for block in blocks):
             continue
         values = torch.cat([block[column] for block in blocks])

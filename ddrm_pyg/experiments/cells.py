@@ -126,4 +126,4 @@ class Bench(Protocol):
 
 
 Method = Callable[[Bench, Cell], Outcome]
-"""Runs a cell."""
+"""Runs a cell; torch's global generator has its seed."""

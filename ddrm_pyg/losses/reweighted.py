@@ -13,6 +13,20 @@ from ddrm_pyg.losses.pointwise import is_pointwise, loss_signature
 from ddrm_pyg.typing import PairLoss, PointLoss
 
 
+def belief_weight(score: Tensor, exponent: float) -> Tensor:
+    r"""Weigh rows by the belief in them, :math:`\sigma(s)^\alpha`, without gradient.
+
+    Args:
+        score: ``[M]`` s.
+        exponent: :math:`\alpha`; 0 weighs all alike.
+
+    Returns:
+        ``[M]`` in [0, 1].
+    """
+    # in logarithms, so that tiny beliefs to a small power do not vanish
+    return (exponent * F.logsigmoid(score.detach())).exp()
+
+
 class ReweightedLoss(nn.Module):
     r"""Reweighted loss (R-CE): each row is weighed by the model's own belief in it.
 
@@ -86,8 +100,7 @@ class ReweightedLoss(nn.Module):
             belief = score - second
         else:
             belief = score
-        # in logarithms, so that tiny beliefs to a small power do not vanish
-        weight = (self.exponent * F.logsigmoid(belief.detach())).exp()
+        weight = belief_weight(belief, self.exponent)
         return weight * self.loss(*bound.args, **bound.kwargs)
 
     def extra_repr(self) -> str:

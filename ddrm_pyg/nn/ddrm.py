@@ -24,6 +24,7 @@ from ddrm_pyg.graph.history_weight import HistorySums
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph
 from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
 from ddrm_pyg.losses.pairwise import bpr_loss
+from ddrm_pyg.losses.reweighted import belief_weight
 from ddrm_pyg.nn._parts import check_among, check_at_least, check_share, draw, drop
 from ddrm_pyg.nn.denoiser import GateDenoiser, MLPDenoiser, TransformerDenoiser
 
@@ -287,8 +288,7 @@ class DDRM(nn.Module):
             + (item_hat - item_emb).square().mean(-1)
         ) / 2
         share = self.reconstruction_weight
-        # in logarithms, so that tiny beliefs to a small power do not vanish
-        weight = (self.gamma * F.logsigmoid(positive.detach())).exp()
+        weight = belief_weight(positive, self.gamma)
         return weight * ((1 - share) * recommendation + share * reconstruction)
 
     def _reconstruct(
@@ -440,17 +440,17 @@ class DDRM(nn.Module):
 
     def _check_rows(self, **given: Tensor) -> None:
         """Refuse tables of other than D columns, or of different numbers of rows."""
-        rows = next(iter(given.values())).size(0)
+        first = next(iter(given))
         for name, table in given.items():
             if table.dim() != 2 or table.size(1) != self.embedding_dim:
                 raise ValueError(
                     f"'{name}' must be [B, {self.embedding_dim}] "
                     f"(got {list(table.shape)})"
                 )
-            if table.size(0) != rows:
+            if len(table) != len(given[first]):
                 raise ValueError(
-                    f"'{name}' must have one row per '{next(iter(given))}', {rows} "
-                    f"(got {table.size(0)})"
+                    f"'{name}' must have one row per '{first}', {len(given[first])} "
+                    f"(got {len(table)})"
                 )
 
     def _check_fits(self, emb: Embeddings) -> None:

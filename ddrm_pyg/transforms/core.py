@@ -21,6 +21,8 @@ from ddrm_pyg.graph.interaction_graph import EDGE
 
 SPLITS = ("train", "val", "test")
 ATTRIBUTES = ("index", "time", "rating", "is_noise")
+UNKNOWN = {"rating": 0, "time": -1}
+"""What stands for a value that is not known."""
 
 
 def get_block(data: HeteroData, split: str) -> dict[str, Tensor]:

@@ -563,6 +563,7 @@ def test_vectors_that_do_not_fit_are_refused(graph, verb, tables, message):
         ("generate", [(4, 2)], r"'history_emb' must be [B, 3] (got [4, 2])"),
         ("generate", [(4, 3), (4, 2)], r"'user_emb' must be [B, 3] (got [4, 2])"),
         ("loss", [(4, 3), (1, 3), (4, 3)], "one row per 'user_emb', 4 (got 1)"),
+        ("generate", [()], "'history_emb' must be [B, 3] (got [])"),
         ("loss", [(4, 3)] * 3 + [(1, 3)], "'history_emb' must have one row per 'user"),
         ("generate", [(4, 3), (1, 3)], "one row per 'history_emb', 4 (got 1)"),
     ],

@@ -200,15 +200,18 @@ def _run(job: Job, runner: Runner, failed: Mapping[str, str]) -> str | None:
 def collect(line: Line, benches: Benches, failed: Mapping[str, str]) -> list[Found]:
     """Read what there is of a line, cell by cell."""
     runner = benches.find(line.condition)
-    found: list[Found] = []
-    for cell in line.cells:
-        try:
-            found.append(
-                runner.run(cell)
-                if isinstance(runner, Runner) and runner.has_run(cell)
-                else failed.get(_key(line.condition, cell))
-            )
-        except ValueError as error:  # a damaged one; the others are told
-            logger.warning("%s", error)
-            found.append(str(error))
-    return found
+    return [
+        _read(runner, cell)
+        if isinstance(runner, Runner) and runner.has_run(cell)
+        else failed.get(_key(line.condition, cell))
+        for cell in line.cells
+    ]
+
+
+def _read(runner: Runner, cell: Cell) -> Result | str:
+    """A result, or how it is damaged: the others are to be told all the same."""
+    try:
+        return runner.run(cell)
+    except ValueError as error:
+        logger.warning("%s", error)
+        return str(error)
