@@ -353,9 +353,9 @@ class DDRM(nn.Module):
             )
         graph = as_graph(graph, emb.num_users, emb.num_items)
         history = graph.history_mean(emb.item, weight=history_weight)
-        return Embeddings(
-            self.generate(history, emb.user, generator=generator), emb.item
-        )
+        # drawn even where it is not used: what follows has the same noise
+        noise = draw(torch.randn, history, generator)
+        return Embeddings(self.generate(history, emb.user, noise=noise), emb.item)
 
     def denoise(
         self,
@@ -395,9 +395,9 @@ class DDRM(nn.Module):
         mean_user = seen_from_items.history_mean(emb.user)
         user = emb.user
         if self.user_denoiser is not None:
-            start = self._noised(user, generator)
+            start = self._noised(user, draw(torch.randn, user, generator))
             user = self._reverse(self.user_denoiser, start, mean_item)
-        start = self._noised(emb.item, generator)
+        start = self._noised(emb.item, draw(torch.randn, emb.item, generator))
         return Embeddings(user, self._reverse(self.item_denoiser, start, mean_user))
 
     def generate(
@@ -405,6 +405,7 @@ class DDRM(nn.Module):
         history_emb: Tensor,
         user_emb: Tensor | None = None,
         *,
+        noise: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Generate ideal items from histories, also of users never trained on.
@@ -413,26 +414,35 @@ class DDRM(nn.Module):
             history_emb: ``[B, D]`` mean item vector of each history.
             user_emb: ``[B, D]`` the users' own vectors, the condition; the history
                 stands in where there is none.
+            noise: ``[B, D]`` noise of the start, standard normal; zeros start
+                without. Drawn from ``generator`` if None. Not used where the start
+                has no noise (``num_start_steps=0``): nothing is drawn there.
             generator: Source of the start's noise; torch's global one if None.
 
         Returns:
-            ``[B, D]`` to be compared with item vectors by inner product.
+            ``[B, D]`` to be compared with item vectors by inner product. With a given
+            ``noise`` a row depends on its own inputs alone, and
+            :func:`torch.export.export` takes any number of rows.
 
         Raises:
-            ValueError: Vectors that are not D wide.
+            ValueError: Vectors that are not D wide, or both ``noise`` and
+                ``generator``.
         """
+        if noise is not None and generator is not None:
+            raise ValueError("'noise' and 'generator' exclude each other (got both)")
         cond = history_emb if user_emb is None else user_emb
-        self._check_rows(history_emb=history_emb, user_emb=cond)
-        if self.start == "noise":
-            start = draw(torch.randn, history_emb, generator)
-        else:
-            start = self._noised(history_emb.detach(), generator)
-        return self._reverse(self.item_denoiser, start, cond.detach())
+        rows = {"history_emb": history_emb, "user_emb": cond}
+        self._check_rows(**rows if noise is None else {**rows, "noise": noise})
+        history_emb, cond = history_emb.detach(), cond.detach()
+        start = history_emb
+        if self.start == "noise" or self.num_start_steps > 0:
+            if noise is None:
+                noise = draw(torch.randn, history_emb, generator)
+            start = noise if self.start == "noise" else self._noised(start, noise)
+        return self._reverse(self.item_denoiser, start, cond)
 
-    def _noised(self, x_start: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _noised(self, x_start: Tensor, noise: Tensor) -> Tensor:
         """Noise vectors to where the reverse process begins."""
-        # drawn even where it is not used: what follows has the same noise
-        noise = draw(torch.randn, x_start, generator)
         if self.num_start_steps == 0:
             return x_start
         last = torch.tensor([self.num_start_steps - 1], device=x_start.device)
@@ -447,10 +457,10 @@ class DDRM(nn.Module):
                     f"'{name}' must be [B, {self.embedding_dim}] "
                     f"(got {list(table.shape)})"
                 )
-            if len(table) != len(given[first]):
+            if table.size(0) != given[first].size(0):
                 raise ValueError(
-                    f"'{name}' must have one row per '{first}', {len(given[first])} "
-                    f"(got {len(table)})"
+                    f"'{name}' must have one row per '{first}', "
+                    f"{given[first].size(0)} (got {table.size(0)})"
                 )
 
     def _check_fits(self, emb: Embeddings) -> None:
@@ -469,15 +479,19 @@ class DDRM(nn.Module):
 
     @torch.no_grad()
     def _reverse(self, denoiser: nn.Module, start: Tensor, cond: Tensor) -> Tensor:
-        done = []
-        for x_t, guide in zip(start.split(_CHUNK), cond.split(_CHUNK), strict=True):
+        if torch.compiler.is_compiling():  # a chunk's size would be the program's limit
+            return self._reverse_chunk(denoiser, start, cond)
+        chunks = zip(start.split(_CHUNK), cond.split(_CHUNK), strict=True)
+        return torch.cat(
+            [self._reverse_chunk(denoiser, x_t, guide) for x_t, guide in chunks]
+        )
 
-            def predict(x_t: Tensor, k: int, cond: Tensor = guide) -> Tensor:
-                step = torch.tensor([self._steps[k]], device=x_t.device)
-                return denoiser(x_t, cond, step)
+    def _reverse_chunk(self, denoiser: nn.Module, x_t: Tensor, cond: Tensor) -> Tensor:
+        def predict(x_t: Tensor, k: int) -> Tensor:
+            step = torch.tensor([self._steps[k]], device=x_t.device)
+            return denoiser(x_t, cond, step)
 
-            done.append(posterior_sample(self._walk, predict, x_t, len(self._steps)))
-        return torch.cat(done)
+        return posterior_sample(self._walk, predict, x_t, len(self._steps))
 
 
 class DDRMRecommender(nn.Module):

@@ -440,6 +440,71 @@ def test_generate_is_what_forward_does_with_the_history(graph):
     assert torch.equal(out, model(*emb, graph, generator=seeded(3)).user)
 
 
+@pytest.mark.parametrize("start", ["history", "noise"])
+def test_noise_may_be_given_instead_of_drawn(start):
+    model = make(start=start)
+    history, user = vectors(5, 5)
+    noise = torch.randn(5, 3, generator=seeded(9))
+    out = model.generate(history, user, noise=noise)
+    assert torch.equal(out, model.generate(history, user, generator=seeded(9)))
+    # a row is its own: neither the others nor their order count
+    (alone,) = model.generate(history[[3]], user[[3]], noise=noise[[3]])
+    torch.testing.assert_close(alone, out[3])
+
+
+@pytest.mark.parametrize(
+    ("options", "draws"),
+    [({}, True), ({"num_start_steps": 0}, False), ({"start": "noise"}, True)],
+)
+def test_generate_draws_where_something_is_noised(options, draws):
+    generator = seeded(4)
+    before = generator.get_state()
+    make(**options).generate(torch.randn(5, 3), generator=generator)
+    assert torch.equal(generator.get_state(), before) is not draws
+
+
+def test_forward_draws_always_so_that_what_follows_keeps_its_noise(graph):
+    generator, drawn = seeded(4), seeded(4)
+    make(num_start_steps=0)(*vectors(4, 4), graph, generator=generator)
+    torch.randn(4, 3, generator=drawn)
+    assert torch.equal(generator.get_state(), drawn.get_state())
+
+
+def test_noise_and_generator_exclude_each_other():
+    rows = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match="'noise' and 'generator' exclude each other"):
+        make().generate(rows, noise=rows, generator=seeded())
+    with pytest.raises(ValueError, match="'noise' must have one row per 'history_emb'"):
+        make().generate(rows, noise=torch.zeros(1, 3))
+
+
+class _Generation(nn.Module):
+    def __init__(self, ddrm):
+        super().__init__()
+        self.ddrm = ddrm
+
+    def forward(self, history_emb):
+        return self.ddrm.generate(history_emb, noise=torch.zeros_like(history_emb))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    "options", [{}, {"denoiser": "transformer"}, {"num_start_steps": 0}]
+)
+def test_generate_exports_for_any_number_of_rows(options, strict):
+    eager = _Generation(make(**options).eval())
+    program = torch.export.export(
+        eager,
+        (torch.zeros(2, 3),),
+        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        strict=strict,
+    )
+    assert not any("rand" in str(node.target) for node in program.graph.nodes)
+    for size in (1, 2, 7, 300, module._CHUNK + 1):
+        rows = vectors(size, 1).user
+        torch.testing.assert_close(program.module()(rows), eager(rows))
+
+
 def test_denoise_conditions_each_side_on_the_other(graph):
     model = make(num_start_steps=0, num_inference_steps=1)
     emb = vectors(4, 4)
