@@ -37,8 +37,8 @@ Start = Literal["history", "noise"]
 Denoiser = Literal["mlp", "transformer"]
 """Which networks restore vectors, see :class:`DDRM`."""
 
-Attention = Literal["multi-head", "gate"]
-"""Which of the two readings of the transformer, see :class:`DDRM`."""
+Attention = Literal["multi-head", "gate", "learned-gate"]
+"""Which reading of the transformer, see :class:`DDRM`."""
 
 TrainStart = Literal["item", "history"]
 """What the item network learns to denoise, see :class:`DDRMRecommender`."""
@@ -97,13 +97,15 @@ class DDRM(nn.Module):
         gamma: Exponent of the weights of Eq. 21; 0 weighs all triplets equally.
         time_dim: Width of the step embedding.
         activation: ``"relu"``, ``"sigmoid"`` or ``"tanh"``.
-        dropout: Probability of dropping an entry of a noisy vector in training.
+        dropout: Probability of dropping an entry of a noisy vector in training
+            (default: 0.5; 0 with ``attention="gate"``, which takes no other).
         fix_first_beta: Overwrite the first beta with 1e-5, as the authors' code does.
         denoiser: ``"mlp"``, or ``"transformer"`` (Table 3).
         attention: Of the transformer: ``"multi-head"`` as the paper words it, see
             :class:`~ddrm_pyg.nn.denoiser.TransformerDenoiser`, or the ``"gate"`` of the
-            authors' code, see :class:`~ddrm_pyg.nn.denoiser.GateDenoiser`, where
-            ``activation`` is ``"tanh"``, which has to be given, too.
+            authors' code, see :class:`~ddrm_pyg.nn.denoiser.GateDenoiser`, which drops
+            nothing and where ``activation`` is ``"tanh"``, which has to be given, too.
+            ``"learned-gate"`` (ours) maps the step embedding first, and drops.
         start: What generation starts from: the noised ``"history"``, or pure
             ``"noise"``, N(0, I) (Table 3). Training is the same.
         dynamic_scale: In training each triplet draws its own s, uniform in
@@ -139,7 +141,7 @@ class DDRM(nn.Module):
         gamma: float = 0.0,
         time_dim: int = 10,
         activation: str = "relu",
-        dropout: float = 0.5,
+        dropout: float | None = None,
         fix_first_beta: bool = True,
         denoiser: Denoiser = "mlp",
         attention: Attention = "multi-head",
@@ -152,7 +154,7 @@ class DDRM(nn.Module):
         check_among(get_args(Denoiser), denoiser=denoiser)
         check_among(get_args(Attention), attention=attention)
         check_among(get_args(Start), start=start)
-        check_share(reconstruction_weight=reconstruction_weight, dropout=dropout)
+        check_share(reconstruction_weight=reconstruction_weight)
         check_at_least(0, gamma=gamma)
         self.embedding_dim = embedding_dim
         self.num_train_timesteps = _at_least(
@@ -170,7 +172,7 @@ class DDRM(nn.Module):
         self.noise_scale = noise_scale
         self.reconstruction_weight = reconstruction_weight
         self.gamma = gamma
-        self.dropout = dropout
+        self.dropout = _dropout(dropout, denoiser, attention)
         self.start = start
         self.dynamic_scale = dynamic_scale
         self._schedule: dict[str, Any] = {
@@ -604,6 +606,20 @@ def _at_least(low: int, name: str, value: int | None, default: int = 0) -> int:
     return value
 
 
+def _dropout(dropout: float | None, denoiser: Denoiser, attention: Attention) -> float:
+    """Decide how much is dropped: nothing where the authors' code has no dropout."""
+    keeps_all = denoiser == "transformer" and attention == "gate"
+    if dropout is None:
+        return 0.0 if keeps_all else 0.5
+    check_share(dropout=dropout)
+    if keeps_all and dropout > 0:
+        raise ValueError(
+            f"'dropout' must be 0 with attention='gate' (got {dropout}); "
+            "'learned-gate' drops"
+        )
+    return dropout
+
+
 def _network(
     denoiser: Denoiser,
     attention: Attention,
@@ -614,6 +630,9 @@ def _network(
 ) -> MLPDenoiser | TransformerDenoiser | GateDenoiser:
     if denoiser == "mlp":
         return MLPDenoiser(embedding_dim, hidden_dims, time_dim, activation)
-    if attention == "gate":
-        return GateDenoiser(embedding_dim, hidden_dims, activation)
+    if attention != "multi-head":
+        learn_time = attention == "learned-gate"
+        return GateDenoiser(
+            embedding_dim, hidden_dims, activation, learn_time=learn_time
+        )
     return TransformerDenoiser(embedding_dim, hidden_dims, time_dim, activation)

@@ -141,28 +141,36 @@ class TransformerDenoiser(nn.Module):
 class GateDenoiser(nn.Module):
     r"""The Transformer of DDRM's Table 3, as in the authors' code: a gate.
 
-    .. math:: v = x_t + W \tau_t + b, \quad
+    .. math:: v = x_t + \tau_t, \quad
               g = \sigma\big(f_k(v) \odot f_q(c)\big), \quad
               \hat x_0 = f_o\big(g \odot f_v(v)\big)
 
-    with four MLPs f and a step embedding :math:`\tau_t` as wide as the vectors. There
-    is no softmax and there are no heads.
+    with four MLPs f and the sinusoids :math:`\tau_t` of the step, as many as the
+    vectors are wide. There is no softmax and there are no heads.
 
     Args:
         embedding_dim: Width D of the vectors.
         hidden_dims: Hidden widths of each MLP, in order. (Two mirrored widths there.)
         activation: ``"relu"``, ``"sigmoid"`` or ``"tanh"`` (there), of each MLP.
+        learn_time: Put a learned linear map of :math:`\tau_t` in its place (ours).
 
     Raises:
         ValueError: A width < 1 or an unknown activation.
     """
 
     def __init__(
-        self, embedding_dim: int, hidden_dims: Sequence[int], activation: str = "tanh"
+        self,
+        embedding_dim: int,
+        hidden_dims: Sequence[int],
+        activation: str = "tanh",
+        *,
+        learn_time: bool = False,
     ) -> None:
         super().__init__()
         _check_widths(embedding_dim, embedding_dim, hidden_dims)
-        self.time = nn.Linear(embedding_dim, embedding_dim)
+        self.time = (
+            nn.Linear(embedding_dim, embedding_dim) if learn_time else nn.Identity()
+        )
         self.query, self.key, self.value, self.layers = (
             mlp([embedding_dim, *hidden_dims, embedding_dim], activation)
             for _ in range(4)
@@ -175,10 +183,9 @@ class GateDenoiser(nn.Module):
 
     def forward(self, x_t: Tensor, cond: Tensor, t: Tensor) -> Tensor:
         """Predict the clean rows, see :meth:`MLPDenoiser.forward`."""
-        time = timestep_embedding(t, self.time.in_features).to(x_t.dtype)
-        told = x_t + self.time(time)
-        gate = (self.key(told) * self.query(cond)).sigmoid()
-        return self.layers(gate * self.value(told))
+        timed = x_t + self.time(timestep_embedding(t, x_t.size(-1)).to(x_t.dtype))
+        gate = (self.key(timed) * self.query(cond)).sigmoid()
+        return self.layers(gate * self.value(timed))
 
 
 def _check_widths(

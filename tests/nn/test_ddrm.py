@@ -571,6 +571,10 @@ def test_reset_draws_both_denoisers_anew():
         ({"num_start_steps": 5}, r"'num_start_steps' must be <= 'num_train.*\(got 5\)"),
         ({"denoiser": "unet"}, r"'denoiser' must be one of .*\(got 'unet'\)"),
         ({"attention": "soft"}, r"'attention' must be one of .*\(got 'soft'\)"),
+        (
+            {"denoiser": "transformer", "attention": "gate", "dropout": 0.5},
+            r"'dropout' must be 0 with attention='gate' \(got 0\.5\)",
+        ),
         ({"start": "user"}, r"'start' must be one of .*\(got 'user'\)"),
         ({"dynamic_scale": True, "noise_max": 1.0}, r"must be < 0\.5 .*\(got 0\.5\)"),
         ({"sampler": "ddim"}, r"'sampler' must be one of .*\(got 'ddim'\)"),
@@ -649,12 +653,44 @@ def test_rows_of_another_width_are_refused(verb, shapes, told):
         ({}, MLPDenoiser),
         ({"denoiser": "transformer"}, TransformerDenoiser),
         ({"denoiser": "transformer", "attention": "gate"}, GateDenoiser),
+        ({"denoiser": "transformer", "attention": "learned-gate"}, GateDenoiser),
     ],
 )
 def test_both_networks_are_of_the_chosen_kind(arguments, kind):
     model = make(activation="tanh", **arguments)
     assert type(model.user_denoiser) is type(model.item_denoiser) is kind
     assert isinstance(model.item_denoiser.layers[1], nn.Tanh)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dropout", "maps_time"),
+    [
+        ({}, 0.5, True),
+        ({"attention": "gate"}, 0.5, True),  # of a transformer only
+        ({"denoiser": "transformer"}, 0.5, None),
+        ({"denoiser": "transformer", "attention": "learned-gate"}, 0.5, True),
+        ({"denoiser": "transformer", "attention": "gate"}, 0.0, False),
+    ],
+)
+def test_the_authors_gate_drops_nothing_and_has_fixed_sinusoids(
+    arguments, dropout, maps_time
+):
+    model = make(activation="tanh", **arguments)
+    assert model.dropout == dropout
+    if maps_time is not None:
+        assert isinstance(model.item_denoiser.time, nn.Linear) is maps_time
+
+
+def test_the_authors_gate_sees_all_of_the_noisy_vectors_in_training():
+    model = make(**VARIANTS["gate"], gamma=0.5, reconstruction_weight=0.3)
+    seen = []
+    for denoiser in (model.user_denoiser, model.item_denoiser):
+        denoiser.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    user, item, negative = triplet()
+    model.train().loss(user, item, negative, generator=seeded(4))
+    t, *noises = replayed_draws(4, 5, 4)
+    for x_start, noise, x_t in zip((user, item), noises, seen, strict=True):
+        assert torch.equal(x_t, model.diffusion.q_sample(x_start, t, noise))
 
 
 @pytest.mark.parametrize("num_start_steps", [None, 0])
@@ -756,6 +792,7 @@ def test_a_dynamic_scale_plays_no_part_in_inference(graph):
 VARIANTS = {
     "transformer": {"denoiser": "transformer"},
     "gate": {"denoiser": "transformer", "attention": "gate", "activation": "tanh"},
+    "learned gate": {"denoiser": "transformer", "attention": "learned-gate"},
     "noise": {"start": "noise"},
     "dynamic scale": {"dynamic_scale": True},
     "no user network": {"denoise_user": False},

@@ -148,28 +148,49 @@ def test_transformer_attends_over_the_entries_of_each_head(dim, num_heads):
         assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-6, abs=1e-6)
 
 
-def test_gate_is_the_sigmoid_of_key_times_query():
+def learned_gate(*arguments):
+    return GateDenoiser(*arguments, learn_time=True)
+
+
+@pytest.mark.parametrize("kind", [GateDenoiser, learned_gate])
+@pytest.mark.parametrize("dim", [4, 5])
+def test_gate_is_the_sigmoid_of_key_times_query(kind, dim):
     torch.manual_seed(0)
-    denoiser = GateDenoiser(4, (7, 6)).double()
+    denoiser = kind(dim, (7, 6)).double()
     for parameter in denoiser.parameters():
         nn.init.normal_(parameter)
-    x_t, cond = torch.randn(2, 3, 4, dtype=torch.float64)
+    x_t, cond = torch.randn(2, 3, dim, dtype=torch.float64)
     out = denoiser(x_t, cond, torch.tensor([0, 3, 5]))
     for row, c, t, found in zip(
         x_t.numpy(), cond.numpy(), (0, 3, 5), out.detach(), strict=True
     ):
-        told = row + naive_mlp([denoiser.time], encoded(t, 4), None)
+        time = encoded(t, dim)  # as it is, with nothing to learn
+        if kind is learned_gate:
+            time = naive_mlp([denoiser.time], time, None)
         key, value, query = (
             naive_mlp(stack, seen, np.tanh)
             for stack, seen in (
-                (denoiser.key, told),
-                (denoiser.value, told),
+                (denoiser.key, row + time),
+                (denoiser.value, row + time),
                 (denoiser.query, c),
             )
         )
         gated = value / (1 + np.exp(-key * query))
         expected = naive_mlp(denoiser.layers, gated, np.tanh)
         assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-5, abs=1e-6)
+
+
+def test_only_the_learned_gate_maps_the_step():
+    assert [*GateDenoiser(4, (5,)).time.parameters()] == []
+    ours, published = learned_gate(4, (5,)), GateDenoiser(4, (5,))
+    with torch.no_grad():
+        ours.time.weight.copy_(torch.eye(4))
+        ours.time.bias.zero_()
+    weights = {k: v for k, v in ours.state_dict().items() if not k.startswith("time.")}
+    published.load_state_dict(weights)
+    x_t, cond = torch.randn(2, 3, 4)
+    t = torch.tensor([0, 3, 5])
+    torch.testing.assert_close(ours(x_t, cond, t), published(x_t, cond, t))
 
 
 @every_kind

@@ -145,11 +145,14 @@ def _table3(plan: Plan) -> Iterator[Block]:
                 plan.line(name),
                 plan.line(f"{name}+ddrm", name),
                 plan.changed(name, "transformer", denoiser="transformer"),
-                plan.changed(
-                    name,
-                    "gate",
-                    **{"denoiser": "transformer", "attention": "gate"},
-                    activation="tanh",
+                *(
+                    plan.changed(
+                        name,
+                        attention.replace("-", " "),
+                        **{"denoiser": "transformer", "attention": attention},
+                        activation="tanh",
+                    )
+                    for attention in ("gate", "learned-gate")
                 ),
                 plan.changed(name, "noise start", start="noise"),
                 plan.changed(name, "dynamic s", dynamic_scale=True),

@@ -40,7 +40,8 @@ ROWS = {
         "Transformer: attention as the paper words it, with the guide as query, the "
         "time as key and the noisy vector as value. Gate: the authors' code, where "
         "time and noisy vector are key and value and a product with the query opens a "
-        "gate; the paper prints one number for both. Noise start: generation from pure "
+        "gate; the paper prints one number for both. Learned gate: ours, with a "
+        "learned map of the time and dropout. Noise start: generation from pure "
         "noise, not from the history. Dynamic s: a noise scale drawn for each triplet, "
         "which is our reading, as no code is published."
     ),

@@ -87,7 +87,7 @@ def test_yardsticks_then_ddrm_then_cleaning_then_the_rest():
     assert len({turn[name] for name in order}) == len(order)
 
 
-def test_table3_has_both_readings_of_the_transformer():
+def test_table3_has_all_readings_of_the_transformer():
     (block,) = arrange("table3", ML_1M)
     model = {line.name: line.cells[0].model for line in block.lines}
     base = model.pop("sgl+ddrm")
@@ -99,6 +99,10 @@ def test_table3_has_both_readings_of_the_transformer():
         "sgl+ddrm transformer": {"denoiser": "transformer"},
         "sgl+ddrm gate": {
             **{"denoiser": "transformer", "attention": "gate"},
+            "activation": "tanh",
+        },
+        "sgl+ddrm learned gate": {
+            **{"denoiser": "transformer", "attention": "learned-gate"},
             "activation": "tanh",
         },
         "sgl+ddrm noise start": {"start": "noise"},
