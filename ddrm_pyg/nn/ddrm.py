@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from numbers import Integral
@@ -46,6 +47,8 @@ TrainStart = Literal["item", "history"]
 _PASSES, _SHARE = 6, 5
 """Passes of the sampler that skips steps, by default; fewer where that is more than
 this part of the steps."""
+
+logger = logging.getLogger("ddrm_pyg")
 
 _CHUNK = 8192
 """Rows denoised at a time; bounds the hidden activations, never the noise."""
@@ -201,6 +204,8 @@ class DDRM(nn.Module):
         )
         self.user_denoiser = network() if denoise_user else None
         self.item_denoiser = network()
+        self._warn_untrained = True
+        self.register_load_state_dict_post_hook(_count_as_trained)
 
     def _plan_walk(self, num_inference_steps: int | None) -> None:
         """Decide which steps the reverse process visits, on which schedule."""
@@ -227,6 +232,7 @@ class DDRM(nn.Module):
         for denoiser in (self.user_denoiser, self.item_denoiser):
             if denoiser is not None:
                 denoiser.reset_parameters()
+        self._warn_untrained = True
 
     def loss(
         self,
@@ -261,6 +267,7 @@ class DDRM(nn.Module):
         Raises:
             ValueError: Vectors that are not D wide, or not as many of each.
         """
+        self._warn_untrained = False
         start = item_emb if history_emb is None else history_emb
         self._check_rows(
             user_emb=user_emb,
@@ -316,9 +323,9 @@ class DDRM(nn.Module):
 
     def forward(
         self,
-        user_emb: Tensor,
-        item_emb: Tensor,
-        graph: InteractionGraph | Tensor | Any,
+        user_emb: Tensor | Embeddings | Any,
+        item_emb: Tensor | Any,
+        graph: InteractionGraph | Tensor | Any = None,
         *,
         history_weight: Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -326,10 +333,12 @@ class DDRM(nn.Module):
         """Generate each user's ideal item (Algorithm 2, Eqs. 23-24).
 
         Inference whatever the mode: no gradient, no dropout, inputs detached. The
-        result does not depend on how many rows are denoised at a time.
+        result does not depend on how many rows are denoised at a time. Both
+        ``ddrm(user_emb, item_emb, graph)`` and ``ddrm(embeddings, graph)`` are calls.
 
         Args:
-            user_emb: ``[num_users, D]``.
+            user_emb: ``[num_users, D]``, a tensor, an array or ``torch.nn.Embedding``;
+                or :class:`Embeddings`, which leave the graph as the second argument.
             item_emb: ``[num_items, D]``.
             graph: Train interactions: an :class:`InteractionGraph`, an ``edge_index``
                 ``[2, E]`` or a ``SparseTensor`` ``[num_items, num_users]``.
@@ -345,9 +354,7 @@ class DDRM(nn.Module):
         Raises:
             ValueError: Vectors and graph do not match.
         """
-        emb = Embeddings(user_emb.detach(), item_emb.detach())
-        emb.check()
-        self._check_fits(emb)
+        emb, graph = self._take(user_emb, item_emb, graph)
         if history_weight is not None and isinstance(graph, SparseTensor):
             raise ValueError(
                 "'history_weight' follows the order of an edge_index, which a "
@@ -361,9 +368,9 @@ class DDRM(nn.Module):
 
     def denoise(
         self,
-        user_emb: Tensor,
-        item_emb: Tensor,
-        graph: InteractionGraph | Tensor | Any,
+        user_emb: Tensor | Embeddings | Any,
+        item_emb: Tensor | Any,
+        graph: InteractionGraph | Tensor | Any = None,
         *,
         generator: torch.Generator | None = None,
     ) -> Embeddings:
@@ -374,7 +381,8 @@ class DDRM(nn.Module):
         mode, like :meth:`forward`.
 
         Args:
-            user_emb: ``[num_users, D]``.
+            user_emb: ``[num_users, D]``, or :class:`Embeddings`, as for
+                :meth:`forward`.
             item_emb: ``[num_items, D]``.
             graph: Train interactions, as for :meth:`forward`.
             generator: Source of the start's noise; torch's global one if None.
@@ -386,9 +394,7 @@ class DDRM(nn.Module):
         Raises:
             ValueError: Vectors and graph do not match.
         """
-        emb = Embeddings(user_emb.detach(), item_emb.detach())
-        emb.check()
-        self._check_fits(emb)
+        emb, graph = self._take(user_emb, item_emb, graph)
         graph = as_graph(graph, emb.num_users, emb.num_items)
         seen_from_items = InteractionGraph(
             graph.edge_index.flip(0), graph.num_items, graph.num_users
@@ -465,6 +471,15 @@ class DDRM(nn.Module):
                     f"{given[first].size(0)} (got {table.size(0)})"
                 )
 
+    def _take(self, user_emb: Any, item_emb: Any, graph: Any) -> tuple[Embeddings, Any]:
+        """Tell ``(user_emb, item_emb, graph)`` from ``(embeddings, graph)``."""
+        tables = (user_emb, item_emb)
+        if graph is None:
+            tables, graph = user_emb, item_emb
+        emb = as_embeddings(tables)
+        self._check_fits(emb)
+        return emb, graph
+
     def _check_fits(self, emb: Embeddings) -> None:
         if emb.user.size(1) != self.embedding_dim:
             raise ValueError(
@@ -483,6 +498,12 @@ class DDRM(nn.Module):
     def _reverse(self, denoiser: nn.Module, start: Tensor, cond: Tensor) -> Tensor:
         if torch.compiler.is_compiling():  # a chunk's size would be the program's limit
             return self._reverse_chunk(denoiser, start, cond)
+        if self._warn_untrained:
+            self._warn_untrained = False  # once
+            logger.warning(
+                "DDRM generates before it was trained, from random networks: "
+                "fit(DDRMRecommender(ddrm, embeddings), data) first"
+            )
         chunks = zip(start.split(_CHUNK), cond.split(_CHUNK), strict=True)
         return torch.cat(
             [self._reverse_chunk(denoiser, x_t, guide) for x_t, guide in chunks]
@@ -595,6 +616,10 @@ class DDRMRecommender(nn.Module):
             history_weight=self.history_weight,
             generator=torch.Generator(self.user_emb.device).manual_seed(self.seed),
         )
+
+
+def _count_as_trained(ddrm: nn.Module, keys: Any) -> None:
+    ddrm._warn_untrained = False  # type: ignore[assignment]
 
 
 def _at_least(low: int, name: str, value: int | None, default: int = 0) -> int:

@@ -1045,3 +1045,36 @@ def test_training_moves_both_denoisers_and_not_the_embeddings(checkerboard):
     scores = recommender.scorer(graph).scores(torch.arange(12))
     same = colour.unsqueeze(1) == colour
     assert scores[same].view(12, 6).min() > scores[~same].view(12, 6).max()
+
+
+@pytest.mark.parametrize("method", ["forward", "denoise"])
+def test_tables_may_come_as_one_argument_and_as_arrays(graph, method):
+    model, emb = make(), vectors(graph.num_users, graph.num_items)
+    call = getattr(model, method)
+    expected = call(emb.user, emb.item, graph, generator=seeded())
+    arrays = (emb.user.numpy(), emb.item.numpy())
+    for arguments in ((emb, graph), (arrays, graph), (*arrays, graph)):
+        answer = call(*arguments, generator=seeded())
+        assert torch.equal(answer.user, expected.user)
+        assert torch.equal(answer.item, expected.item)
+
+
+def test_untrained_networks_warn_once(graph, caplog):
+    model, emb = make(), vectors(graph.num_users, graph.num_items)
+    model(emb, graph)
+    model(emb, graph)
+    (record,) = caplog.records
+    assert "before it was trained" in record.message
+    model.reset_parameters()
+    model(emb, graph)
+    assert len(caplog.records) == 2
+
+
+def test_trained_and_loaded_networks_do_not_warn(graph, caplog):
+    trained, emb = make(), vectors(graph.num_users, graph.num_items)
+    trained.loss(*triplet()).mean().backward()
+    trained(emb, graph)
+    loaded = make()
+    loaded.load_state_dict(trained.state_dict())
+    loaded(emb, graph)
+    assert caplog.records == []
