@@ -68,6 +68,7 @@ def _app() -> typer.Typer:
 
     @app.callback()
     def options(
+        context: typer.Context,
         version: Annotated[
             bool,
             typer.Option(
@@ -78,7 +79,7 @@ def _app() -> typer.Typer:
             ),
         ] = False,
     ) -> None:
-        pass
+        _refuse_several_processes(context.invoked_subcommand)
 
     commands = (
         *(run, compare, reproduce, evaluate, denoise, recommend),
@@ -88,6 +89,13 @@ def _app() -> typer.Typer:
         app.command(command.__name__.rpartition(".")[2])(command.command)
     app.add_typer(data.app(), name="data")
     return app
+
+
+def _refuse_several_processes(command: str | None) -> None:
+    """Stop where a launcher such as torchrun would do the same job several times."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count != "1":
+        raise ValueError(f"'{command}' runs in one process (got WORLD_SIZE={count})")
 
 
 def _print_version(asked: bool) -> None:

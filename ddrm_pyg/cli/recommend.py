@@ -136,8 +136,8 @@ def _new(
                 "'--history' takes runs whose histories weigh alike "
                 f"(got one with {dict(cell.model['history'])})"
             )
-        generator = torch.Generator().manual_seed(0)
-        ideal = load_ddrm(trained).generate(ideal, generator=generator)
+        # without noise: a list depends on its user alone, wherever it is made
+        ideal = load_ddrm(trained).generate(ideal, noise=torch.zeros_like(ideal))
     chunks = recommend_chunks(
         Embeddings(ideal, items), torch.arange(len(ideal)), k=k, exclude=history
     )

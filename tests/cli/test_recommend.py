@@ -110,6 +110,18 @@ def test_history_of_a_known_user_counts_as_given(call, finished, tmp_path):
     assert len(rows) == 23
 
 
+def test_a_list_depends_on_its_user_alone(call, finished, tmp_path):
+    zoe = [("zoe", book) for book in OWN]
+    others = [(f"user {n}", f'book "{n}"') for n in range(20)]
+    words = ["recommend", finished, "-k", "24", "--history"]
+    alone = parse(call(*words, write_history(tmp_path / "a.csv", zoe)).out)
+    among = parse(call(*words, write_history(tmp_path / "b.csv", others + zoe)).out)
+    among = [row for row in among if row["user"] == "zoe"]
+    assert [row["item"] for row in alone] == [row["item"] for row in among]
+    scores = [[float(row["score"]) for row in rows] for rows in (alone, among)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+
+
 def test_integer_ids_find_their_items(call, settings, tmp_path):
     pairs = [(10 * u, 7 * ((u + i) % 12)) for u in range(12) for i in range(8)]
     data = write_history(tmp_path / "data.csv", pairs, ("user", "item"))
