@@ -73,6 +73,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.nn.models.popularity",
         "ddrm_pyg.nn.models.item_knn",
         "ddrm_pyg.nn.models.ease",
+        "ddrm_pyg.nn.models.svd",
         "ddrm_pyg.nn.models.mf",
         "ddrm_pyg.nn.models.lightgcn",
         "ddrm_pyg.nn.models.sgl",

@@ -16,12 +16,14 @@ from ddrm_pyg.nn.models.mf import MF
 from ddrm_pyg.nn.models.multivae import MultiDAE, MultiVAE
 from ddrm_pyg.nn.models.popularity import Popularity
 from ddrm_pyg.nn.models.sgl import SGL
+from ddrm_pyg.nn.models.svd import SVD
 
 __all__ = [
     "CDAE",
     "EASE",
     "MF",
     "SGL",
+    "SVD",
     "AdaGCL",
     "DiffRec",
     "ItemKNN",
