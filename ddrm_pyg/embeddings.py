@@ -28,6 +28,11 @@ class Embeddings(NamedTuple):
     user: Tensor
     item: Tensor
 
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(user={_shown(self.user)}, item={_shown(self.item)})"
+        )
+
     @property
     def num_users(self) -> int:
         """Number of user rows."""
@@ -157,6 +162,13 @@ class Embeddings(NamedTuple):
                     f"{where}: '{name}' must have one row per {name} of the graph, "
                     f"{expected} (got {table.size(0)})"
                 )
+
+
+def _shown(table: Any) -> str:
+    """Show a table by its shape, and by its type where that is not float32."""
+    kind = str(getattr(table, "dtype", type(table).__name__)).removeprefix("torch.")
+    shape = list(getattr(table, "shape", []))
+    return f"{shape}" if kind == "float32" else f"{shape} {kind}"
 
 
 def _known_suffix(path: str | os.PathLike[str]) -> str:

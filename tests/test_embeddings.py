@@ -213,3 +213,9 @@ def test_other_forms_are_refused(source):
 def test_a_pair_is_checked():
     with pytest.raises(ValueError, match="equally wide"):
         as_embeddings((torch.ones(2, 3), np.ones((2, 4))))
+
+
+def test_the_representation_is_the_shapes(emb):
+    assert repr(emb).startswith("Embeddings(user=[")
+    double = Embeddings(torch.zeros(2, 3, dtype=torch.float64), torch.zeros(4, 3))
+    assert repr(double) == "Embeddings(user=[2, 3] float64, item=[4, 3])"

@@ -64,6 +64,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     (  # floor 3: modules
         "ddrm_pyg.nn.conv",
         "ddrm_pyg.nn._parts",
+        "ddrm_pyg.nn._pretrained",
         "ddrm_pyg.nn._noise",
         "ddrm_pyg.nn.denoiser",
         "ddrm_pyg.nn.ddrm",

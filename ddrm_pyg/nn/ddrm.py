@@ -27,6 +27,7 @@ from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
 from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.losses.reweighted import belief_weight
 from ddrm_pyg.nn._parts import check_among, check_at_least, check_share, draw, drop
+from ddrm_pyg.nn._pretrained import Pretrained
 from ddrm_pyg.nn.denoiser import GateDenoiser, MLPDenoiser, TransformerDenoiser
 
 Sampler = Literal["posterior", "skip"]
@@ -54,7 +55,7 @@ _CHUNK = 8192
 """Rows denoised at a time; bounds the hidden activations, never the noise."""
 
 
-class DDRM(nn.Module):
+class DDRM(Pretrained, nn.Module):
     r"""Denoising Diffusion Recommender Model, a plug-in: vectors in, vectors out.
 
     `"Denoising Diffusion Recommender Model" <https://arxiv.org/abs/2401.06982>`_
@@ -569,6 +570,9 @@ class DDRMRecommender(nn.Module):
         self.register_buffer("item_emb", emb.item, persistent=False)
         self.register_buffer("history_weight", history_weight, persistent=False)
         self._sums: HistorySums | None = None  # of the graph that was last trained on
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.ddrm!r}, {self.embeddings!r})"
 
     @property
     def embeddings(self) -> Embeddings:

@@ -16,6 +16,7 @@ from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
 from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.losses.pointwise import is_pointwise
 from ddrm_pyg.nn._parts import check_among, check_at_least
+from ddrm_pyg.nn._pretrained import Pretrained
 from ddrm_pyg.typing import PairLoss, PointLoss
 
 
@@ -35,7 +36,7 @@ def triplet_scores(emb: Embeddings, batch: Triplets) -> tuple[Tensor, Tensor]:
     return pos_score, neg_score
 
 
-class PairwiseBackend(nn.Module):
+class PairwiseBackend(Pretrained, nn.Module):
     r"""User and item tables trained on triplets by a pairwise or pointwise loss.
 
     Subclasses say how tables become embeddings (``forward``). The penalty is
@@ -150,9 +151,3 @@ class PairwiseBackend(nn.Module):
     def scorer(self, graph: InteractionGraph) -> Embeddings:
         """Embed once; the result scores any users."""
         return self(graph)
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.num_users}, {self.num_items}, "
-            f"embedding_dim={self.user_table.size(1)})"
-        )

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.loader import RowTable, UserRows, user_row_batches
 from ddrm_pyg.nn._parts import check_at_least
+from ddrm_pyg.nn._pretrained import Pretrained
 
 RowWeight = Callable[[InteractionGraph], Tensor]
 """Gives every train interaction its entry in the user's row, ``[E]``."""
 
 
-class RowRecommender(nn.Module):
+class RowRecommender(Pretrained, nn.Module):
     """A network from a user's row to scores of all items.
 
     Rows are taken from a sparse table and written out batch by batch. Subclasses say

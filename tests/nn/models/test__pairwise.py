@@ -62,7 +62,8 @@ def only(iterator):
 def test_is_what_the_protocols_ask(backend):
     assert isinstance(backend(2, 3), Recommender)
     assert isinstance(backend(2, 3), Backend)
-    assert repr(backend(2, 3, 4)) == f"{backend.__name__}(2, 3, embedding_dim=4)"
+    shown = f"{backend.__name__}(num_users=2, num_items=3, embedding_dim=4)"
+    assert repr(backend(2, 3, 4)) == shown
 
 
 def test_loss_per_triplet_by_hand(path_graph, batch):

@@ -1,0 +1,227 @@
+"""Models as folders: what they were built with, their weights and a card to read."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ddrm_pyg.extras import versions
+from ddrm_pyg.files import atomic_path, write_text
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CARD = "card.md"
+
+
+class Pretrained:
+    """Saves a module as a folder and loads it again; nothing is pickled.
+
+    A base beside ``torch.nn.Module`` that remembers what the module was built with;
+    its ``repr`` shows that, too, where it is no default.
+    """
+
+    _arguments: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _remember(cls.__init__)  # type: ignore[method-assign]
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        card: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write ``config.json``, ``model.safetensors`` and ``card.md`` to a folder.
+
+        Args:
+            folder: Made where it is not there; the three files are replaced.
+            card: What else the card should say, as JSON: the data, metrics, a verdict.
+
+        Raises:
+            ValueError: An argument of the constructor that is neither its default nor
+                JSON, such as a loss of one's own.
+        """
+        config = {
+            "class": type(self).__name__,
+            "arguments": self._json_arguments(),
+            "card": dict(card or {}),
+            "versions": versions(),
+        }
+        text = json.dumps(config, indent=1) + "\n"  # refused before a file is written
+        state = self.state_dict()  # type: ignore[attr-defined]
+        save_tensors(Path(folder) / WEIGHTS, state)
+        write_text(Path(folder) / CONFIG, text)
+        write_text(Path(folder) / CARD, _card(config, state))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
+        """Load what :meth:`save_pretrained` wrote.
+
+        torch's global generator is left as it was.
+
+        Returns:
+            The model on the CPU, in evaluation mode.
+
+        Raises:
+            FileNotFoundError: The folder lacks a file.
+            ValueError: The folder is another class's, or a file is damaged.
+        """
+        config = read_config(folder, cls.__name__)
+        with torch.random.fork_rng([]):
+            model = cls(**config["arguments"])
+        weights = Path(folder) / WEIGHTS
+        state = load_tensors(weights)
+        try:
+            model.load_state_dict(state)  # type: ignore[attr-defined]
+        except RuntimeError as error:
+            raise ValueError(f"{weights}: not the weights of {model!r}") from error
+        return model.eval()  # type: ignore[attr-defined]
+
+    def _json_arguments(self) -> dict[str, Any]:
+        kept = {}
+        for name, value, default in _with_defaults(self):
+            if value is default and not _is_json(value):
+                continue
+            if not _is_json(value):
+                raise ValueError(
+                    f"'{name}' must be its default or JSON for save_pretrained "
+                    f"(got {type(value).__name__})"
+                )
+            kept[name] = value
+        return kept
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{name}={_shown(value)}"
+            for name, value, default in _with_defaults(self)
+            if not (value is default or (_is_json(value) and value == default))
+        )
+        return f"{type(self).__name__}({shown})"
+
+
+def read_config(folder: str | os.PathLike[str], name: str) -> dict[str, Any]:
+    """Read the configuration of a saved class.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is damaged or another class's.
+    """
+    path = Path(folder) / CONFIG
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        saved = config["class"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not what save_pretrained writes") from error
+    if saved != name:
+        raise ValueError(
+            f"{path}: the folder must hold a {name} (got a {saved}: use "
+            f"{saved}.from_pretrained)"
+        )
+    return config
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by name as safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
+    plain = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in tensors.items()
+    }
+    with atomic_path(path) as temporary:
+        save_file(plain, temporary)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read tensors by name.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable .safetensors file") from error
+
+
+def _remember(init: Callable[..., None]) -> Callable[..., None]:
+    """Let a constructor keep the arguments that it is called with."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def remembering(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "_arguments" not in vars(self):  # a base's constructor runs inside
+            try:
+                bound = signature.bind(self, *args, **kwargs)
+            except TypeError:
+                init(self, *args, **kwargs)  # says it better
+                raise
+            bound.apply_defaults()
+            _, *named = bound.arguments.items()
+            vars(self)["_arguments"] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in named
+            }
+        init(self, *args, **kwargs)
+
+    return remembering
+
+
+def _with_defaults(model: Any) -> list[tuple[str, Any, Any]]:
+    """List name, value and default of what a model was built with."""
+    parameters = inspect.signature(type(model)).parameters
+    return [
+        (name, value, parameters[name].default)
+        for name, value in model._arguments.items()
+    ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"Tensor{list(value.shape)}"
+    return getattr(value, "__name__", repr(value))
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _card(config: dict[str, Any], state: Mapping[str, Tensor]) -> str:
+    """Compose what people read of a saved model."""
+    name = config["class"]
+    count = sum(tensor.numel() for tensor in state.values())
+    lines = [
+        f"# {name}",
+        "",
+        f"{count:,} numbers in `{WEIGHTS}`; load with "
+        f"`{name}.from_pretrained(folder)`.",
+        *_section("Built with", config["arguments"]),
+        *_section("More", config["card"]),
+        *_section("Versions", config["versions"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _section(title: str, values: Mapping[str, Any]) -> list[str]:
+    rows = [f"- {name}: {json.dumps(value)}" for name, value in values.items()]
+    return ["", f"## {title}", "", *rows] if rows else []
