@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 
 from ddrm_pyg.files import atomic_path
+from ddrm_pyg.mapped import MappedEmbeddings, open_tables
+
+_CHECKED = 65_536
+"""Rows checked together."""
 
 
 class Embeddings(NamedTuple):
@@ -116,6 +120,30 @@ class Embeddings(NamedTuple):
         embeddings.check(str(path))
         return embeddings
 
+    @staticmethod
+    def open(path: str | os.PathLike[str]) -> MappedEmbeddings:
+        """Open a ``.safetensors`` file of any size; rows are read when asked for.
+
+        Nothing is checked but the shapes: :meth:`load` reads all values.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: Not a readable file of that kind, or without two equally wide
+                float matrices ``user`` and ``item``.
+        """
+        tables = open_tables(path)
+        opened = [tables[name] for name in Embeddings._fields if name in tables]
+        kinds = {
+            (t.dtype.is_floating_point, len(t.shape), *t.shape[1:]) for t in opened
+        }
+        if len(opened) != 2 or len(kinds) != 1 or min(kinds)[:2] != (True, 2):
+            shapes = {name: list(table.shape) for name, table in tables.items()}
+            raise ValueError(
+                f"{path}: needs float tables 'user' and 'item' of one width "
+                f"(got {shapes})"
+            )
+        return MappedEmbeddings(*opened)
+
     def check(self, where: str = "embeddings") -> None:
         """Refuse tables that cannot be scored.
 
@@ -132,13 +160,7 @@ class Embeddings(NamedTuple):
                     f"{where}: '{name}' must be a 2-dimensional float array "
                     f"(got {table.dtype} of shape {list(table.shape)})"
                 )
-            finite = torch.isfinite(table)
-            if not bool(finite.all()):
-                row, column = (~finite).nonzero()[0].tolist()
-                raise ValueError(
-                    f"{where}: '{name}' must be finite "
-                    f"(got {table[row, column].item()} at row {row}, column {column})"
-                )
+            _check_finite(table, f"{where}: '{name}'")
         if self.user.size(1) != self.item.size(1):
             raise ValueError(
                 f"{where}: 'user' and 'item' must be equally wide "
@@ -169,6 +191,18 @@ def _shown(table: Any) -> str:
     kind = str(getattr(table, "dtype", type(table).__name__)).removeprefix("torch.")
     shape = list(getattr(table, "shape", []))
     return f"{shape}" if kind == "float32" else f"{shape} {kind}"
+
+
+def _check_finite(table: Tensor, name: str) -> None:
+    """Refuse NaN and infinity, in the memory of some rows."""
+    for start, block in enumerate(table.split(_CHECKED)):
+        finite = torch.isfinite(block)
+        if not bool(finite.all()):
+            row, column = (~finite).nonzero()[0].tolist()
+            raise ValueError(
+                f"{name} must be finite (got {block[row, column].item()} at row "
+                f"{start * _CHECKED + row}, column {column})"
+            )
 
 
 def _known_suffix(path: str | os.PathLike[str]) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from ddrm_pyg.embeddings import Embeddings, as_embeddings
@@ -219,3 +220,34 @@ def test_the_representation_is_the_shapes(emb):
     assert repr(emb).startswith("Embeddings(user=[")
     double = Embeddings(torch.zeros(2, 3, dtype=torch.float64), torch.zeros(4, 3))
     assert repr(double) == "Embeddings(user=[2, 3] float64, item=[4, 3])"
+
+
+def test_an_opened_file_holds_what_a_loaded_one_does(emb, tmp_path):
+    emb.save(tmp_path / "emb.safetensors")
+    opened = Embeddings.open(tmp_path / "emb.safetensors")
+    assert torch.equal(opened.user.rows(0, 2), emb.user)
+    assert torch.equal(opened.item.take(torch.tensor([2, 0])), emb.item[[2, 0]])
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"user": torch.ones(2, 3)},
+        {"user": torch.ones(2, 3), "item": torch.ones(2, 4)},
+        {"user": torch.ones(2, 3), "item": torch.ones(2)},
+        {"user": torch.ones(2), "item": torch.ones(2)},
+        {"user": torch.ones(2, 3).long(), "item": torch.ones(2, 3).long()},
+    ],
+)
+def test_an_opened_file_must_have_both_tables(tables, tmp_path):
+    save_file(tables, tmp_path / "emb.safetensors")
+    with pytest.raises(ValueError, match=r"needs float tables 'user' and 'item'"):
+        Embeddings.open(tmp_path / "emb.safetensors")
+
+
+@pytest.mark.parametrize("row", [0, 65_535, 65_536, 70_000])
+def test_values_are_checked_in_every_block(row):
+    table = torch.zeros(70_001, 2)
+    table[row, 1] = torch.nan
+    with pytest.raises(ValueError, match=rf"\(got nan at row {row}, column 1\)"):
+        Embeddings(table, table).check()

@@ -20,6 +20,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     (  # floor 1: tensors only
         "ddrm_pyg.files",
         "ddrm_pyg.extras",
+        "ddrm_pyg.mapped",
         "ddrm_pyg.embeddings",
         "ddrm_pyg.graph.interaction_graph",
         "ddrm_pyg.graph.augment",
