@@ -40,6 +40,9 @@ _BLOCK = 128
 _MANY_BLOCKS = 8
 """Blocks per place of a list from which on that pays."""
 
+_ITEMS = 1 << 20
+"""Items of embeddings scored at a time: a larger catalogue is ranked block by block."""
+
 _SMALLEST_PRODUCT = 16
 """Rows below which a BLAS picks other kernels, and other last bits, for a product."""
 
@@ -318,9 +321,25 @@ def _list_length(k: Any) -> int:
 
 def _chunk_size(scorer: Scorer, user: Tensor) -> int:
     # the width of a row is known only once one has been scored
-    row = scorer.scores(user[:1])
+    _, row = next(_score_blocks(scorer, user[:1]))
     budget = _CACHED_SCORE_BYTES if row.device.type == "cpu" else _SCORE_BYTES
     return max(budget // (4 * max(row.size(-1), 1)), _SMALLEST_PRODUCT)
+
+
+def _score_blocks(scorer: Scorer, user: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield the scores of all items: whole, or blocks of a large table and their start.
+
+    Blocks bound the memory whatever the catalogue; scores in their last bits may not
+    be those of one product.
+    """
+    if not isinstance(scorer, Embeddings) or scorer.num_items <= _ITEMS:
+        yield 0, scorer.scores(user)
+        return
+    emb = Embeddings(scorer.user[user], scorer.item)
+    own = torch.arange(user.numel(), device=emb.user.device)
+    for start in range(0, emb.num_items, _ITEMS):
+        block = emb._replace(item=emb.item[start : start + _ITEMS])
+        yield start, block.scores(own)
 
 
 def _best(
@@ -328,19 +347,26 @@ def _best(
 ) -> tuple[Tensor, Tensor]:
     padding = max(_SMALLEST_PRODUCT - user.numel(), 0)
     padded = torch.cat([user, user[-1:].expand(padding)])
-    scores = scorer.scores(padded)[: user.numel()]
-    num_items = scores.size(1)
-    if exclude is not None:
-        if exclude.num_items != num_items:
-            raise ValueError(
-                f"'scorer' must score the {exclude.num_items} items of the graph "
-                f"(got {num_items})"
-            )
-        row, seen = exclude.rows(user.to(exclude.device))
-        flat = (row * num_items + seen).to(scores.device)
-        scores = scores.contiguous()
-        scores.view(-1)[flat] = float("-inf")
-    score, item = _top(scores, min(k, num_items))
+    seen = None if exclude is None else exclude.rows(user.to(exclude.device))
+    score = item = torch.empty(0)
+    num_items = 0
+    for start, block in _score_blocks(scorer, padded):
+        scores = block[: user.numel()]
+        num_items = start + scores.size(1)
+        if seen is not None:
+            scores = _without(scores.contiguous(), *seen, start)
+        best, place = _top(scores, min(k, scores.size(1)))
+        if start > 0:
+            best = torch.cat([score, best], 1)
+            place = torch.cat([item, place + start], 1)
+            best, chosen = best.topk(min(k, best.size(1)), dim=1)
+            place = place.gather(1, chosen)
+        score, item = best, place
+    if exclude is not None and exclude.num_items != num_items:
+        raise ValueError(
+            f"'scorer' must score the {exclude.num_items} items of the graph "
+            f"(got {num_items})"
+        )
     if bool(score.isnan().any()):
         at = user[score.isnan().any(dim=1).nonzero()[0, 0]]
         raise ValueError(f"'scorer' must not return NaN (user {int(at)})")
@@ -350,6 +376,16 @@ def _best(
         F.pad(score, missing, value=float("-inf")),
         F.pad(item, missing, value=num_items),
     )
+
+
+def _without(scores: Tensor, row: Tensor, seen: Tensor, start: int) -> Tensor:
+    """Hide, in place, what is seen among the items from ``start``."""
+    width = scores.size(1)
+    place = seen - start
+    inside = (place >= 0) & (place < width)
+    flat = (row[inside] * width + place[inside]).to(scores.device)
+    scores.view(-1)[flat] = float("-inf")
+    return scores
 
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

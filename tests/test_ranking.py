@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg import Embeddings, InteractionGraph, LightGCN, evaluate, recommend
+from ddrm_pyg import (
+    Embeddings,
+    InteractionGraph,
+    LightGCN,
+    evaluate,
+    ranking,
+    recommend,
+)
 from ddrm_pyg.datasets import load_interactions
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.nn.models import EASE, ItemKNN, Popularity
@@ -272,6 +279,46 @@ def test_large_catalogues_are_ranked_like_small_ones(seed, extra, k, levels, hid
     assert all(
         len(set(row)) == len(row) for row in item[1:].tolist() if max(row) < num_items
     )
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 96])
+@pytest.mark.parametrize("k", [1, 20, 120])
+def test_blocks_of_items_give_the_lists_of_the_whole(block, k, monkeypatch):
+    data = random_world()
+    seen = InteractionGraph.from_data(data)
+    # whole numbers have exact products: what is compared is the merging
+    draw = torch.Generator().manual_seed(k)
+    user, item = (
+        torch.randint(-99, 99, (n, 6), generator=draw).float() for n in (150, 97)
+    )
+    item[:, 0] += torch.arange(97) / 128  # and few ties
+    emb = Embeddings(user, item)
+    whole = recommend(emb, torch.arange(150), k=k, exclude=seen)
+    monkeypatch.setattr(ranking, "_ITEMS", block)
+    score, listed = recommend(emb, torch.arange(150), k=k, exclude=seen)
+    assert torch.equal(score, whole[0])
+    distinct = torch.ones_like(score, dtype=torch.bool)
+    distinct[:, 1:] &= score[:, 1:] != score[:, :-1]
+    distinct[:, :-1] &= score[:, :-1] != score[:, 1:]
+    assert torch.equal(listed[distinct], whole[1][distinct])
+    padded = torch.nn.functional.pad(emb.scores(torch.arange(150)), (0, 1))
+    real = listed < 97
+    assert torch.equal(padded.gather(1, listed)[real], score[real])
+    assert bool((score[~real] == -torch.inf).all())
+    row, hidden = seen.rows(torch.arange(150))
+    shown = torch.zeros(150, 98, dtype=torch.bool).scatter(1, listed, True)
+    assert not bool(shown[row, hidden].any())
+
+
+def test_blocks_of_items_refuse_nan_and_another_catalogue(monkeypatch):
+    monkeypatch.setattr(ranking, "_ITEMS", 10)
+    emb = Embeddings(torch.ones(3, 2), torch.ones(25, 2))
+    known = InteractionGraph(torch.tensor([[0], [3]]), 3, 24)
+    with pytest.raises(ValueError, match=r"the 24 items of the graph \(got 25\)"):
+        recommend(emb, torch.arange(3), exclude=known)
+    emb.item[22] = torch.nan
+    with pytest.raises(ValueError, match=r"must not return NaN \(user 0\)"):
+        recommend(emb, torch.arange(3))
 
 
 def test_a_nan_score_of_a_large_catalogue_is_refused():

@@ -216,12 +216,13 @@ class InteractionGraph:
         *,
         weight: Tensor | None = None,
         history: InteractionGraph | None = None,
+        fallback: Tensor | None = None,
     ) -> Tensor:
         r"""Average the item vectors of every user's history (Eq. 23 of DDRM).
 
         .. math:: \bar e_u = \sum_{i \in I_u} w_{ui} e_i \,/ \sum_{i \in I_u} w_{ui}
 
-        A user without train items gets the mean item over all train interactions.
+        A user without train items gets the ``fallback``.
 
         Args:
             item_emb: ``[num_items, D]``.
@@ -230,6 +231,8 @@ class InteractionGraph:
             history: The histories to average instead of this graph's own: users that
                 were never trained on, over the same items. ``weight`` then belongs to
                 its edges; the mean item stays this graph's.
+            fallback: ``[D]``; the mean item over all interactions of this graph if
+                None. A graph of some users' rows is given the whole graph's.
 
         Returns:
             ``[num_users, D]``, or one row per user of ``history``.
@@ -255,7 +258,9 @@ class InteractionGraph:
         total = total.index_add(0, rows.edge_index[0], values)
         block = rows._csr_by_user(values / total.clamp(min=1e-38)[rows.edge_index[0]])
         known = (total > 0).unsqueeze(1)
-        return torch.where(known, block @ item_emb, self.mean_item(item_emb))
+        if fallback is None:
+            fallback = self.mean_item(item_emb)
+        return torch.where(known, block @ item_emb, fallback)
 
     def mean_item(self, item_emb: Tensor) -> Tensor:
         """Average the item vectors of all interactions.
@@ -268,8 +273,7 @@ class InteractionGraph:
         Returns:
             ``[D]``; zeros in a graph without interactions.
         """
-        share = self._item_degree.to(item_emb) / max(self.num_edges, 1)
-        return share @ item_emb
+        return mean_item(self._item_degree, item_emb)
 
     def _ones(self, like: Tensor) -> Tensor:
         return like.new_ones(self.num_edges)
@@ -434,6 +438,20 @@ def as_graph(
         return edges
     item, user, _ = edges.coo()
     return InteractionGraph(torch.stack([user, item]), num_users, num_items)
+
+
+def mean_item(item_degree: Tensor, item_emb: Tensor) -> Tensor:
+    """Average item vectors by how many interactions each item has.
+
+    Args:
+        item_degree: ``[num_items]`` int64.
+        item_emb: ``[num_items, D]``.
+
+    Returns:
+        ``[D]``; zeros without interactions.
+    """
+    share = item_degree.to(item_emb) / max(int(item_degree.sum()), 1)
+    return share @ item_emb
 
 
 def row_pointer(count: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric import EdgeIndex
 
-from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph
+from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph, mean_item
 
 GRAPHS = st.from_type(InteractionGraph)
 
@@ -130,6 +130,20 @@ def test_histories_of_new_users_fall_back_to_the_train_mean(graph):
         fallback = naive_mean_item(graph, item_emb)
         expected = torch.stack([item_emb[0], fallback, item_emb[0], fallback])
         torch.testing.assert_close(mean, expected)
+
+
+@given(GRAPHS, st.integers(0, 4))
+def test_rows_of_a_graph_have_the_whole_graphs_means(graph, cut):
+    item_emb = random_table(graph.num_items)
+    whole = graph.history_mean(item_emb)
+    cut = min(cut, graph.num_users)
+    mean = mean_item(graph.degree("item"), item_emb)
+    for low, high in ((0, cut), (cut, graph.num_users)):
+        user, item = graph.edge_index
+        own = (user >= low) & (user < high)
+        rows = torch.stack([user[own] - low, item[own]])
+        part = InteractionGraph(rows, high - low, graph.num_items)
+        assert torch.equal(part.history_mean(item_emb, fallback=mean), whole[low:high])
 
 
 def test_history_mean_hand_values():
