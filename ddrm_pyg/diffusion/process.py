@@ -30,7 +30,9 @@ class GaussianDiffusion(nn.Module):
             has :math:`\beta_t / ((1 - \bar\alpha_{t-1}) \alpha_t)`.
 
     Args:
-        betas: ``[T]`` variance added in every step, each in (0, 1).
+        betas: ``[T]`` variance added in every step, each in (0, 1). All 0 is a process
+            without noise: rows stay as they are, a step back is the prediction itself,
+            and all steps weigh alike.
     """
 
     alphas_cumprod: Tensor
@@ -53,16 +55,20 @@ class GaussianDiffusion(nn.Module):
         x_start_weight = before / (1 - before) - snr
         noise_weight = noise / ((1 - before).square() * (1 - betas))
         x_start_weight[0] = noise_weight[0] = 1
+        # Eq. 12: the two weights of the posterior mean, and its variance
+        posterior_x_start = before.sqrt() * betas / noise
+        posterior_x_t = (1 - betas).sqrt() * (1 - before) / noise
+        posterior_variance = betas * (1 - before) / noise
+        still = noise == 0
         constants = {
             "alphas_cumprod": alphas_cumprod,
             "sqrt_alphas_cumprod": alphas_cumprod.sqrt(),
             "sqrt_one_minus_alphas_cumprod": noise.sqrt(),
-            # Eq. 12: the two weights of the posterior mean, and its variance
-            "posterior_x_start": before.sqrt() * betas / noise,
-            "posterior_x_t": (1 - betas).sqrt() * (1 - before) / noise,
-            "posterior_variance": betas * (1 - before) / noise,
-            "x_start_weight": x_start_weight,
-            "noise_weight": noise_weight,
+            "posterior_x_start": posterior_x_start.masked_fill(still, 1),
+            "posterior_x_t": posterior_x_t.masked_fill(still, 0),
+            "posterior_variance": posterior_variance.masked_fill(still, 0),
+            "x_start_weight": x_start_weight.masked_fill(still, 1),
+            "noise_weight": noise_weight.masked_fill(still, 1),
         }
         for name, value in constants.items():
             self.register_buffer(name, value.float(), persistent=False)

@@ -14,11 +14,18 @@ def posterior_sample(
     predict_x_start: Callable[[Tensor, int], Tensor],
     x_t: Tensor,
     num_steps: int,
+    *,
+    noise: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Walk from step ``num_steps`` to clean rows along posterior means (Eqs. 13-14).
+    r"""Walk from step ``num_steps`` to clean rows along the posterior (Eqs. 13-14).
 
-    The means are followed without sampling noise, as in DDRM (Algorithm 2, line 8) and
-    DiffRec. A walk longer than the schedule repeats the coefficients of its last step,
+    Algorithm 2 of DDRM (line 8) follows the posterior means, without sampling noise,
+    and so do DiffRec and both authors' codes by default. With ``noise`` each step but
+    the last, which ends at clean rows, is drawn from the posterior instead (Eq. 13):
+
+    .. math:: x_{t-1} = \mu_t + \sigma_t \epsilon, \quad \epsilon \sim \mathcal N(0, 1)
+
+    A walk longer than the schedule repeats the coefficients of its last step,
     while the step that the predictor is told keeps counting: that is how the authors'
     code runs more reverse than forward steps.
 
@@ -28,6 +35,8 @@ def posterior_sample(
             clean rows.
         x_t: ``[B, D]`` rows at the last step.
         num_steps: T', at least 1.
+        noise: Draws standard normal values in the shape of a tensor, once per step but
+            the last; None follows the means.
 
     Returns:
         ``[B, D]``. At step 0 the posterior mean is the prediction itself.
@@ -35,7 +44,9 @@ def posterior_sample(
     for step in reversed(range(num_steps)):
         x_start = predict_x_start(x_t, step)
         known = min(step, diffusion.num_steps - 1)
-        x_t, _ = diffusion.q_posterior(x_start, x_t, known)
+        x_t, variance = diffusion.q_posterior(x_start, x_t, known)
+        if noise is not None and step > 0:
+            x_t = x_t + variance.sqrt() * noise(x_t)
     return x_t
 
 

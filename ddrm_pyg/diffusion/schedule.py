@@ -28,19 +28,21 @@ def linear_variance_betas(
 
     Args:
         num_steps: T.
-        noise_scale: s.
+        noise_scale: s; 0 for no noise at all, all betas 0.
         noise_min: :math:`\alpha_{\min}`, variance of the first step before scaling.
         noise_max: :math:`\alpha_{\max}`, variance of the last step before scaling.
         fix_first_beta: Overwrite the first beta as published.
 
     Returns:
-        ``[num_steps]`` float64, each in (0, 1).
+        ``[num_steps]`` float64, each in (0, 1), or all 0.
 
     Raises:
         ValueError: ``num_steps`` < 1, or the variances do not rise within (0, 1).
     """
     if num_steps < 1:
         raise ValueError(f"'num_steps' must be >= 1 (got {num_steps})")
+    if noise_scale == 0:
+        return torch.zeros(num_steps, dtype=torch.float64)
     low, high = noise_scale * noise_min, noise_scale * noise_max
     if not 0 < low <= high < 1:
         raise ValueError(

@@ -32,6 +32,17 @@ _TAKEN_BY: dict[str, Callable[..., Any]] = {
 """Whose arguments the settings are, of what is not trained by itself."""
 
 
+_LATER: dict[str, dict[str, Any]] = {
+    "ddrm": {"sampling_noise": False},
+    "deca": {"num_negatives": 1},
+    "diffrec": {"sampling_noise": False},
+    "tdiffrec": {"sampling_noise": False},
+    "ldiffrec": {"sampling_noise": False, "encoder_dims": [], "decoder_dims": None},
+}
+"""Settings that came after the first results, at the value that changes nothing: cells
+are the same with and without them."""
+
+
 def complete(cell: Cell) -> Cell:
     """Write out the settings that a cell and its bases leave to a default.
 
@@ -96,7 +107,8 @@ def _complete(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     told = _with(known, settings)
     if method == "ddrm":
         told |= json.loads(_decided(json.dumps(told, sort_keys=True)))
-    return told
+    later = _LATER.get(method, {})
+    return {k: v for k, v in told.items() if k not in later or v != later[k]}
 
 
 def _with(known: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

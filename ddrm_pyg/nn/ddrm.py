@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from numbers import Integral
 from typing import Any, Literal, get_args
@@ -93,7 +93,10 @@ class DDRM(Pretrained, nn.Module):
             of them, and one pass at the first step for a start without noise.
             ``"posterior"``, as published, counts T' steps down to the first, wherever
             the start is.
-        noise_scale: s of Eq. 8.
+        sampling_noise: Draw each step back but the last from its posterior (Eq. 13),
+            a flag of the authors' code that is off by default. Algorithm 2 has no such
+            noise: it follows the posterior means.
+        noise_scale: s of Eq. 8; 0 for no noise at all.
         noise_min: :math:`\alpha_{\min}` of Eq. 8.
         noise_max: :math:`\alpha_{\max}` of Eq. 8.
         reconstruction_weight: Weight of the reconstruction loss, :math:`1 - \lambda`
@@ -138,6 +141,7 @@ class DDRM(Pretrained, nn.Module):
         num_inference_steps: int | None = None,
         num_start_steps: int | None = None,
         sampler: Sampler = "skip",
+        sampling_noise: bool = False,
         noise_scale: float = 1e-2,
         noise_min: float = 1e-4,
         noise_max: float = 1e-3,
@@ -173,6 +177,7 @@ class DDRM(Pretrained, nn.Module):
                 f"{num_train_timesteps} (got {num_start_steps})"
             )
         self.sampler = sampler
+        self.sampling_noise = sampling_noise
         self.noise_scale = noise_scale
         self.reconstruction_weight = reconstruction_weight
         self.gamma = gamma
@@ -188,9 +193,10 @@ class DDRM(Pretrained, nn.Module):
         self.diffusion = GaussianDiffusion(
             linear_variance_betas(noise_scale=noise_scale, **self._schedule)
         )
-        if dynamic_scale and not 2 * noise_scale * noise_max < 1:
+        if dynamic_scale and not 0 < 2 * noise_scale * noise_max < 1:
             raise ValueError(
-                "'noise_scale' times 'noise_max' must be < 0.5 with 'dynamic_scale' "
+                "'noise_scale' times 'noise_max' must be > 0 and < 0.5 with "
+                "'dynamic_scale' "
                 f"(got {noise_scale * noise_max:g})"
             )
         self._plan_walk(num_inference_steps)
@@ -345,7 +351,8 @@ class DDRM(Pretrained, nn.Module):
                 ``[2, E]`` or a ``SparseTensor`` ``[num_items, num_users]``.
             history_weight: ``[E]`` weight of each interaction in the history mean;
                 equal, as published, if None.
-            generator: Source of the start's noise; torch's global one if None.
+            generator: Source of the noise of the start and, with ``sampling_noise``, of
+                the steps; torch's global one if None.
 
         Returns:
             Embeddings whose user rows are the ideal items and whose item rows are the
@@ -365,7 +372,11 @@ class DDRM(Pretrained, nn.Module):
         history = graph.history_mean(emb.item, weight=history_weight)
         # drawn even where it is not used: what follows has the same noise
         noise = draw(torch.randn, history, generator)
-        return Embeddings(self.generate(history, emb.user, noise=noise), emb.item)
+        start = self._start(history, noise)
+        step_noise = self._step_noise(generator)
+        return Embeddings(
+            self._reverse(self.item_denoiser, start, emb.user, step_noise), emb.item
+        )
 
     def denoise(
         self,
@@ -386,7 +397,7 @@ class DDRM(Pretrained, nn.Module):
                 :meth:`forward`.
             item_emb: ``[num_items, D]``.
             graph: Train interactions, as for :meth:`forward`.
-            generator: Source of the start's noise; torch's global one if None.
+            generator: Source of all noise, as for :meth:`forward`.
 
         Returns:
             Denoised embeddings of the same shapes; without a user network the user
@@ -402,12 +413,14 @@ class DDRM(Pretrained, nn.Module):
         )
         mean_item = graph.history_mean(emb.item)
         mean_user = seen_from_items.history_mean(emb.user)
+        step_noise = self._step_noise(generator)
         user = emb.user
         if self.user_denoiser is not None:
             start = self._noised(user, draw(torch.randn, user, generator))
-            user = self._reverse(self.user_denoiser, start, mean_item)
+            user = self._reverse(self.user_denoiser, start, mean_item, step_noise)
         start = self._noised(emb.item, draw(torch.randn, emb.item, generator))
-        return Embeddings(user, self._reverse(self.item_denoiser, start, mean_user))
+        item = self._reverse(self.item_denoiser, start, mean_user, step_noise)
+        return Embeddings(user, item)
 
     def generate(
         self,
@@ -425,8 +438,10 @@ class DDRM(Pretrained, nn.Module):
                 stands in where there is none.
             noise: ``[B, D]`` noise of the start, standard normal; zeros start
                 without. Drawn from ``generator`` if None. Not used where the start
-                has no noise (``num_start_steps=0``): nothing is drawn there.
-            generator: Source of the start's noise; torch's global one if None.
+                has no noise (``num_start_steps=0``): nothing is drawn there. A given
+                noise is all there is: ``sampling_noise`` adds none to the steps.
+            generator: Source of the noise of the start and, with ``sampling_noise``, of
+                the steps; torch's global one if None.
 
         Returns:
             ``[B, D]`` to be compared with item vectors by inner product. With a given
@@ -443,12 +458,25 @@ class DDRM(Pretrained, nn.Module):
         rows = {"history_emb": history_emb, "user_emb": cond}
         self._check_rows(**rows if noise is None else {**rows, "noise": noise})
         history_emb, cond = history_emb.detach(), cond.detach()
+        step_noise = self._step_noise(generator) if noise is None else None
         start = history_emb
         if self.start == "noise" or self.num_start_steps > 0:
             if noise is None:
                 noise = draw(torch.randn, history_emb, generator)
-            start = noise if self.start == "noise" else self._noised(start, noise)
-        return self._reverse(self.item_denoiser, start, cond)
+            start = self._start(history_emb, noise)
+        return self._reverse(self.item_denoiser, start, cond, step_noise)
+
+    def _start(self, history_emb: Tensor, noise: Tensor) -> Tensor:
+        """What generation starts from, given its noise."""
+        return noise if self.start == "noise" else self._noised(history_emb, noise)
+
+    def _step_noise(
+        self, generator: torch.Generator | None
+    ) -> Callable[[Tensor], Tensor] | None:
+        """What draws the noise of each step back, if there is any."""
+        if not self.sampling_noise:
+            return None
+        return partial(draw, torch.randn, generator=generator)
 
     def _noised(self, x_start: Tensor, noise: Tensor) -> Tensor:
         """Noise vectors to where the reverse process begins."""
@@ -496,26 +524,42 @@ class DDRM(Pretrained, nn.Module):
                 )
 
     @torch.no_grad()
-    def _reverse(self, denoiser: nn.Module, start: Tensor, cond: Tensor) -> Tensor:
+    def _reverse(
+        self,
+        denoiser: nn.Module,
+        start: Tensor,
+        cond: Tensor,
+        step_noise: Callable[[Tensor], Tensor] | None,
+    ) -> Tensor:
         if torch.compiler.is_compiling():  # a chunk's size would be the program's limit
-            return self._reverse_chunk(denoiser, start, cond)
+            return self._walk_back(denoiser, start, cond)
         if self._warn_untrained:
             self._warn_untrained = False  # once
             logger.warning(
                 "DDRM generates before it was trained, from random networks: "
                 "fit(DDRMRecommender(ddrm, embeddings), data) first"
             )
-        chunks = zip(start.split(_CHUNK), cond.split(_CHUNK), strict=True)
-        return torch.cat(
-            [self._reverse_chunk(denoiser, x_t, guide) for x_t, guide in chunks]
-        )
+        if step_noise is not None:
+            # all rows step by step, so that the noise does not know the chunks
+            def restore(x_t: Tensor, cond: Tensor, step: Tensor) -> Tensor:
+                return _in_chunks(lambda x, c: denoiser(x, c, step), x_t, cond)
 
-    def _reverse_chunk(self, denoiser: nn.Module, x_t: Tensor, cond: Tensor) -> Tensor:
+            return self._walk_back(restore, start, cond, step_noise)
+        return _in_chunks(partial(self._walk_back, denoiser), start, cond)
+
+    def _walk_back(
+        self,
+        denoiser: Callable[[Tensor, Tensor, Tensor], Tensor],
+        x_t: Tensor,
+        cond: Tensor,
+        step_noise: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         def predict(x_t: Tensor, k: int) -> Tensor:
             step = torch.tensor([self._steps[k]], device=x_t.device)
             return denoiser(x_t, cond, step)
 
-        return posterior_sample(self._walk, predict, x_t, len(self._steps))
+        count = len(self._steps)
+        return posterior_sample(self._walk, predict, x_t, count, noise=step_noise)
 
 
 class DDRMRecommender(nn.Module):
@@ -624,6 +668,14 @@ class DDRMRecommender(nn.Module):
 
 def _count_as_trained(ddrm: nn.Module, keys: Any) -> None:
     ddrm._warn_untrained = False  # type: ignore[assignment]
+
+
+def _in_chunks(
+    function: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, cond: Tensor
+) -> Tensor:
+    """Apply a function of rows and their guides to some rows at a time."""
+    chunks = zip(x_t.split(_CHUNK), cond.split(_CHUNK), strict=True)
+    return torch.cat([function(rows, guides) for rows, guides in chunks])
 
 
 def _at_least(low: int, name: str, value: int | None, default: int = 0) -> int:

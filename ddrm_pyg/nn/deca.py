@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ddrm_pyg.embeddings import Embeddings, as_embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.graph.sampling import draw_negatives
 from ddrm_pyg.loader import Triplets, triplet_batches
 from ddrm_pyg.nn._parts import check_at_least, check_share
 from ddrm_pyg.nn.models._pairwise import triplet_scores
@@ -70,9 +71,8 @@ class DeCA(nn.Module):
     * It has no pairwise models; f of a pairwise backend is calibrated by training from
       scratch, not from BPR weights, of whose scores only differences have a meaning.
 
-    One negative per positive is published, too. The defaults of ``c1``, ``c2`` and
-    ``alpha`` are those published for LightGCN on ML-100K (grids 1, 10, 100, 1000 and
-    0, .5, 1); none exist for the larger sets.
+    The defaults of ``c1``, ``c2`` and ``alpha`` are those published for LightGCN on
+    ML-100K (grids 1, 10, 100, 1000 and 0, .5, 1); none exist for the larger sets.
 
     Args:
         backend: The model to train, a Backend with ``num_users`` and ``num_items``. Its
@@ -86,6 +86,9 @@ class DeCA(nn.Module):
         c2: :math:`C_2`, cost of disliking a trusted positive.
         alpha: Share of :math:`\mathrm{KL}(g \| f)` in D, in [0, 1].
         aux_dim: Width of the small models: h, h' and, unless given, g.
+        num_negatives: Negatives of each positive, whose losses add up; 1 is published.
+            The first is the batch's, the others are drawn in the backend's way,
+            ``backend.negatives``, uniformly where it has none.
 
     Raises:
         TypeError: ``backend`` or ``auxiliary`` is not what it must be.
@@ -106,17 +109,19 @@ class DeCA(nn.Module):
         c2: float = 100.0,
         alpha: float = 0.0,
         aux_dim: int = 32,
+        num_negatives: int = 1,
     ) -> None:
         super().__init__()
         for name, value in (("c1", c1), ("c2", c2)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"'{name}' must be finite and >= 0 (got {value})")
         check_share(alpha=alpha)
-        check_at_least(1, aux_dim=aux_dim)
+        check_at_least(1, aux_dim=aux_dim, num_negatives=num_negatives)
         sizes = _sizes("backend", backend)
         self.c1 = c1
         self.c2 = c2
         self.alpha = alpha
+        self.num_negatives = num_negatives
         self.backend: Any = backend
         self.clicked_if_disliked = _small(sizes, aux_dim)  # h
         self.clicked_if_liked = _small(sizes, aux_dim)  # h'
@@ -151,19 +156,37 @@ class DeCA(nn.Module):
     ) -> Iterator[Tensor]:
         """Yield the loss of DP or, every other time, DN plus the penalty, ``[B]``."""
         emb = self.backend(graph)
-        f, g = _probability(emb, batch), _probability(self._auxiliary(graph), batch)
-        label = torch.tensor([[1.0], [0.0]], device=f.device, dtype=f.dtype)
+        triplets = self._triplets(batch, graph, generator)
+        f, g = (_probability(e, triplets) for e in (emb, self._auxiliary(graph)))
+        label = f.new_zeros(len(f), 1)
+        label[0] = 1
         divergence = agreement_loss(f, g, alpha=self.alpha)
         if int(self.step) % 2 == 0:
-            h = _probability(self.clicked_if_disliked(graph), batch)
+            h = _probability(self.clicked_if_disliked(graph), triplets)
             task = denoise_positives_loss(f, h, label, c1=self.c1)
         else:
-            h = _probability(self.clicked_if_liked(graph), batch)
+            h = _probability(self.clicked_if_liked(graph), triplets)
             task = denoise_negatives_loss(f, h, label, c2=self.c2)
         if self.training:
             self.step += 1
         penalty = self.backend.penalty(batch, emb, generator=generator)
         yield (divergence + task).sum(0) + penalty
+
+    def _triplets(
+        self, batch: Triplets, graph: InteractionGraph, generator: torch.Generator
+    ) -> list[Triplets]:
+        """The batch's triplets, once for each negative."""
+        user, positives, first = batch.user, batch.pos_item, batch.neg_item
+        further = (
+            draw_negatives(
+                graph,
+                user,
+                generator=generator,
+                negatives=getattr(self.backend, "negatives", "uniform"),
+            )
+            for _ in range(self.num_negatives - 1)
+        )
+        return [Triplets(user, positives, item) for item in (first, *further)]
 
     def _auxiliary(self, graph: InteractionGraph) -> Embeddings:
         if self.auxiliary is None:
@@ -244,9 +267,10 @@ def _log_likelihood(h: Tensor, label: Tensor) -> Tensor:
     return _log(torch.where(label > 0, h, 1 - h))
 
 
-def _probability(emb: Embeddings, batch: Triplets) -> Tensor:
-    """Probabilities ``[2, B]`` of the positives and of the negatives."""
-    return torch.stack(triplet_scores(emb, batch)).sigmoid()
+def _probability(emb: Embeddings, triplets: Sequence[Triplets]) -> Tensor:
+    """Probabilities ``[1 + n, B]`` of the positives and of n negatives each."""
+    scores = [triplet_scores(emb, triplet) for triplet in triplets]
+    return torch.stack([scores[0][0], *(negative for _, negative in scores)]).sigmoid()
 
 
 def _small(sizes: tuple[int, int], dim: int) -> MF:

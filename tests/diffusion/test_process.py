@@ -156,6 +156,19 @@ def test_clean_rows_follow_from_the_noise(scheduled):
     )
 
 
+def test_without_noise_rows_stay_and_a_step_back_is_the_prediction():
+    still = GaussianDiffusion(torch.zeros(4))
+    x_start, x_t = torch.randn(2, 6, 3)
+    for t in range(4):
+        row = torch.full((6,), t)
+        assert torch.equal(still.q_sample(x_start, row, torch.randn(6, 3)), x_start)
+        mean, variance = still.q_posterior(x_start, x_t, t)
+        assert torch.equal(mean, x_start)
+        assert variance == 0
+    assert still.x_start_weight.tolist() == [1] * 4
+    assert still.respaced([1, 3]).posterior_x_start.tolist() == [1, 1]
+
+
 # ------------------------------------------------------------------------- respacing
 
 

@@ -66,6 +66,35 @@ def test_no_noise_is_drawn(diffusion):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("num_steps", [1, 3, 5])
+def test_sampling_noise_is_equation_13(diffusion, num_steps):
+    draws = torch.randn(num_steps, 4, 2, generator=torch.Generator().manual_seed(0))
+    left = list(draws)
+
+    def noise(like):
+        assert like.shape == (4, 2)
+        return left.pop()
+
+    def predict(x, step):
+        return 2 * x + step
+
+    done = posterior_sample(
+        diffusion, predict, torch.ones(4, 2), num_steps, noise=noise
+    )
+    assert len(left) == 1  # the last step ends at the prediction
+    kept, betas = [1, 0.9, 0.72, 0.36], [0.1, 0.2, 0.5]
+    x = torch.ones(4, 2, dtype=torch.float64)
+    for step in reversed(range(num_steps)):
+        t = min(step, 2)
+        before, after, beta = kept[t], kept[t + 1], betas[t]
+        mean = (
+            before**0.5 * beta * (2 * x + step) + (1 - beta) ** 0.5 * (1 - before) * x
+        ) / (1 - after)
+        deviation = (beta * (1 - before) / (1 - after)) ** 0.5
+        x = mean + deviation * draws[step].double() * (step > 0)
+    torch.testing.assert_close(done.double(), x, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("num_chosen", "num_steps", "steps"),
     [(1, 50, [49]), (2, 50, [24, 49]), (3, 50, [15, 32, 49]), (4, 4, [0, 1, 2, 3])],

@@ -54,11 +54,17 @@ def test_one_step_takes_the_lower_end():
     assert betas.tolist() == pytest.approx([1e-5], rel=1e-9)
 
 
+@pytest.mark.parametrize("fix_first_beta", [True, False])
+def test_no_scale_is_no_noise(fix_first_beta):
+    arguments = {**SETTING, "noise_scale": 0, "fix_first_beta": fix_first_beta}
+    assert linear_variance_betas(3, **arguments).tolist() == [0, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("num_steps", "changes", "message"),
     [
         (0, {}, r"'num_steps' must be >= 1 \(got 0\)"),
-        (5, {"noise_scale": 0.0}, r"must rise within \(0, 1\) \(got 0 and 0\)"),
+        (5, {"noise_scale": 1e-3, "noise_min": 0.0}, r"must rise .* \(got 0 and 1e-05"),
         (5, {"noise_scale": -1.0}, r"must rise within \(0, 1\) \(got -0.001 and -0.01"),
         (5, {"noise_scale": 100.0}, r"must rise within \(0, 1\) \(got 0.1 and 1\)"),
         (5, {"noise_min": 0.1}, r"must rise within \(0, 1\) \(got 0.001 and 0.0001\)"),

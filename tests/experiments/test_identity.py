@@ -68,6 +68,17 @@ def test_a_default_told_is_the_same_cell(cell, told):
     assert identity(replace(cell, model={**cell.model, **told})) == identity(cell)
 
 
+def test_a_setting_that_came_later_changes_a_cell_only_where_it_is_used():
+    assert "sampling_noise" not in identity(DDRM)
+    assert "num_negatives" not in identity(Cell("mf+deca"))
+    for told, same in (
+        ({"sampling_noise": False}, True),
+        ({"sampling_noise": True}, False),
+    ):
+        other = replace(DDRM, model={**DDRM.model, **told})
+        assert (identity(other) == identity(DDRM)) is same
+
+
 def test_defaults_of_training_and_cleaning_told_are_the_same_cell():
     assert identity(replace(MF, fit={**FIT, "lr": 0.001})) == identity(MF)
     cleaned = Cell("mf+t-ce", clean={"drop_rate": 0.1})

@@ -224,12 +224,12 @@ def test_dropout_acts_on_noisy_vectors_in_training_only():
 # generation
 
 
-def naive_generate(model, history, cond, noise):
-    """Algorithm 2, row by row."""
+def naive_generate(model, history, cond, noise, step_noise=None):
+    """Algorithm 2, row by row; Eq. 13 with noise of the steps ``[T', B, D]``."""
     kept = [naive_kept(t, True) for t in range(4)]
     beta = [1e-5, *(1 - kept[t] / kept[t - 1] for t in range(1, 4))]
     rows = []
-    for x, guide, eps in zip(history, cond, noise, strict=True):
+    for b, (x, guide, eps) in enumerate(zip(history, cond, noise, strict=True)):
         start = model.num_start_steps
         if start > 0:
             x = kept[start - 1] ** 0.5 * x + (1 - kept[start - 1]) ** 0.5 * eps
@@ -240,6 +240,9 @@ def naive_generate(model, history, cond, noise):
             c1 = before**0.5 * beta[t] / (1 - kept[t])
             c2 = (1 - beta[t]) ** 0.5 * (1 - before) / (1 - kept[t])
             x = c1 * hat + c2 * x
+            if step_noise is not None and step > 0:
+                variance = beta[t] * (1 - before) / (1 - kept[t])
+                x = x + variance**0.5 * step_noise[step][b]
         rows.append(x)
     return torch.tensor(np.stack(rows))
 
@@ -264,6 +267,56 @@ def test_forward_is_algorithm_2(graph, num_start_steps, num_inference_steps):
     expected = naive_generate(model, history.numpy(), emb.user.double().numpy(), noise)
     torch.testing.assert_close(out.user.double(), expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(out.item, emb.item)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 6])
+def test_sampling_noise_is_drawn_for_each_step_but_the_last(graph, monkeypatch, steps):
+    arguments = {"sampler": "posterior", "num_inference_steps": steps}
+    model = make(**arguments, sampling_noise=True)
+    emb = vectors(4, 4)
+    out = model(*emb, graph, generator=seeded(9))
+    own = seeded(9)
+    draws = [torch.randn(4, 3, generator=own) for _ in range(steps)]
+    expected = naive_generate(
+        model,
+        graph.history_mean(emb.item).double().numpy(),
+        emb.user.double().numpy(),
+        draws[0].double().numpy(),
+        [None, *(noise.double().numpy() for noise in reversed(draws[1:]))],
+    )
+    torch.testing.assert_close(out.user.double(), expected, rtol=1e-4, atol=1e-5)
+    # whatever the chunks
+    monkeypatch.setattr(module, "_CHUNK", 3)
+    chunked = model(*emb, graph, generator=seeded(9)).user
+    torch.testing.assert_close(chunked, out.user)
+    # and a given noise is all there is
+    history, noise = graph.history_mean(emb.item), draws[0]
+    assert torch.equal(
+        model.generate(history, emb.user, noise=noise),
+        make(**arguments).generate(history, emb.user, noise=noise),
+    )
+
+
+def test_sampling_noise_reaches_both_node_types(graph):
+    noisy, plain = (
+        make(sampling_noise=on, sampler="posterior") for on in (True, False)
+    )
+    for left, right in zip(
+        noisy.denoise(*vectors(4, 4), graph, generator=seeded()),
+        plain.denoise(*vectors(4, 4), graph, generator=seeded()),
+        strict=True,
+    ):
+        assert (left != right).any(1).all()
+
+
+def test_without_noise_the_network_is_applied_again_and_again(graph):
+    model = make(noise_scale=0, sampler="posterior", num_inference_steps=3)
+    emb = vectors(4, 4)
+    x = graph.history_mean(emb.item)
+    with torch.no_grad():
+        for step in (2, 1, 0):
+            x = model.item_denoiser(x, emb.user, torch.tensor([step]))
+    assert torch.equal(model(*emb, graph).user, x)
 
 
 def test_one_pass_without_noise_is_the_item_denoiser_on_the_history(graph):
@@ -576,7 +629,8 @@ def test_reset_draws_both_denoisers_anew():
             r"'dropout' must be 0 with attention='gate' \(got 0\.5\)",
         ),
         ({"start": "user"}, r"'start' must be one of .*\(got 'user'\)"),
-        ({"dynamic_scale": True, "noise_max": 1.0}, r"must be < 0\.5 .*\(got 0\.5\)"),
+        ({"dynamic_scale": True, "noise_max": 1.0}, r"and < 0\.5 with .*\(got 0\.5\)"),
+        ({"dynamic_scale": True, "noise_scale": 0}, r"must be > 0 and .*\(got 0\)"),
         ({"sampler": "ddim"}, r"'sampler' must be one of .*\(got 'ddim'\)"),
         (
             {"sampler": "skip", "num_inference_steps": 5},
@@ -591,7 +645,7 @@ def test_reset_draws_both_denoisers_anew():
         ({"gamma": -1}, r"'gamma' must be >= 0 \(got -1\)"),
         ({"gamma": float("nan")}, r"'gamma' must be >= 0 \(got nan\)"),
         ({"embedding_dim": 0}, r"must be >= 1 \(got 0, 10 and \(6,\)\)"),
-        ({"noise_scale": 0.0}, r"must rise within \(0, 1\) \(got 0 and 0\)"),
+        ({"noise_min": 0.0}, r"must rise within \(0, 1\) \(got 0 and "),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
@@ -794,6 +848,8 @@ VARIANTS = {
     "gate": {"denoiser": "transformer", "attention": "gate", "activation": "tanh"},
     "learned gate": {"denoiser": "transformer", "attention": "learned-gate"},
     "noise": {"start": "noise"},
+    "sampling noise": {"sampling_noise": True, "sampler": "posterior"},
+    "no noise": {"noise_scale": 0.0},
     "dynamic scale": {"dynamic_scale": True},
     "no user network": {"denoise_user": False},
     "skip": {"sampler": "skip", "num_inference_steps": 2},

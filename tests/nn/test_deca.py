@@ -9,6 +9,7 @@ from torch import nn
 from ddrm_pyg.datasets import SyntheticInteractions
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.graph.sampling import draw_negatives
 from ddrm_pyg.loader import Triplets
 from ddrm_pyg.losses import TruncatedLoss, bce_loss, bpr_loss
 from ddrm_pyg.nn.deca import (
@@ -140,6 +141,50 @@ def test_without_disagreement_the_rest_is_left(path_graph, batch, backend):
     plain = -f * (h + 1e-5).log() - f_neg * (1 - h_neg + 1e-5).log()
     loss = only(deca.losses(batch, path_graph, generator=None))
     torch.testing.assert_close(loss, plain + 3 * (1 - f) + penalty)
+
+
+@pytest.mark.parametrize("negatives", ["uniform", "popularity"])
+def test_losses_of_more_negatives_add_up(checkerboard, negatives):
+    graph = checkerboard.graph
+    torch.manual_seed(0)
+    deca = DeCA(MF(12, 12, 4, l2=0, negatives=negatives), c1=7, c2=3, alpha=0.3)
+    more = copy.deepcopy(deca)
+    more.num_negatives = 3
+    own = torch.Generator().manual_seed(5)
+    (batch,) = deca.batches(graph, batch_size=60, generator=own)
+    own.manual_seed(5)
+    drawn = [
+        draw_negatives(graph, batch.user, generator=own, negatives=negatives)
+        for _ in range(2)
+    ]
+    own.manual_seed(5)
+    for _ in range(2):  # DP, then DN
+        step = deca.step.clone()
+        total = only(more.losses(batch, graph, generator=own.manual_seed(5)))
+        parts = []
+        for item in (batch.neg_item, *drawn):
+            deca.step.copy_(step)
+            parts.append(
+                only(deca.losses(batch._replace(neg_item=item), graph, generator=own))
+            )
+        # each part has the positive's loss, too
+        deca.step.copy_(step)
+        f, g, h = (
+            e.scores(batch.user)[torch.arange(60), batch.pos_item].sigmoid()
+            for e in (
+                deca.backend(graph),
+                deca.auxiliary(graph),
+                (deca.clicked_if_disliked, deca.clicked_if_liked)[int(step)](graph),
+            )
+        )
+        one = torch.ones(())
+        positive = agreement_loss(f, g, alpha=0.3) + (
+            denoise_positives_loss(f, h, one, c1=7)
+            if int(step) == 0
+            else denoise_negatives_loss(f, h, one, c2=3)
+        )
+        torch.testing.assert_close(total, sum(parts) - 2 * positive)
+        deca.step.copy_(step + 1)
 
 
 def has_gradient(model):
@@ -353,6 +398,7 @@ def test_a_resumed_run_goes_on_with_the_same_task(tmp_path):
         ({"c2": math.inf}, r"'c2' must be finite and >= 0 \(got inf\)"),
         ({"alpha": 1.5}, r"'alpha' must lie in \[0, 1\] \(got 1\.5\)"),
         ({"aux_dim": 0}, r"'aux_dim' must be >= 1 \(got 0\)"),
+        ({"num_negatives": 0}, r"'num_negatives' must be >= 1 \(got 0\)"),
         (
             {"auxiliary": MF(2, 4)},
             r"'auxiliary' must have the backend's \(2, 3\) .* \(got \(2, 4\)\)",

@@ -5,6 +5,7 @@ from ddrm_pyg.nn.models.cdae import CDAE
 from ddrm_pyg.nn.models.diffrec import (
     DiffRec,
     LDiffRec,
+    LTDiffRec,
     OrderWeight,
     TDiffRec,
     group_items,
@@ -28,6 +29,7 @@ __all__ = [
     "DiffRec",
     "ItemKNN",
     "LDiffRec",
+    "LTDiffRec",
     "LightGCN",
     "MultiDAE",
     "MultiVAE",

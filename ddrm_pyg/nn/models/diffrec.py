@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -47,7 +47,9 @@ class DiffRec(RowRecommender):
 
     with x_0 the row of the user's train items and steps drawn by the size of their
     losses. Ranking starts from the row itself (or from a little noise on it) and
-    follows the posterior means back through all T steps.
+    follows the posterior means back through all T steps. With ``noise_scale=0``, which
+    is in the authors' own grid, there is no diffusion: the network learns to restore
+    rows from themselves, all steps weigh alike, and ranking applies it T times.
 
     The defaults are the published settings for MovieLens-1M with natural noise; those
     in the authors' ``main.py`` are untuned. Departures of their code from the paper,
@@ -61,7 +63,7 @@ class DiffRec(RowRecommender):
             ``[200, 600]`` is ``(600, 200, 600)`` here).
         num_train_timesteps: T, steps of both processes.
         num_start_steps: T', forward steps before a row is denoised for ranking.
-        noise_scale: s, the scale of the noise.
+        noise_scale: s, the scale of the noise; 0 for none.
         noise_min: Variance of the first step before scaling.
         noise_max: Variance of the last step before scaling.
         prediction: ``"x_start"`` or ``"noise"``.
@@ -71,9 +73,11 @@ class DiffRec(RowRecommender):
         time_dim: Width of the step embedding.
         dropout: Probability of dropping an entry of a noisy row in training.
         fix_first_beta: Overwrite the first beta with 1e-5, as the authors' code does.
+        sampling_noise: Draw each step back but the last from its posterior, a flag of
+            the authors' code that is off by default.
         row_weight: Entries of the rows, from a graph, for instance
             :class:`OrderWeight`; 1 for every interaction if None.
-        seed: Seed of each user's noise at ranking, where ``num_start_steps`` > 0.
+        seed: Seed of each user's noise at ranking, where there is any.
 
     Raises:
         ValueError: An argument out of its range.
@@ -95,6 +99,7 @@ class DiffRec(RowRecommender):
         time_dim: int = 10,
         dropout: float = 0.5,
         fix_first_beta: bool = True,
+        sampling_noise: bool = False,
         row_weight: RowWeight | None = None,
         seed: int = 0,
     ) -> None:
@@ -115,6 +120,7 @@ class DiffRec(RowRecommender):
             history_length=history_length,
             time_dim=time_dim,
             dropout=dropout,
+            sampling_noise=sampling_noise,
             seed=seed,
         )
 
@@ -172,7 +178,8 @@ class LDiffRec(RowRecommender):
 
     `"Diffusion Recommender Model" <https://arxiv.org/abs/2304.04971>`_ (SIGIR 2023).
     The row of each group of items is encoded by itself; the latent vectors, joined,
-    are diffused as DiffRec diffuses rows, and decoded to all items.
+    are diffused as DiffRec diffuses rows, and decoded: all items at once, or the items
+    of each group from its own part.
 
     .. math:: \ell_u = \lambda\, \ell_{diff}(z_u)
               - \sum_i x_{ui} \log \operatorname{softmax}(g(\hat z_u))_i
@@ -181,11 +188,12 @@ class LDiffRec(RowRecommender):
     Both weights are annealed as published: :math:`\lambda` falls from
     ``diffusion_weight`` by 1/500 of it in every *epoch* down to 0.005, :math:`\gamma`
     rises by 1/200 in every *batch* up to ``kl_weight``; both counters are buffers.
-    With ``row_weight=OrderWeight()`` this is LT-DiffRec. Columns stay in item order.
+    Columns stay in item order. Over time it is :class:`LTDiffRec`.
 
     Departures of the authors' code from the paper, kept: the mean and log-variance
     pass a tanh; the row to be reconstructed is the one whose entries were dropped
-    (``corrupt_target``). Unlike there, an item group may have one item.
+    (``corrupt_target``); one linear decoder serves all groups unless
+    ``decoder_dims`` are given. Unlike there, an item group may have one item.
 
     The two learning rates come from :meth:`parameter_groups`: the ``lr`` of
     :func:`ddrm_pyg.fit` is not used.
@@ -195,9 +203,13 @@ class LDiffRec(RowRecommender):
             :func:`group_items`. Kept as a buffer.
         latent_dim: Width of the joint latent vector; every group has its share.
         hidden_dims: Widths of the denoising network's hidden layers.
+        encoder_dims: Widths of the encoders' hidden layers, in order, all groups
+            together; every group has its share, as of ``latent_dim``.
+        decoder_dims: The same of decoders by group, each from its group's part of the
+            latent vector; empty for linear ones, None for one joint linear decoder.
         num_train_timesteps: T.
         num_start_steps: T', forward steps before a latent vector is denoised.
-        noise_scale: s, the scale of the noise.
+        noise_scale: s, the scale of the noise; 0 for none.
         noise_min: Variance of the first step before scaling.
         noise_max: Variance of the last step before scaling.
         prediction: ``"x_start"`` or ``"noise"``.
@@ -207,6 +219,7 @@ class LDiffRec(RowRecommender):
         dropout: Probability of dropping an interaction from the input in training.
         latent_dropout: The same for an entry of a noisy latent vector.
         fix_first_beta: Overwrite the first beta; off here as published.
+        sampling_noise: Draw each step back but the last from its posterior.
         diffusion_weight: :math:`\lambda` in the first epoch, at least
             :data:`LEAST_DIFFUSION_WEIGHT`.
         kl_weight: :math:`\gamma` at the end of annealing.
@@ -215,7 +228,7 @@ class LDiffRec(RowRecommender):
         autoencoder_lr: Learning rate of encoders and decoder.
         diffusion_lr: Learning rate of the denoising network.
         row_weight: Entries of the rows, from a graph; 1 if None.
-        seed: Seed of each user's noise at ranking, where ``num_start_steps`` > 0.
+        seed: Seed of each user's noise at ranking, where there is any.
 
     Raises:
         ValueError: An argument out of its range, or a group too small for a share of
@@ -232,6 +245,8 @@ class LDiffRec(RowRecommender):
         latent_dim: int = 300,
         hidden_dims: Sequence[int] = (300,),
         *,
+        encoder_dims: Sequence[int] = (),
+        decoder_dims: Sequence[int] | None = None,
         num_train_timesteps: int = 100,
         num_start_steps: int = 0,
         noise_scale: float = 5e-3,
@@ -244,6 +259,7 @@ class LDiffRec(RowRecommender):
         dropout: float = 0.1,
         latent_dropout: float = 0.5,
         fix_first_beta: bool = False,
+        sampling_noise: bool = False,
         diffusion_weight: float = 0.03,
         kl_weight: float = 0.3,
         corrupt_target: bool = True,
@@ -267,12 +283,16 @@ class LDiffRec(RowRecommender):
         self.corrupt_target = corrupt_target
         self.autoencoder_lr = autoencoder_lr
         self.diffusion_lr = diffusion_lr
-        sizes = _group_sizes(item_group)
-        self.encoders = nn.ModuleList(
-            nn.Linear(size, 2 * share)
-            for size, share in zip(sizes, _shares(sizes, latent_dim), strict=True)
+        self._sizes = _group_sizes(item_group)
+        self._parts = _shares(self._sizes, "latent_dim", latent_dim)
+        self.encoders = _by_group(
+            self._sizes, "encoder_dims", encoder_dims, [2 * d for d in self._parts]
         )
-        self.decoder = nn.Linear(latent_dim, self.num_items)
+        self.decoder: nn.Module = nn.Linear(latent_dim, self.num_items)
+        if decoder_dims is not None:
+            self.decoder = _by_group(
+                self._sizes, "decoder_dims", decoder_dims, self._sizes, self._parts
+            )
         self.diffuser = _Diffuser(
             latent_dim,
             hidden_dims,
@@ -289,6 +309,7 @@ class LDiffRec(RowRecommender):
             history_length=history_length,
             time_dim=time_dim,
             dropout=latent_dropout,
+            sampling_noise=sampling_noise,
             seed=seed,
         )
         self.register_buffer("item_group", item_group.clone())
@@ -325,7 +346,7 @@ class LDiffRec(RowRecommender):
         self.users_seen += batch.user.numel() * processes()[1]
         yield (
             weight * diffusion
-            + multinomial_nll(self.decoder(restored), target)
+            + multinomial_nll(self._decode(restored), target)
             + kl_weight * gaussian_kl(mean, log_variance)
         )
 
@@ -340,18 +361,63 @@ class LDiffRec(RowRecommender):
     def score_rows(self, rows: UserRows) -> Tensor:
         """Encode, restore and decode; the logits ``[B, num_items]`` rank."""
         mean, _ = self._encode(rows.dense(self.num_items))
-        return self.decoder(self.diffuser.restore(mean, rows.user))
+        return self._decode(self.diffuser.restore(mean, rows.user))
 
     def _encode(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance ``[B, latent_dim]``, group after group."""
         columns = rows[:, self.item_group.argsort(stable=True)]
-        parts = columns.split([e.in_features for e in self.encoders], dim=1)
+        parts = columns.split(self._sizes, dim=1)
         halves = [
             encoder(part).tanh().chunk(2, dim=-1)
             for encoder, part in zip(self.encoders, parts, strict=True)
         ]
         mean, log_variance = zip(*halves, strict=True)
         return torch.cat(mean, dim=-1), torch.cat(log_variance, dim=-1)
+
+    def _decode(self, z: Tensor) -> Tensor:
+        """Logits ``[B, num_items]``, in item order."""
+        if not isinstance(self.decoder, nn.ModuleList):
+            return self.decoder(z)
+        parts = zip(self.decoder, z.split(self._parts, dim=1), strict=True)
+        columns = torch.cat([decode(part) for decode, part in parts], dim=1)
+        return columns[:, self.item_group.argsort(stable=True).argsort()]
+
+
+class LTDiffRec(LDiffRec):
+    """L-DiffRec on rows whose recent interactions weigh more (LT-DiffRec).
+
+    `"Diffusion Recommender Model" <https://arxiv.org/abs/2304.04971>`_ (SIGIR 2023).
+    Rows hold the weights of :class:`OrderWeight`, as input and as target.
+
+    Args:
+        item_group: ``[num_items]`` int64 group of every item, from 0, none empty.
+        latent_dim: Width of the joint latent vector.
+        hidden_dims: Widths of the denoising network's hidden layers.
+        w_min: Weight of a user's first interaction.
+        w_max: Weight of the last.
+        edge_time: ``[E]`` time of every train interaction; their order in the graph
+            if None, as published.
+        **options: Further arguments of :class:`LDiffRec`.
+
+    Raises:
+        ValueError: An argument out of its range.
+    """
+
+    def __init__(
+        self,
+        item_group: Tensor,
+        latent_dim: int = 300,
+        hidden_dims: Sequence[int] = (300,),
+        *,
+        w_min: float = 0.1,
+        w_max: float = 1.0,
+        edge_time: Tensor | None = None,
+        **options: Any,
+    ) -> None:
+        weight = OrderWeight(w_min, w_max, edge_time=edge_time)
+        super().__init__(
+            item_group, latent_dim, hidden_dims, row_weight=weight, **options
+        )
 
 
 class OrderWeight(nn.Module):
@@ -445,6 +511,7 @@ class _Diffuser(nn.Module):
         history_length: int,
         time_dim: int,
         dropout: float,
+        sampling_noise: bool,
         seed: int,
     ) -> None:
         super().__init__()
@@ -456,10 +523,15 @@ class _Diffuser(nn.Module):
                 f"'num_start_steps' must lie in [0, {betas.numel()}] "
                 f"(got {num_start_steps})"
             )
+        if prediction == "noise" and not bool(betas.any()):
+            raise ValueError(
+                "'prediction' must be 'x_start' where 'noise_scale' is 0 (got 'noise')"
+            )
         self.num_start_steps = num_start_steps
         self.prediction = prediction
         self.reweight = reweight
         self.dropout = dropout
+        self.sampling_noise = sampling_noise
         self.seed = seed
         self.diffusion = GaussianDiffusion(betas)
         self.steps = ImportanceSampler(betas.numel(), history_length)
@@ -504,7 +576,7 @@ class _Diffuser(nn.Module):
         return loss / density, restored
 
     def restore(self, x_start: Tensor, user: Tensor) -> Tensor:
-        """Walk back along the posterior means, from slightly noised rows.
+        """Walk back along the posterior, from slightly noised rows.
 
         Args:
             x_start: ``[B, D]``.
@@ -513,10 +585,12 @@ class _Diffuser(nn.Module):
         Returns:
             ``[B, D]``.
         """
-        x_t = x_start
-        if self.num_start_steps > 0:
+        x_t, noise = x_start, None
+        if self.num_start_steps > 0 or self.sampling_noise:
+            noise = self._noise(user)
+        if noise is not None and self.num_start_steps > 0:
             last = torch.tensor([self.num_start_steps - 1], device=x_start.device)
-            x_t = self.diffusion.q_sample(x_start, last, self._noise(x_start, user))
+            x_t = self.diffusion.q_sample(x_start, last, noise(x_start))
 
         def predict(x_t: Tensor, step: int) -> Tensor:
             t = torch.tensor([step], device=x_t.device)
@@ -525,16 +599,28 @@ class _Diffuser(nn.Module):
                 return output
             return self.diffusion.predict_x_start(x_t, t, output)
 
-        return posterior_sample(self.diffusion, predict, x_t, self.diffusion.num_steps)
+        return posterior_sample(
+            self.diffusion,
+            predict,
+            x_t,
+            self.diffusion.num_steps,
+            noise=noise if self.sampling_noise else None,
+        )
 
-    def _noise(self, like: Tensor, user: Tensor) -> Tensor:
+    def _noise(self, user: Tensor) -> Callable[[Tensor], Tensor]:
         """Noise that depends on nobody else in the batch, on the CPU for any device."""
-        noise = torch.empty(like.shape)
-        for row, name in zip(noise, user.tolist(), strict=True):
-            row.normal_(
-                generator=torch.Generator().manual_seed(self.seed + 1009 * name)
-            )
-        return noise.to(like)
+        generators = [
+            torch.Generator().manual_seed(self.seed + 1009 * name)
+            for name in user.tolist()
+        ]
+
+        def draw_next(like: Tensor) -> Tensor:
+            noise = torch.empty(like.shape)
+            for row, generator in zip(noise, generators, strict=True):
+                row.normal_(generator=generator)
+            return noise.to(like)
+
+        return draw_next
 
     def _network(self, x_t: Tensor, t: Tensor) -> Tensor:
         time = self.time(timestep_embedding(t, self.time.in_features))
@@ -555,13 +641,26 @@ def _group_sizes(item_group: Tensor) -> list[int]:
     return sizes
 
 
-def _shares(sizes: Sequence[int], latent_dim: int) -> list[int]:
-    """Split the latent width by group size; the last group has the remainder."""
-    shares = [size * latent_dim // sum(sizes) for size in sizes[:-1]]
-    shares.append(latent_dim - sum(shares))
+def _shares(sizes: Sequence[int], name: str, width: int) -> list[int]:
+    """Split a width by group size; the last group has the remainder."""
+    shares = [size * width // sum(sizes) for size in sizes[:-1]]
+    shares.append(width - sum(shares))
     if min(shares) < 1:
         raise ValueError(
-            f"'latent_dim' must give every group a share (got {latent_dim} for groups "
-            f"of {list(sizes)} items)"
+            f"'{name}' must give every group a share (got {width} for groups of "
+            f"{list(sizes)} items)"
         )
     return shares
+
+
+def _by_group(
+    sizes: Sequence[int],
+    name: str,
+    hidden_dims: Sequence[int],
+    outputs: Sequence[int],
+    inputs: Sequence[int] | None = None,
+) -> nn.ModuleList:
+    """A network per group of items, whose hidden layers share the widths."""
+    hidden = [_shares(sizes, name, width) for width in hidden_dims]
+    layers = zip(sizes if inputs is None else inputs, *hidden, outputs, strict=True)
+    return nn.ModuleList(mlp(widths) for widths in layers)

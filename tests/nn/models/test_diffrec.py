@@ -7,7 +7,15 @@ from torch import nn
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.loader import RowTable
 from ddrm_pyg.losses.multinomial import gaussian_kl, multinomial_nll
-from ddrm_pyg.nn.models import DiffRec, LDiffRec, OrderWeight, TDiffRec, group_items
+from ddrm_pyg.nn.models import (
+    DiffRec,
+    LDiffRec,
+    LTDiffRec,
+    OrderWeight,
+    TDiffRec,
+    group_items,
+)
+from ddrm_pyg.ranking import evaluate
 from ddrm_pyg.testing import checkerboard
 from ddrm_pyg.training import fit
 
@@ -126,7 +134,7 @@ def test_a_perfect_network_returns_the_rows(graph, num_start_steps):
 def test_a_network_that_knows_the_noise_returns_the_rows_of_the_last_step(graph):
     model = make(prediction="noise", num_train_timesteps=1, num_start_steps=1)
     rows = RowTable(graph).rows(torch.arange(3)).dense(5)
-    model.diffuser.layers = Perfect(model.diffuser._noise(rows, torch.arange(3)))
+    model.diffuser.layers = Perfect(model.diffuser._noise(torch.arange(3))(rows))
     torch.testing.assert_close(model.scorer(graph).scores(torch.arange(3)), rows)
 
 
@@ -140,11 +148,56 @@ def test_one_step_from_the_row_itself_is_one_pass(graph):
 def test_start_noise_belongs_to_the_user_and_the_seed():
     diffuser = make(num_start_steps=1, seed=3).diffuser
     like = torch.empty(2, 100)
-    noise = diffuser._noise(like, torch.tensor([4, 9]))
-    assert torch.equal(noise.flip(0), diffuser._noise(like, torch.tensor([9, 4])))
+    noise = diffuser._noise(torch.tensor([4, 9]))(like)
+    assert torch.equal(noise.flip(0), diffuser._noise(torch.tensor([9, 4]))(like))
     assert abs(float(torch.corrcoef(noise)[0, 1])) < 0.4
     other = make(num_start_steps=1, seed=4).diffuser
-    assert not torch.equal(noise, other._noise(like, torch.tensor([4, 9])))
+    assert not torch.equal(noise, other._noise(torch.tensor([4, 9]))(like))
+
+
+@pytest.mark.parametrize("num_start_steps", [0, 3])
+def test_sampling_noise_is_drawn_for_each_step_but_the_last(graph, num_start_steps):
+    options = {"num_start_steps": num_start_steps, "noise_scale": 5.0, "seed": 3}
+    model = make(sampling_noise=True, num_train_timesteps=4, **options)
+    diffuser = model.diffuser
+    rows = RowTable(graph).rows(torch.arange(3)).dense(5)
+    scores = model.scorer(graph).scores(torch.arange(3))
+    for user in range(3):
+        own = torch.Generator().manual_seed(3 + 1009 * user)
+        x = rows[[user]]
+        if num_start_steps > 0:
+            noise = torch.empty(1, 5).normal_(generator=own)
+            x = diffuser.diffusion.q_sample(x, torch.tensor([2]), noise)
+        for step in (3, 2, 1, 0):
+            with torch.no_grad():
+                x_start = diffuser._network(x, torch.tensor([step]))
+            x, variance = diffuser.diffusion.q_posterior(x_start, x, step)
+            if step > 0:
+                x = x + variance.sqrt() * torch.empty(1, 5).normal_(generator=own)
+        torch.testing.assert_close(scores[[user]], x)
+    # nobody else in the batch counts
+    alone = model.scorer(graph).scores(torch.tensor([1]))
+    torch.testing.assert_close(alone, scores[[1]])
+    silent = make(num_train_timesteps=4, **options)
+    assert not torch.equal(silent.scorer(graph).scores(torch.arange(3)), scores)
+
+
+@pytest.mark.parametrize("reweight", [True, False])
+def test_without_noise_rows_are_restored_from_themselves(graph, reweight):
+    # the lowest scale of the authors' grid: no diffusion, all steps alike
+    model = make(noise_scale=0, dropout=0.0, num_train_timesteps=3, reweight=reweight)
+    diffuser = model.diffuser
+    rows = RowTable(graph).rows(torch.arange(2)).dense(5)
+    t, density = diffuser.steps.sample(2, generator=generator())
+    assert density.tolist() == [1, 1]
+    expected = (diffuser._network(rows, t) - rows).square().mean(1)
+    torch.testing.assert_close(loss_of(model, graph), expected)
+    with torch.no_grad():
+        for step in (2, 1, 0):
+            rows = diffuser._network(rows, torch.tensor([step]))
+    assert torch.equal(model.scorer(graph).scores(torch.arange(2)), rows)
+    with pytest.raises(ValueError, match=r"must be 'x_start' where .* \(got 'noise'\)"):
+        make(noise_scale=0, prediction="noise")
 
 
 def test_order_weights_by_hand(graph):
@@ -191,6 +244,76 @@ def test_equal_weights_are_ldiffrec_to_the_bit(graph):
     assert torch.equal(loss_of(one, graph), loss_of(other, graph))
 
 
+def test_ltdiffrec_is_ldiffrec_on_weighted_rows(graph):
+    torch.manual_seed(0)
+    time = torch.tensor([9, 0, 7, 8, 7])
+    settings = {"hidden_dims": (8,), "num_train_timesteps": 4}
+    model = LTDiffRec(
+        torch.tensor([0, 1, 0, 0, 1]), 6, w_min=0.2, edge_time=time, **settings
+    )
+    other = latent(row_weight=OrderWeight(0.2, 1.0, edge_time=time))
+    assert torch.equal(loss_of(model, graph), loss_of(other, graph))
+    with pytest.raises(ValueError, match=r"'w_max' must be >= 0 \(got -1\)"):
+        LTDiffRec(torch.tensor([0, 1]), w_max=-1)
+
+
+def apply(layers, x):
+    """A stack of linear layers with tanh between them, from the weights alone."""
+    weights = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    for k, layer in enumerate(weights):
+        x = x @ layer.weight.T + layer.bias
+        x = x.tanh() if k < len(weights) - 1 else x
+    return x
+
+
+@pytest.mark.parametrize("decoder_dims", [(), (10, 5)])
+def test_groups_have_encoders_and_decoders_of_their_own(graph, decoder_dims):
+    # groups of items 0, 2, 3 and of items 1, 4 share 6 latent and 9 hidden units
+    model = latent(encoder_dims=(9, 7), decoder_dims=decoder_dims).eval()
+    shapes = [
+        [tuple(layer.weight.shape[::-1]) for layer in stack if hasattr(layer, "weight")]
+        for stack in (*model.encoders, *model.decoder)
+    ]
+    assert shapes[:2] == [[(3, 5), (5, 4), (4, 6)], [(2, 4), (4, 3), (3, 6)]]
+    if decoder_dims:
+        assert shapes[2:] == [[(3, 6), (6, 3), (3, 3)], [(3, 4), (4, 2), (2, 2)]]
+    else:
+        assert shapes[2:] == [[(3, 3)], [(3, 2)]]
+    rows = RowTable(graph).rows(torch.arange(3)).dense(5)
+    groups = [0, 2, 3], [1, 4]
+    coded = [
+        apply(e, rows[:, g]).tanh() for e, g in zip(model.encoders, groups, strict=True)
+    ]
+    mean = torch.cat([code[:, :3] for code in coded], 1)
+    torch.testing.assert_close(model._encode(rows)[0], mean)
+    expected = torch.empty(3, 5)
+    for k, group in enumerate(groups):
+        expected[:, group] = apply(model.decoder[k], mean[:, 3 * k : 3 * k + 3])
+    model.diffuser.layers = Perfect(mean)  # what is left is the auto-encoder
+    scores = model.scorer(graph).scores(torch.arange(3))
+    torch.testing.assert_close(scores, expected.detach())
+    loss_of(model, graph, user=(0, 1, 2)).sum().backward()
+    assert all(p.grad is not None for p in model.decoder.parameters())
+
+
+@pytest.mark.parametrize("name", ["encoder_dims", "decoder_dims"])
+def test_hidden_layers_that_leave_a_group_without_a_share_are_refused(name):
+    with pytest.raises(ValueError, match=rf"'{name}' must give every .* \(got 1 for"):
+        latent(**{name: (4, 1)})
+
+
+def test_groups_decode_what_they_learn():
+    data = checkerboard()
+    graph = InteractionGraph.from_data(data)
+    torch.manual_seed(0)
+    networks = {"encoder_dims": (32,), "decoder_dims": (32,)}
+    rates = {"autoencoder_lr": 0.02, "diffusion_lr": 0.02}
+    model = LDiffRec(torch.arange(40) // 20, 16, (16,), **networks, **rates)
+    fit(model, data, epochs=100, batch_size=16, eval_every=100, progress=False)
+    # the right one of 21 unseen items
+    assert evaluate(model.scorer(graph), data, k=(1,))["recall@1"] > 0.7
+
+
 def test_one_group_keeps_the_item_order(graph):
     model = latent(groups=[0] * 5).eval()
     rows = RowTable(graph).rows(torch.arange(3)).dense(5)
@@ -208,14 +331,15 @@ def test_one_group_keeps_the_item_order(graph):
 def test_each_group_is_encoded_by_itself():
     model = latent()
     # groups of 3 and 2 of 5 items share 6 latent dimensions
-    assert [(e.in_features, e.out_features) for e in model.encoders] == [(3, 6), (2, 6)]
+    shapes = [(e.in_features, e.out_features) for (e,) in model.encoders]
+    assert shapes == [(3, 6), (2, 6)]
     rows = torch.zeros(1, 5)
     empty, _ = model._encode(rows)
     rows[0, 4] = 1  # an item of the second group
     mean, _ = model._encode(rows)
     assert torch.equal(mean[:, :3], empty[:, :3])
     assert (mean[:, 3:] != empty[:, 3:]).all()
-    weight, bias = model.encoders[1].weight, model.encoders[1].bias
+    weight, bias = model.encoders[1][0].weight, model.encoders[1][0].bias
     torch.testing.assert_close(mean[0, 3:], (weight[:3, 1] + bias[:3]).tanh())
 
 
