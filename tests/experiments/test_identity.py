@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import pytest
@@ -101,7 +102,9 @@ def test_defaults_of_training_and_cleaning_told_are_the_same_cell():
         ),
         (
             MF,
-            lambda patch: patch.setitem(methods.MF.__init__.__kwdefaults__, "l2", 0.5),
+            lambda patch: patch.setitem(
+                inspect.unwrap(methods.MF.__init__).__kwdefaults__, "l2", 0.5
+            ),
         ),
     ],
 )
