@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -52,3 +53,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], record: Any) -> None:
     """Write JSON for people to read, whole or not at all."""
     write_text(path, json.dumps(record, indent=1) + "\n")
+
+
+def hash_file(path: str | os.PathLike[str]) -> str:
+    """Hash a file of any size by SHA-256, in hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -145,20 +145,22 @@ def fit(
             epochs,
         )
     rank, world_size = processes()
-    settings = _settings(
-        model,
-        data,
-        graph,
-        batch_size=batch_size,
-        lr=lr,
-        weight_decay=weight_decay,
-        seed=seed,
-        metric=metric,
-        eval_every=eval_every,
-        patience=patience,
-        precision=precision,
-        processes=f"{rank} of {world_size}",
-    )
+    settings: dict[str, str | float] = {}
+    if checkpoint is not None:  # reads all that is trained on
+        settings = _settings(
+            model,
+            data,
+            graph,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            seed=seed,
+            metric=metric,
+            eval_every=eval_every,
+            patience=patience,
+            precision=precision,
+            processes=f"{rank} of {world_size}",
+        )
     with (
         own_randomness(seed + (rank << _RANK_BITS), _device(model)),
         _bar(type(model).__name__, epochs, progress and rank == 0) as bar,
@@ -501,7 +503,8 @@ def _digest(*tensors: Tensor) -> str:
     digest = hashlib.sha256()
     for tensor in tensors:
         flat = tensor.detach().cpu().flatten()
-        digest.update(flat.contiguous().view(torch.uint8).numpy().tobytes())
+        values: Any = flat.contiguous().view(torch.uint8).numpy()
+        digest.update(values)  # not a copy
     return digest.hexdigest()
 
 

@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from ddrm_pyg.files import atomic_path, write_json, write_text
+from ddrm_pyg.files import atomic_path, hash_file, write_json, write_text
 
 
 def interrupted_write(target):
@@ -86,3 +86,11 @@ def test_texts_and_json_are_utf_8_and_end_with_a_line(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "r.json", {"a": object()})
     assert '"a"' in (tmp_path / "r.json").read_text()
+
+
+def test_a_file_is_hashed_by_its_bytes(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    # the example of FIPS 180-2
+    assert hash_file(tmp_path / "abc") == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )

@@ -941,3 +941,10 @@ def test_weight_decay_pulls_towards_zero(ring):
     model.losses = lambda batch, graph, *, generator: iter([0 * model.weight])
     fit(model, ring, epochs=1, lr=0.1, weight_decay=0.5)
     assert model.weight.item() == pytest.approx(4.9)
+
+
+def test_nothing_is_hashed_without_a_checkpoint(data, monkeypatch, tmp_path):
+    monkeypatch.setattr("ddrm_pyg.training._digest", None)
+    fit(make_mf(), data, epochs=1, progress=False)
+    with pytest.raises(TypeError, match="not callable"):
+        fit(make_mf(), data, epochs=1, progress=False, checkpoint=tmp_path / "state.pt")

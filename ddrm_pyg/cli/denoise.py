@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.plug_in import rows_for
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.stored import denoised
+from ddrm_pyg.files import hash_file
 
 
 @options.takes_source
@@ -40,7 +40,7 @@ def command(
         "embeddings",
         model={
             "path": str(embeddings.resolve()),
-            "sha256": hashlib.sha256(embeddings.read_bytes()).hexdigest(),
+            "sha256": hash_file(embeddings),
             "num_layers": num_layers,
             "combine": combine,
         },

@@ -94,8 +94,9 @@ def fingerprint(data: HeteroData) -> str:
     return digest.hexdigest()
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.cpu().contiguous().numpy().tobytes()
+def _bytes(tensor: Tensor) -> Any:
+    """What a hash reads, without a copy."""
+    return tensor.cpu().contiguous().numpy()
 
 
 def _complete(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
