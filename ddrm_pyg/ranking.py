@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from tqdm import tqdm
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.typing import Scorer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 """Those of the paper, in its order, and what :func:`evaluate` gives by default."""
@@ -74,6 +77,13 @@ class Metrics(Mapping[str, float]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Lay out every user's values as a DataFrame: ``user``, then the metrics."""
+        import pandas as pd  # only here, so that ranking does without
+
+        values = {name: value.numpy() for name, value in self.per_user.items()}
+        return pd.DataFrame({"user": self.user.numpy(), **values})
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}: {value:.4f}" for name, value in self.items())

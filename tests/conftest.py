@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +34,16 @@ def interaction_graphs(draw: st.DrawFn) -> InteractionGraph:
 
 
 st.register_type_strategy(InteractionGraph, interaction_graphs())
+
+
+@pytest.fixture
+def golden() -> Callable[[str], str]:
+    """Read a text that people see, as it is kept in ``tests/golden``."""
+
+    def read(name: str) -> str:
+        return (Path(__file__).parent / "golden" / name).read_text(encoding="utf-8")
+
+    return read
 
 
 @pytest.fixture

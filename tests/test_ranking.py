@@ -89,6 +89,14 @@ def test_metrics_are_the_fractions_worked_by_hand(world):
         assert metrics[name] == pytest.approx(sum(values) / 3), name
 
 
+def test_every_users_values_are_a_frame(world):
+    metrics = evaluate(WRITTEN, world, k=2)
+    frame = metrics.to_frame()
+    assert list(frame.columns) == ["user", "recall@2", "ndcg@2", "popularity@2"]
+    assert frame["user"].tolist() == metrics.user.tolist()
+    assert frame["recall@2"].tolist() == pytest.approx([1 / 2, 1 / 3, 0])
+
+
 def test_coverage_and_popularity_are_those_worked_by_hand(world):
     metrics = evaluate(WRITTEN, world, k=(1, 2))
     # shown at 1: 5, 2, 5; at 2: 5 3, 2 3, 5 4. Items 3 and 5 have one train user each.

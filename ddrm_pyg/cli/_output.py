@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+import pandas as pd
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -30,6 +31,20 @@ def raw_ids(data: HeteroData, kind: str) -> list[Any]:
     if ids is None:
         return list(range(data[kind].num_nodes))
     return ids.tolist() if isinstance(ids, Tensor) else list(ids)
+
+
+def write_csv(
+    path: Path,
+    frame: pd.DataFrame,
+    *,
+    index: bool = False,
+    float_format: str | None = None,
+) -> None:
+    """Write a DataFrame as CSV, whole or not at all."""
+    with atomic_path(path) as temporary:
+        frame.to_csv(
+            temporary, index=index, float_format=float_format, lineterminator="\n"
+        )
 
 
 def write_ids(path: Path, ids: dict[str, list[Any]]) -> None:

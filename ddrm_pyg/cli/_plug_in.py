@@ -19,8 +19,8 @@ from ddrm_pyg.cli._output import (
 )
 from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.identity import complete, fingerprint
-from ddrm_pyg.experiments.plug_in import Row, as_record, plug_in
-from ddrm_pyg.experiments.report import format_table, plot_curves
+from ddrm_pyg.experiments.plots import plot_panels, run_panels, write_png
+from ddrm_pyg.experiments.plug_in import Row, as_record, as_table, plug_in
 from ddrm_pyg.experiments.runner import CELLS, Runner
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.files import write_json
@@ -80,7 +80,7 @@ def execute(
     if as_json:
         print_json({"rows": [as_record(row) for row in rows], **judged})
         return
-    print(format_table(rows))
+    print(as_table(rows).text())
     print(f"\n{verdict}" if verdict else "")
     for row in rows:
         if "num_layers" in row.result.notes:
@@ -98,7 +98,7 @@ def _write(
 ) -> None:
     emb = served.embeddings()
     emb.save(out / "embeddings.safetensors")
-    plot_curves(rows, out / "curves.png")
+    write_png(out / "curves.png", plot_panels(run_panels(rows), (11, 4.2)))
     ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}
     write_ids(out / "ids.csv", ids)
     known = InteractionGraph.from_data(data, splits=("train", "val", "test"))

@@ -7,17 +7,17 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._output import print_json, raw_ids
+from ddrm_pyg.cli._output import print_json, raw_ids, write_csv
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.audit import (
     as_record,
+    as_table,
     combine,
     compute_signals,
-    format_audit,
     injected_weights,
-    plot_audit,
-    write_table,
+    to_frame,
 )
+from ddrm_pyg.experiments.plots import audit_panels, plot_panels, write_png
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.experiments.stored import cell_for
 from ddrm_pyg.files import write_json
@@ -76,15 +76,17 @@ def command(
     record = as_record(found) | {"cannot_say": [] if found.measures else CANNOT_SAY}
     if out is not None:
         ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}
-        write_table(out / "audit.csv", found, data, ids)
+        table = to_frame(found, data, ids)
+        write_csv(out / "audit.csv", table, float_format="%.6g")
         if found.measures:
-            plot_audit(out / "audit.png", found, data[EDGE].edge_is_noise)
+            panels = audit_panels(found, data[EDGE].edge_is_noise)
+            write_png(out / "audit.png", plot_panels(panels, (11, 4.4)))
         write_json(out / "audit.json", record)
     if as_json:
         print_json(record)
         return
     if found.gain is not None:
-        print(format_audit(found))
+        print(as_table(found).text())
         print(
             f"\ncombined less '{found.best_signal}', the best signal: "
             f"{_signed(found.gain)}"

@@ -16,8 +16,8 @@ from ddrm_pyg.experiments.audit import combine, stored_signals
 from ddrm_pyg.experiments.clean import (
     CLEANED,
     as_records,
+    as_table,
     choices,
-    format_cleaning,
     retrain,
     without,
 )
@@ -92,5 +92,5 @@ def command(
     if as_json:
         print_json(record)
         return
-    print(format_cleaning(rows))
+    print(as_table(rows).text())
     print(f"written to {out}")

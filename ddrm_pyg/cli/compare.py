@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,21 +10,23 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._folder import claim
-from ddrm_pyg.cli._output import print_json
+from ddrm_pyg.cli._output import print_json, write_csv
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.compare import (
     Comparison,
+    as_table,
     cannot_say,
     compare,
+    to_frame,
     verdict,
 )
 from ddrm_pyg.experiments.identity import fingerprint
-from ddrm_pyg.experiments.report import format_comparison, plot_comparison
+from ddrm_pyg.experiments.plots import comparison_panels, plot_panels, write_png
 from ddrm_pyg.experiments.runner import CELLS, Runner
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.experiments.stored import EACH_ONCE, YARDSTICKS, cell_for
-from ddrm_pyg.files import atomic_path, write_json
+from ddrm_pyg.files import write_json
 
 FINISHED = "compare.json"
 
@@ -82,7 +83,7 @@ def command(
     if as_json:
         print_json(record)
         return
-    print(format_comparison(rows))
+    print(as_table(rows).text())
     _print_verdict(record["verdict"])
     for sentence in silent:
         print(f"cannot be said here: {sentence}")
@@ -105,20 +106,7 @@ def _print_verdict(words: dict[str, Any]) -> None:
 
 
 def _write(out: Path, rows: list[Comparison], record: dict[str, Any]) -> None:
-    plot_comparison(rows, out / "compare.png")
-    records = record["rows"]
-    with (
-        atomic_path(out / "compare.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, records[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(_flat, records))
+    size = (11, 1.2 + 0.28 * len(rows))
+    write_png(out / "compare.png", plot_panels(comparison_panels(rows), size))
+    write_csv(out / "compare.csv", to_frame(rows), index=True)
     write_json(out / FINISHED, record)
-
-
-def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: " ".join(map(str, value)) if isinstance(value, list) else value
-        for key, value in record.items()
-    }

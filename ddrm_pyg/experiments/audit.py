@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import inspect
 import json
@@ -11,9 +10,9 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,8 +20,8 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.methods import BACKENDS
-from ddrm_pyg.experiments.report import start_figure, write_figure
 from ddrm_pyg.experiments.stored import cell_for
+from ddrm_pyg.experiments.tables import Column, Table
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.history_weight import history_agreement
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
@@ -46,9 +45,6 @@ from ddrm_pyg.noise_audit import (
     train_only,
 )
 from ddrm_pyg.training import fit, own_randomness
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -297,108 +293,48 @@ def _known(estimate: Estimate) -> list[float | None]:
     return [None if math.isnan(value) else value for value in estimate]
 
 
-def format_audit(found: NoiseAudit) -> str:
-    """Lay out the AUROCs, and the pooled average precision, as aligned text.
+def as_table(audit: NoiseAudit) -> Table:
+    """Lay out the AUROCs, and the pooled average precision, for people.
 
     Empty without labels, which leave nothing to measure.
     """
-    if not found.measures:
-        return ""
-    width = max(map(len, found.measures))
+    rows = {
+        name: {scope: by_scope[scope].auroc for scope in SCOPES}
+        | {"average precision": by_scope["pooled"].average_precision}
+        for name, by_scope in audit.measures.items()
+    }
     heads = (*SCOPES[:2], "within deciles", "average precision")
-    lines = [f"{'AUROC':<{width}}" + "".join(f"{head:>24}" for head in heads)]
-    for name, by_scope in found.measures.items():
-        shown = [by_scope[scope].auroc for scope in SCOPES]
-        shown.append(by_scope["pooled"].average_precision)
-        lines.append(f"{name:<{width}}" + "".join(f"{_text(e):>24}" for e in shown))
-    return "\n".join(lines)
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    names = (*SCOPES, "average precision")
+    columns = {n: Column(h, _text) for n, h in zip(names, heads, strict=True)}
+    return Table(frame, columns if rows else {}, corner="AUROC")
 
 
 def _text(estimate: Estimate) -> str:
     return f"{estimate.value:.4f} ({estimate.low:.4f}-{estimate.high:.4f})"
 
 
-def write_table(
-    path: str | os.PathLike[str],
-    found: NoiseAudit,
-    data: HeteroData,
-    ids: Mapping[str, list[Any]],
-) -> None:
-    """Write one line per train interaction, the noisiest first.
+def to_frame(
+    audit: NoiseAudit, data: HeteroData, ids: Mapping[str, list[Any]]
+) -> pd.DataFrame:
+    """Lay out an audit as a DataFrame, the noisiest interaction first.
 
     Args:
-        path: CSV to write: ``user,item,score,rank`` and the signals. ``rank`` is the
-            place among the user's own interactions, 1 the noisiest.
-        found: The audit.
+        audit: The audit.
         data: What was audited.
         ids: The caller's ids of ``user`` and ``item`` rows.
+
+    Returns:
+        A row per train interaction: ``user``, ``item``, ``score``, ``rank`` (the place
+        among the user's own interactions, 1 the noisiest) and the signals.
     """
-    order = found.score.argsort(descending=True, stable=True)
+    order = audit.score.argsort(descending=True, stable=True)
     user, item = data[EDGE].edge_index[:, order].tolist()
-    columns = [found.signals[name][order].tolist() for name in found.signals]
-    lines = zip(
-        user,
-        item,
-        found.score[order].tolist(),
-        found.rank[order].tolist(),
-        *columns,
-        strict=True,
+    values = {"score": audit.score, "rank": audit.rank, **audit.signals}
+    return pd.DataFrame(
+        {
+            "user": [ids["user"][row] for row in user],
+            "item": [ids["item"][row] for row in item],
+            **{name: value[order].numpy() for name, value in values.items()},
+        }
     )
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["user", "item", "score", "rank", *found.signals])
-        for u, i, score, rank, *values in lines:
-            numbers = (f"{value:.6g}" for value in values)
-            row = (ids["user"][u], ids["item"][i], f"{score:.6g}", rank, *numbers)
-            writer.writerow(row)
-
-
-def plot_audit(path: str | os.PathLike[str], found: NoiseAudit, noise: Tensor) -> None:
-    """Draw the precision among the noisiest interactions, and the AUROCs.
-
-    Args:
-        path: PNG to write.
-        found: An audit with measures.
-        noise: ``[E]`` bool labels.
-    """
-    figure, (curves, bars) = start_figure((11, 4.4), 2)
-    _draw_precision(curves, found, noise)
-    _draw_auroc(bars, found)
-    write_figure(figure, path)
-
-
-def _draw_precision(axes: Axes, found: NoiseAudit, noise: Tensor) -> None:
-    size = noise.numel()
-    share = np.linspace(1 / 200, 1, 200)
-    shown = np.ceil(share * size).astype(int)
-    scores = {"combined": found.score, **found.signals}
-    for i, (name, score) in enumerate(scores.items()):
-        hits = noise[score.argsort(descending=True, stable=True)].double().cumsum(0)
-        precision = hits.numpy()[shown - 1] / shown
-        style: dict[str, Any] = (
-            {"lw": 2.2, "color": "k"} if i == 0 else {"lw": 1, "color": f"C{i}"}
-        )
-        axes.plot(share, precision, label=name, **style)
-    axes.axhline(float(noise.double().mean()), color="0.6", ls=":", label="by chance")
-    axes.set_title("noise among the noisiest interactions", loc="left", fontsize=10)
-    axes.set(xlabel="share of train interactions", ylabel="precision")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
-
-
-def _draw_auroc(axes: Axes, found: NoiseAudit) -> None:
-    names = list(found.measures)[::-1]
-    for shift, scope in ((0.2, SCOPES[0]), (-0.2, SCOPES[1])):
-        estimates = [found.measures[name][scope].auroc for name in names]
-        value = np.array([e.value for e in estimates])
-        reach = np.array([(e.value - e.low, e.high - e.value) for e in estimates]).T
-        place = np.arange(len(names)) + shift
-        axes.errorbar(value, place, xerr=reach.clip(min=0), fmt="o", ms=4, label=scope)
-    axes.axvline(0.5, color="0.6", ls=":")
-    axes.set_yticks(np.arange(len(names)), names)
-    axes.set_title("AUROC, 95 % interval over users", loc="left", fontsize=10)
-    axes.grid(alpha=0.3, axis="x")
-    axes.legend(frameon=False, fontsize=8)

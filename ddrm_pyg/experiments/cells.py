@@ -51,6 +51,11 @@ def chain(cell: Cell) -> list[Cell]:
     return [cell, *(chain(cell.base) if cell.base else [])]
 
 
+def seed_of(cell: Cell) -> int | None:
+    """The seed of a cell, or of what it starts from; None where nothing is trained."""
+    return next((c.seed for c in chain(cell) if c.seed is not None), None)
+
+
 @dataclass
 class Outcome:
     """What running a method gives.

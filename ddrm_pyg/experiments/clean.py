@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.experiments.cells import Cell, Result
-from ddrm_pyg.experiments.report import short_title
+from ddrm_pyg.experiments.plug_in import METRIC
 from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.tables import Column, Table, measure_columns
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.noise_audit import popularity_signal, rank_within_user
 from ddrm_pyg.ranking import METRICS
 from ddrm_pyg.significance import paired_test
 from ddrm_pyg.transforms.core import get_block, noise_of, select, set_block
 
-TESTED = ("recall@20", "ndcg@20")
+TESTED = ("recall@20", METRIC)
 """What the paired tests are about."""
 
 PLAIN, CLEANED = "plain", "cleaned"
@@ -124,10 +127,12 @@ def retrain(
     """
     train = {PLAIN: data, **{name: without(data, drop) for name, drop in drops.items()}}
     seen = InteractionGraph.from_data(data, splits=("train", "val"))
-    told: dict[str, Any] = {"exclude": seen, "device": device, "progress": progress}
-    return {
-        name: Runner(kept, folder, **told).run(cell) for name, kept in train.items()
-    }
+
+    def run(kept: HeteroData) -> Result:
+        bench = Runner(kept, folder, exclude=seen, device=device, progress=progress)
+        return bench.run(cell)
+
+    return {name: run(kept) for name, kept in train.items()}
 
 
 def as_records(
@@ -164,20 +169,23 @@ def as_records(
     ]
 
 
-def format_cleaning(records: list[dict[str, Any]]) -> str:
-    """Lay out the records as aligned text."""
-    width = max(len(record["name"]) for record in records)
-    heads = ["dropped", "noise", *map(short_title, METRICS), "N@20 to plain", "p"]
-    lines = [" " * width + "".join(f"{head:>14}" for head in heads)]
-    for record in records:
-        cells = [f"{record['dropped']:,}" if record["dropped"] else ""]
-        cells.append("" if record["noise"] is None else f"{record['noise']:.1%}")
-        cells += [f"{record[name]:.4f}" for name in METRICS]
-        if PLAIN in record["against"]:
-            test = record["against"][PLAIN]["ndcg@20"]
-            relative = test["relative"]
-            cells.append("up from 0" if relative is None else f"{relative:+.1%}")
-            cells.append(f"{test['p_value']:.4f}")
-        line = f"{record['name']:<{width}}" + "".join(f"{cell:>14}" for cell in cells)
-        lines.append(line.rstrip())
-    return "\n".join(lines)
+def as_table(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out the records of :func:`as_records` for people."""
+    frame = pd.DataFrame(records).set_index("name")
+    tests = [record["against"].get(PLAIN, {}).get(METRIC) for record in records]
+    gains = [test and _gain(test["relative"]) for test in tests]
+    p_values = [test["p_value"] if test else math.nan for test in tests]
+    return Table(
+        frame.assign(gain=gains, p_value=p_values),
+        {
+            "dropped": Column("dropped", lambda size: f"{size:,}" if size else ""),
+            "noise": Column("noise", ".1%"),
+            **measure_columns(METRICS),
+            "gain": Column("N@20 to plain"),
+            "p_value": Column("p"),
+        },
+    )
+
+
+def _gain(relative: float | None) -> str:
+    return "up from 0" if relative is None else f"{relative:+.1%}"

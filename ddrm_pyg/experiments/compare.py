@@ -5,24 +5,32 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.cells import Cell, Result, chain
+from ddrm_pyg.experiments.cells import Cell, chain
 from ddrm_pyg.experiments.plug_in import METRIC
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.stored import YARDSTICKS
+from ddrm_pyg.experiments.tables import (
+    Column,
+    CorrectedTest,
+    Row,
+    Table,
+    measure_columns,
+    paired_tests,
+    star_best,
+)
 from ddrm_pyg.graph.interaction_graph import EDGE
-from ddrm_pyg.ranking import METRICS, Metrics
-from ddrm_pyg.significance import PairedTest, holm, mean_metrics, paired_test
+from ddrm_pyg.ranking import METRICS
 
 logger = logging.getLogger("ddrm_pyg")
 
 MEASURES = (*METRICS, "coverage@20", "popularity@20")
-"""What a row tells of its rankings."""
+"""What a row says of its rankings."""
 
 
 class Cost(NamedTuple):
@@ -40,34 +48,19 @@ class Cost(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A method, over its seeds.
+class Comparison(Row):
+    """A method, over its seeds, against the best yardstick.
 
     Attributes:
-        name: The method's name.
-        results: A result per seed; of closed forms, one.
         cost: What one seed takes, with all that it starts from.
         rival: The yardstick it was tested against; None for that yardstick itself.
-        test: The mean over seeds against the yardstick, user by user.
-        p_adjusted: Its p-value after Holm's correction over all rows.
+        tested: The mean over seeds against the yardstick, user by user, corrected
+            over all rows.
     """
 
-    name: str
-    results: Sequence[Result]
     cost: Cost
     rival: str | None = None
-    test: PairedTest | None = None
-    p_adjusted: float | None = None
-
-    @cached_property
-    def metrics(self) -> Metrics:
-        """Test metrics, averaged over seeds for every user."""
-        return mean_metrics([result.test for result in self.results])
-
-    def deviation(self, metric: str) -> float | None:
-        """Standard deviation of a metric over seeds; None with fewer than two."""
-        values = [result.test[metric] for result in self.results]
-        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+    tested: CorrectedTest | None = None
 
     def record(self) -> dict[str, Any]:
         """Flatten for JSON and CSV."""
@@ -75,12 +68,12 @@ class Comparison:
             "name": self.name,
             **{name: self.metrics[name] for name in MEASURES},
             **{f"{name} deviation": self.deviation(name) for name in METRICS},
-            "seeds": [r.cell.seed for r in self.results if r.cell.seed is not None],
+            "seeds": self.seeds,
             "best_epoch": [r.best_epoch for r in self.results if r.best_epoch],
             **self.cost._asdict(),
             "against": self.rival,
-            "relative": self.test.record()["relative"] if self.test else None,
-            "p_holm": self.p_adjusted,
+            "relative": self.tested.test.record()["relative"] if self.tested else None,
+            "p_holm": self.tested.p_holm if self.tested else None,
         }
 
 
@@ -98,24 +91,21 @@ def compare(runner: Runner, methods: Mapping[str, Sequence[Cell]]) -> list[Compa
         beating it harder), Holm-corrected.
     """
     yardsticks = {name: [Cell(name)] for name in YARDSTICKS}
-    found = []
+    rows = []
     for name, cells in {**yardsticks, **methods}.items():
         try:
             results = [runner.run(cell) for cell in cells]
         except (MemoryError, ImportError) as error:  # too large, or without its extra
             logger.warning("%s is left out: %s", name, error)
             continue
-        found.append(Comparison(name, results, _cost(runner, cells)))
-    known = [row for row in found if row.name in YARDSTICKS]
+        rows.append(Comparison(name, results, _cost(runner, cells)))
+    known = [row for row in rows if row.name in YARDSTICKS]
     best = max(known, key=lambda row: row.metrics[METRIC])
-    others = [row for row in found if row is not best]
-    tests = [paired_test(row.metrics, best.metrics, METRIC) for row in others]
-    adjusted = holm([test.p_value for test in tests])
-    tested = {
-        row.name: replace(row, rival=best.name, test=test, p_adjusted=p)
-        for row, test, p in zip(others, tests, adjusted, strict=True)
-    }
-    return [tested.get(row.name, row) for row in found]
+    rivals = [None if row is best else best for row in rows]
+    return [
+        replace(row, rival=best.name, tested=tests[METRIC]) if tests else row
+        for row, tests in zip(rows, paired_tests(rows, rivals, [METRIC]), strict=True)
+    ]
 
 
 def _cost(runner: Runner, cells: Sequence[Cell]) -> Cost:
@@ -128,19 +118,57 @@ def _cost(runner: Runner, cells: Sequence[Cell]) -> Cost:
     )
 
 
+def to_frame(rows: Sequence[Comparison]) -> pd.DataFrame:
+    """Lay out a comparison as a DataFrame, for people and for ``compare.csv``.
+
+    Returns:
+        A row per method, by name: metrics, their deviations over seeds, seeds and best
+        epochs (with spaces between them), costs (seconds, bytes, trained numbers), and
+        the yardstick that it was tested against, with the relative gain in NDCG@20 and
+        its corrected p-value.
+    """
+    frame = pd.DataFrame([row.record() for row in rows]).set_index("name")
+    lists = {n: frame[n].map(_with_spaces) for n in ("seeds", "best_epoch")}
+    numbers = frame["num_parameters"].astype("Int64")
+    return frame.assign(**lists, num_parameters=numbers)
+
+
+def _with_spaces(values: Sequence[int]) -> str:
+    return " ".join(map(str, values))
+
+
+def as_table(rows: Sequence[Comparison]) -> Table:
+    """Lay out a comparison for people; the best metric of a column is starred."""
+    frame = to_frame(rows)
+    gain = [row.tested.test.change() if row.tested else "yardstick" for row in rows]
+    spread = frame.pop(f"{METRIC} deviation")
+    shown = frame.drop(columns=frame.filter(like=" deviation").columns)
+    return Table(
+        star_best(shown.assign(gain=gain, spread=spread), MEASURES[:-1]),
+        {
+            **measure_columns(MEASURES),
+            "seconds": Column("train s", ".1f"),
+            "peak_memory": Column("peak MB", lambda size: f"{size / 2**20:.0f}"),
+            "num_parameters": Column("parameters", "d"),
+            **({"spread": Column("sd N@20")} if spread.notna().any() else {}),
+            "gain": Column("gain"),
+            "p_holm": Column("p Holm"),
+        },
+    )
+
+
 def verdict(rows: Sequence[Comparison]) -> dict[str, Any]:
     """Name the rows that are above and below the best yardstick.
 
     A difference counts if its corrected p-value is below .01 *and* it is at least 1 %
     of the yardstick's mean.
     """
-    yardstick = next(row for row in rows if row.test is None)
+    yardstick = next(row for row in rows if row.tested is None)
     words: dict[str, Any] = {"yardstick": yardstick.name, "above": [], "below": []}
     for row in rows:
-        if row.test is None or row.p_adjusted is None:
-            continue
-        if row.test.counts(row.p_adjusted):
-            words["above" if row.test.difference > 0 else "below"].append(row.name)
+        if row.tested and row.tested.test.counts(row.tested.p_holm):
+            above = row.tested.test.difference > 0
+            words["above" if above else "below"].append(row.name)
     return words
 
 

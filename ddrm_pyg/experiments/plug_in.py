@@ -10,12 +10,17 @@ from typing import Any
 from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.stored import YARDSTICKS
+from ddrm_pyg.experiments.tables import Table, measure_columns, metric_frame, star_best
+from ddrm_pyg.ranking import METRICS
 from ddrm_pyg.significance import PairedTest, paired_test
 
 logger = logging.getLogger("ddrm_pyg")
 
 METRIC = "ndcg@20"
 """What the verdict is about."""
+
+MEASURES = (*METRICS, "coverage@20")
+"""What the table shows."""
 
 
 @dataclass(frozen=True)
@@ -162,3 +167,9 @@ def judge(row: Row, rivals: Sequence[Row]) -> Verdict:
 def as_record(row: Row) -> dict[str, Any]:
     """Flatten a row for JSON."""
     return {"name": row.name, **row.result.test}
+
+
+def as_table(rows: Sequence[Row]) -> Table:
+    """Lay out the rows for people; the best value of a column is starred."""
+    frame = metric_frame({row.name: row.result.test for row in rows})
+    return Table(star_best(frame, MEASURES), measure_columns(MEASURES))

@@ -96,7 +96,7 @@ def call(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Caller]:
     """Call a command in this process; curves are drawn for ``finished`` only."""
-    monkeypatch.setattr("ddrm_pyg.cli._plug_in.plot_curves", lambda _, path: None)
+    monkeypatch.setattr("ddrm_pyg.cli._plug_in.write_png", lambda *_: None)
     root = logging.getLogger()
     handlers = root.handlers[:]
 

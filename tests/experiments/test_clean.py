@@ -10,13 +10,14 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.clean import (
     as_records,
+    as_table,
     choices,
-    format_cleaning,
     noisiest,
     retrain,
     without,
 )
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.ranking import METRICS
 
 
 @pytest.fixture
@@ -101,8 +102,21 @@ def test_retrained_on_what_is_left_and_compared(data, graph, tmp_path):
     same = cleaned["against"]["popularity"]["ndcg@20"]
     assert (same["difference"], same["p_value"], same["num_users"]) == (0, 1, 2)
     assert cleaned["ndcg@20"] == popularity["ndcg@20"]
-    table = format_cleaning([plain, cleaned, random, popularity])
-    assert table.splitlines()[2].split()[:3] == ["cleaned", "2", "100.0%"]
+    table = as_table([plain, cleaned, random, popularity])
+    assert table.rows[1][:3] == ["cleaned", "2", "100.0%"]
+
+
+def test_table_is_as_people_see_it(golden):
+    metrics = dict.fromkeys(METRICS, 0.25)
+    gain = {"ndcg@20": {"relative": -0.125, "p_value": 0.0123}}
+    nothing = {"ndcg@20": {"relative": None, "p_value": 0.5}}
+    told = {"dropped": 12345, "noise": 0.5, **metrics}
+    rows = [
+        {"name": "plain", **told, "dropped": 0, "noise": None, "against": {}},
+        {"name": "cleaned", **told, "against": {"plain": gain}},
+        {"name": "random", **told, "against": {"plain": nothing}},
+    ]
+    assert as_table(rows).text() + "\n" == golden("clean.txt")
 
 
 def test_what_was_dropped_stays_hidden_from_test_rankings(data, tmp_path):

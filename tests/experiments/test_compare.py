@@ -1,17 +1,29 @@
 from __future__ import annotations
 
+import dataclasses
+import io
 import math
 import sys
 
+import pandas as pd
 import pytest
 import torch
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
 from ddrm_pyg.experiments import needs
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.compare import Comparison, Cost, cannot_say, compare, verdict
+from ddrm_pyg.experiments.compare import (
+    Comparison,
+    Cost,
+    as_table,
+    cannot_say,
+    compare,
+    to_frame,
+    verdict,
+)
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.stored import YARDSTICKS
+from ddrm_pyg.experiments.tables import CorrectedTest
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.significance import PairedTest, holm, paired_test
 
@@ -41,12 +53,13 @@ def test_rows_are_tested_against_the_best_yardstick(runner):
     rows = compare(runner, {"mf": [mf(0), mf(1)], "mf+ddrm": [ddrm()]})
     assert [row.name for row in rows] == [*YARDSTICKS, "mf", "mf+ddrm"]
     scores = {row.name: row.metrics["ndcg@20"] for row in rows[:3]}
-    (best,) = [row for row in rows if row.test is None]
+    (best,) = [row for row in rows if row.tested is None]
     assert best.name == max(scores, key=scores.__getitem__)
     others = [row for row in rows if row is not best]
     raw = [paired_test(row.metrics, best.metrics) for row in others]
-    assert [row.test for row in others] == raw
-    assert [row.p_adjusted for row in others] == holm([test.p_value for test in raw])
+    assert [row.tested.test for row in others] == raw
+    adjusted = holm([test.p_value for test in raw])
+    assert [row.tested.p_holm for row in others] == adjusted
     assert {row.rival for row in others} == {best.name}
 
 
@@ -119,7 +132,7 @@ def test_what_lacks_its_extra_is_left_out_and_said(runner, monkeypatch, caplog):
 
 def row(name, difference, relative, p):
     test = PairedTest(difference, relative, p, 9)
-    return Comparison(name, [], Cost(0, 0, None), "ease", test, p)
+    return Comparison(name, [], Cost(0, 0, None), "ease", CorrectedTest(test, p))
 
 
 def test_verdict_needs_significance_and_a_percent():
@@ -147,3 +160,46 @@ def test_claims_follow_from_what_is_known(data):
     assert "predicts clicks" in cannot_say(plain)[0]
     del plain[EDGE].edge_time
     assert any("no times" in sentence for sentence in cannot_say(plain))
+
+
+@pytest.fixture
+def compared(make_result) -> list[Comparison]:
+    several = [
+        dataclasses.replace(make_result(ndcg), cell=Cell("mf", seed), best_epoch=9)
+        for seed, ndcg in enumerate(([0.2, 0.4], [0.4, 0.6]))
+    ]
+    one = [make_result([0.1, 0.3])]
+    tests = {
+        "popularity": CorrectedTest(PairedTest(-0.1, -1 / 3, 0.5, 2), 1.0),
+        "mf": CorrectedTest(PairedTest(0.1, 1 / 3, 0.004, 2), 0.0123),
+        "from nothing": CorrectedTest(PairedTest(0.3, math.nan, 0.004, 2), 0.0),
+    }
+    return [
+        Comparison(
+            name, results, cost, "ease" if name in tests else None, tests.get(name)
+        )
+        for name, results, cost in (
+            ("popularity", one, Cost(0.26, 3 << 20, None)),
+            ("ease", [make_result([0.3, 0.3], coverage=1.0)], Cost(1, 0, None)),
+            ("mf", several, Cost(12.34, 5 << 20, 640)),
+            ("from nothing", one, Cost(0, 0, 7)),
+        )
+    ]
+
+
+def test_table_is_as_people_see_it(compared, golden):
+    # means of .3 and .5: deviation .2 / sqrt(2)
+    assert as_table(compared).text() + "\n" == golden("compare.txt")
+
+
+def test_frame_is_the_records(compared):
+    frame = to_frame(compared)
+    records = [row.record() for row in compared]
+    assert list(frame.columns) == list(records[0])[1:]
+    assert frame.loc["mf", "ndcg@20"] == records[2]["ndcg@20"] == pytest.approx(0.4)
+    assert frame.loc["mf", ["seeds", "best_epoch", "against"]].tolist() == [
+        *("0 1", "9 9", "ease")
+    ]
+    again = pd.read_csv(io.StringIO(frame.to_csv()), index_col="name")
+    assert again["p_holm"].dropna().tolist() == [1.0, 0.0123, 0.0]
+    assert "640," in frame.to_csv()  # a whole number, though others have none

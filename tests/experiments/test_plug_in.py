@@ -15,6 +15,7 @@ from ddrm_pyg.experiments.plug_in import (
     Row,
     Verdict,
     as_record,
+    as_table,
     judge,
     plug_in,
     rows_for,
@@ -174,3 +175,14 @@ def test_without_validation_nothing_picks_a_depth(data, tmp_path, caplog):
     assert "mf, best depth" not in [row.name for row in rows]
     assert len(rows) == 7
     assert "'mf, best depth' is left out" in caplog.text
+
+
+def test_table_is_as_people_see_it(make_result, golden):
+    rows = [
+        Row("popularity", make_result([0.0, 0.2], coverage=0.25)),
+        Row("mf", make_result([0.4, 0.2])),
+        Row("a row with quite a long name", make_result([0.1, 0.1], coverage=1.0)),
+        Row("ddrm", make_result([0.2, 0.4])),
+    ]
+    # the best of a column has a star, all of those that tie
+    assert as_table(rows).text() + "\n" == golden("run.txt")

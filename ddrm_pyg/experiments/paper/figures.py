@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddrm_pyg.experiments.report import metric_title
+from ddrm_pyg.experiments.tables import metric_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from ddrm_pyg.experiments.paper.conditions import GIVEN
 from ddrm_pyg.experiments.paper.plans import full_name
 from ddrm_pyg.experiments.paper.tables import MISS, distance, is_starred, misses
 from ddrm_pyg.experiments.plug_in import METRIC
-from ddrm_pyg.experiments.report import short_title
+from ddrm_pyg.experiments.tables import short_title
 from ddrm_pyg.ranking import METRICS
 from ddrm_pyg.significance import SIGNIFICANCE
 

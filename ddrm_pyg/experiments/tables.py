@@ -1,0 +1,294 @@
+"""Tables for people: numbers in a DataFrame, and how each column is written.
+
+Means over seeds, deviations, corrected tests and stars come from here as well, so that
+every table of the package counts in one way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from html import escape
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ddrm_pyg.experiments.cells import Result, seed_of
+from ddrm_pyg.ranking import Metrics
+from ddrm_pyg.significance import PairedTest, holm, mean_metrics, paired_test
+
+_SHORT = {"recall": "R", "ndcg": "N"}
+
+
+class Column(NamedTuple):
+    """How a column is read.
+
+    Attributes:
+        head: What stands above it.
+        form: Format of its numbers, or what writes one. Absent values are left empty,
+            and texts stay as they are.
+    """
+
+    head: str
+    form: str | Callable[[Any], str] = ".4f"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of numbers as people read them.
+
+    Beside a column ``x``, the frame may have ``x star`` (bool), which puts a star at
+    its numbers, and ``x deviation``, which is written after them.
+
+    Attributes:
+        frame: The numbers; its index names the rows.
+        columns: What is shown, in order, and how; nothing where there is nothing yet.
+        title: Heading.
+        corner: What stands above the names of the rows.
+        notes: Sentences below.
+        marked: Names of rows that stand out in HTML.
+    """
+
+    frame: pd.DataFrame
+    columns: Mapping[str, Column]
+    title: str = ""
+    corner: str = ""
+    notes: Sequence[str] = ()
+    marked: Collection[str] = ()
+
+    @cached_property
+    def head(self) -> list[str]:
+        """Heads of the columns, that of the names first; none without columns."""
+        if not self.columns:
+            return []
+        return [self.corner, *(column.head for column in self.columns.values())]
+
+    @cached_property
+    def rows(self) -> list[list[str]]:
+        """A text per column, the row's name first."""
+        if not self.columns:
+            return []
+        texts = [self._texts(name, column) for name, column in self.columns.items()]
+        names = map(str, self.frame.index)
+        return [list(row) for row in zip(names, *texts, strict=True)]
+
+    def _texts(self, name: str, column: Column) -> list[str]:
+        count = len(self.frame)
+        stars = self.frame.get(f"{name} star", [False] * count)
+        deviations = self.frame.get(f"{name} deviation", [None] * count)
+        return [
+            _text(value, column.form) + "*" * bool(star) + _spread(deviation, column)
+            for value, star, deviation in zip(
+                self.frame[name], stars, deviations, strict=True
+            )
+        ]
+
+    def text(self) -> str:
+        """Align the columns for a terminal, numbers under one another."""
+        lines = [self.title] if self.title else []
+        if self.columns:
+            first, *others = zip(self.head, *self.rows, strict=True)
+            columns = [_pad(first, left=True), *map(_pad, map(_make_room, others))]
+            lines += ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+        return "\n".join([*lines, *self.notes])
+
+    def markdown(self) -> str:
+        """Write a section of third order: heading, table, notes."""
+        parts = [f"### {plain(self.title)}" if self.title else ""]
+        if self.columns:
+            rules = ["---", *["---:"] * len(self.columns)]
+            head, *rows = [list(map(plain, row)) for row in (self.head, *self.rows)]
+            parts.append(
+                "\n".join(f"| {' | '.join(row)} |" for row in (head, rules, *rows))
+            )
+        parts.append("\n".join(f"- {plain(note)}" for note in self.notes))
+        return "\n\n".join(filter(None, parts))
+
+    def html(self) -> str:
+        """Write the same for a page: see :mod:`ddrm_pyg.experiments.report`."""
+        parts = [f"<h2>{escape(self.title)}</h2>" if self.title else ""]
+        if self.columns:
+            head = "".join(f"<th>{escape(text)}</th>" for text in self.head)
+            rows = "\n".join(map(self._html_row, self.rows))
+            parts.append(
+                f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
+                f"<tbody>\n{rows}\n</tbody>\n</table></div>"
+            )
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        parts.append(f'<ul class="notes">{notes}</ul>' if notes else "")
+        return "\n".join(filter(None, parts))
+
+    def _html_row(self, row: Sequence[str]) -> str:
+        name, *cells = row
+        kind = ' class="marked"' if name in self.marked else ""
+        texts = "".join(f"<td>{escape(text)}</td>" for text in cells)
+        return f'<tr{kind}><th scope="row">{escape(name)}</th>{texts}</tr>'
+
+    def latex(self) -> str:
+        """Write a ``tabular`` with the rules of booktabs; empty without columns."""
+        if not self.columns:
+            return ""
+        texts = pd.DataFrame(self.rows, columns=self.head)
+        form = f"l{'r' * len(self.columns)}"
+        tabular = texts.to_latex(index=False, escape=True, column_format=form)
+        return f"% {self.title}\n{tabular}"
+
+
+def _text(value: Any, form: str | Callable[[Any], str]) -> str:
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return ""
+    return form(value) if callable(form) else format(value, form)
+
+
+def _spread(deviation: Any, column: Column) -> str:
+    return "" if pd.isna(deviation) else f" ± {_text(deviation, column.form)}"
+
+
+def _make_room(texts: Sequence[str]) -> list[str]:
+    """A place for the star that some end in, so that digits stay under digits."""
+    if not any(text.endswith("*") for text in texts):
+        return list(texts)
+    return [text if text.endswith("*") else f"{text} " for text in texts]
+
+
+def _pad(texts: Sequence[str], left: bool = False) -> list[str]:
+    width = max(map(len, texts))
+    return [text.ljust(width) if left else text.rjust(width) for text in texts]
+
+
+def plain(text: str) -> str:
+    """Keep stars, bars and names with underscores from being read as Markdown."""
+    for sign in ("\\", "|", "*", "_", "<"):
+        text = text.replace(sign, f"\\{sign}")
+    return text
+
+
+def short_title(measure: str) -> str:
+    """Write a measure's name for the head of a column: ``N@20``, ``coverage``."""
+    name, _, k = measure.partition("@")
+    return f"{_SHORT[name]}@{k}" if name in _SHORT else name
+
+
+def metric_title(metric: str) -> str:
+    """Write a metric's name for people: ``NDCG@20``, ``Recall@20``."""
+    return metric.upper() if metric.startswith("ndcg") else metric.capitalize()
+
+
+def measure_columns(measures: Sequence[str]) -> dict[str, Column]:
+    """Columns of metrics and of what else is measured of rankings."""
+    return {name: Column(short_title(name), _measure) for name in measures}
+
+
+def _measure(value: float) -> str:
+    return f"{value:.4f}" if value < 10 else f"{value:.0f}"
+
+
+def metric_frame(metrics: Mapping[str, Metrics]) -> pd.DataFrame:
+    """Lay out means over users: a row per name, a column per measure."""
+    rows = [dict(values) for values in metrics.values()]
+    return pd.DataFrame(rows, index=pd.Index(metrics, name="name"))
+
+
+def star_best(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Add the stars of the largest value of each column, of all that tie."""
+    return frame.assign(**{f"{n} star": frame[n] == frame[n].max() for n in names})
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method over its seeds, under one name wherever it is shown.
+
+    Attributes:
+        name: What a reader sees.
+        results: A result per seed; of closed forms, one.
+    """
+
+    name: str
+    results: Sequence[Result]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds that it was trained with; none of closed forms."""
+        seeds = (seed_of(result.cell) for result in self.results)
+        return [seed for seed in seeds if seed is not None]
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Test metrics, averaged over seeds for every user."""
+        return mean_metrics([result.test for result in self.results])
+
+    def values(self, metric: str) -> list[float]:
+        """A metric, seed by seed."""
+        return [float(result.test[metric]) for result in self.results]
+
+    def deviation(self, metric: str) -> float | None:
+        """Standard deviation of a metric over seeds; None with fewer than two."""
+        return deviation(self.values(metric))
+
+    def over(self, seeds: Collection[int]) -> Row:
+        """The same with some of its seeds; a closed form stays as it is."""
+        kept = [r for r in self.results if seed_of(r.cell) in {None, *seeds}]
+        return replace(self, results=kept)
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """Standard deviation of a sample; None with fewer than two values."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+class CorrectedTest(NamedTuple):
+    """A paired test among several.
+
+    Attributes:
+        test: The test by itself.
+        p_holm: Its p-value after Holm's correction over all of them.
+    """
+
+    test: PairedTest
+    p_holm: float
+
+
+def paired_tests(
+    rows: Sequence[Row], rivals: Sequence[Row | None], metrics: Sequence[str]
+) -> list[dict[str, CorrectedTest]]:
+    """Test rows against their rivals, and correct for the number of tests.
+
+    Paired t-tests over users of the means over the seeds that both have; a row without
+    seeds, as a closed form has none, stands against all of the other's.
+
+    Args:
+        rows: What is tested.
+        rivals: What each is tested against; None leaves a row untested.
+        metrics: Which are tested, all corrected together (Holm).
+
+    Returns:
+        Metric to test for each row; nothing where one of the two has no result of a
+        seed that both have.
+    """
+    tests = [
+        _tests(row, rival, metrics) if rival else {}
+        for row, rival in zip(rows, rivals, strict=True)
+    ]
+    adjusted = iter(
+        holm([t.p_value for by_metric in tests for t in by_metric.values()])
+    )
+    return [
+        {
+            metric: CorrectedTest(test, next(adjusted))
+            for metric, test in by_metric.items()
+        }
+        for by_metric in tests
+    ]
+
+
+def _tests(row: Row, rival: Row, metrics: Sequence[str]) -> dict[str, PairedTest]:
+    if row.seeds and rival.seeds:
+        both = set(row.seeds) & set(rival.seeds)
+        row, rival = row.over(both), rival.over(both)
+    if not row.results or not rival.results:
+        return {}
+    return {m: paired_test(row.metrics, rival.metrics, m) for m in metrics}
