@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -13,6 +15,8 @@ from torch import Tensor
 
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.mapped import MappedEmbeddings, open_tables
+
+logger = logging.getLogger("ddrm_pyg")
 
 _CHECKED = 65_536
 """Rows checked together."""
@@ -54,9 +58,14 @@ class Embeddings(NamedTuple):
             user: ``[B]`` int64 user rows.
 
         Returns:
-            ``[B, num_items]`` float; higher is better.
+            ``[B, num_items]`` float32, whatever the tables are stored in: half
+            precision overflows where ranking begins. Higher is better.
         """
-        return self.user[user] @ self.item.T
+        return self.user[user].float() @ self.item.float().T
+
+    def to(self, dtype: torch.dtype) -> Self:
+        """Return both tables as another type of float."""
+        return type(self)(self.user.to(dtype), self.item.to(dtype))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write both tables to ``.safetensors``, ``.npz`` or ``.pt``, atomically.
@@ -64,9 +73,15 @@ class Embeddings(NamedTuple):
         The file holds two arrays named ``user`` and ``item``.
 
         Raises:
-            ValueError: The suffix is none of the three.
+            ValueError: The suffix is none of the three, or an ``.npz`` of bfloat16,
+                which NumPy does not have.
         """
         suffix = _known_suffix(path)
+        if suffix == ".npz" and torch.bfloat16 in (self.user.dtype, self.item.dtype):
+            raise ValueError(
+                f"{path}: an .npz file cannot hold torch.bfloat16; write .safetensors "
+                "or .pt, or embeddings.to(torch.float32)"
+            )
         tensors = {
             name: table.detach().cpu().contiguous()
             for name, table in zip(self._fields, self, strict=True)
@@ -93,8 +108,8 @@ class Embeddings(NamedTuple):
 
         Args:
             path: A ``.safetensors``, ``.npz`` or ``.pt`` file with arrays ``user`` and
-                ``item``. Nothing is unpickled (``.pt`` is read with
-                ``weights_only=True``).
+                ``item``; what else it holds is named in a line and not read. Nothing
+                is unpickled (``.pt`` is read with ``weights_only=True``).
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -114,8 +129,11 @@ class Embeddings(NamedTuple):
         missing = [name for name in cls._fields if name not in tensors]
         if missing:
             raise ValueError(
-                f"{path}: needs arrays 'user' and 'item' (found {sorted(tensors)})"
+                f"{path}: needs arrays 'user' and 'item' (found {_names(tensors)})"
             )
+        beside = _names(name for name in tensors if name not in cls._fields)
+        if beside:
+            logger.info("%s: %s beside 'user' and 'item' not read", path, beside)
         embeddings = cls(tensors["user"], tensors["item"])
         embeddings.check(str(path))
         return embeddings
@@ -186,6 +204,10 @@ class Embeddings(NamedTuple):
                 )
 
 
+def _names(entries: Iterable[Any]) -> list[str]:
+    return sorted(map(str, entries))
+
+
 def _shown(table: Any) -> str:
     """Show a table by its shape, and by its type where that is not float32."""
     kind = str(getattr(table, "dtype", type(table).__name__)).removeprefix("torch.")
@@ -218,12 +240,15 @@ def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def _read_npz(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def _read_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        return {
+            name: _tensor(arrays[name]) if name in Embeddings._fields else None
+            for name in arrays.files
+        }
 
 
-def _read_pt(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def _read_pt(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -231,8 +256,8 @@ def _read_pt(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             raise ValueError("objects are not unpickled; save tensors only") from None
         raise
     if not isinstance(tensors, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor)
-        for name, value in tensors.items()
+        isinstance(tensors.get(name, torch.empty(0)), Tensor)
+        for name in Embeddings._fields
     ):
         raise ValueError("it must hold a dict of tensors with keys 'user' and 'item'")
     return tensors
@@ -246,7 +271,8 @@ def as_embeddings(source: Any) -> Embeddings:
 
     Args:
         source: :class:`Embeddings`; a file that :meth:`Embeddings.load` reads; or a
-            pair ``(user, item)`` of tensors, NumPy arrays or ``torch.nn.Embedding``.
+            pair ``(user, item)`` of tensors, NumPy arrays of any layout and byte
+            order, ``torch.nn.Embedding`` or data frames, whose rows count by place.
 
     Returns:
         Detached tables.
@@ -270,4 +296,20 @@ def as_embeddings(source: Any) -> Embeddings:
 def _as_table(table: Any) -> Tensor:
     if isinstance(table, torch.nn.Embedding):
         table = table.weight
-    return torch.as_tensor(table).detach()
+    if isinstance(table, Tensor):
+        return table.detach()
+    if hasattr(table, "to_numpy"):  # a data frame
+        table = table.to_numpy()
+    return _tensor(np.asarray(table))
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """Share an array's memory where torch can: native byte order, no reversed axis."""
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"a table must hold numbers (got an array of {array.dtype})")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    with warnings.catch_warnings():  # a mapped file is read-only, and is only read
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)

@@ -261,7 +261,7 @@ def ease_signal(graph: InteractionGraph, *, l2: float = 1000.0) -> Tensor:
 def _pair_scores(emb: Embeddings, graph: InteractionGraph) -> Tensor:
     """Inner products of all interactions ``[E]``, in bounded memory."""
     parts = [
-        (F.embedding(user, emb.user) * F.embedding(item, emb.item)).sum(-1)
+        (F.embedding(user, emb.user).float() * F.embedding(item, emb.item)).sum(-1)
         for user, item in graph.edge_index.split(_PAIRS, dim=1)
     ]
     return torch.cat(parts)

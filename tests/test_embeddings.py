@@ -2,12 +2,14 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from ddrm_pyg.embeddings import Embeddings, as_embeddings
+from ddrm_pyg.ranking import recommend
 from ddrm_pyg.typing import Scorer
 
 SUFFIXES = (".safetensors", ".npz", ".pt")
@@ -45,6 +47,18 @@ def test_scores_are_inner_products(emb):
     ]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_scores_are_float32_whatever_the_tables(dtype):
+    # item 5 is best; in float16 the last four inner products are all infinite
+    item = (torch.arange(48.0).reshape(6, 8) + 90).to(dtype)
+    emb = Embeddings(torch.full((1, 8), 100.0, dtype=dtype), item)
+    scores = emb.scores(torch.tensor([0]))
+    assert scores.dtype == torch.float32
+    assert scores.tolist() == [(100 * item.double().sum(1)).tolist()]
+    _, best = recommend(emb, torch.arange(1), k=6)
+    assert best.tolist() == [[5, 4, 3, 2, 1, 0]]
+
+
 def test_unpacks_as_user_then_item(emb):
     user, item = emb
     assert user is emb.user
@@ -78,6 +92,61 @@ def test_files_of_other_programs_are_read(emb, tmp_path):
     torch.save({"user": emb.user, "item": emb.item}, tmp_path / "b.pt")
     assert same(Embeddings.load(tmp_path / "a.npz"), emb)
     assert same(Embeddings.load(tmp_path / "b.pt"), emb)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_a_file_holds_beside_is_named_and_not_read(emb, tmp_path, suffix, caplog):
+    path = tmp_path / f"emb{suffix}"
+    tables = {"user": emb.user, "item": emb.item}
+    if suffix == ".npz":
+        arrays = {name: table.numpy() for name, table in tables.items()}
+        names = np.array([Harmful(tmp_path / "harm")], dtype=object)
+        np.savez(path, **arrays, names=names, epoch=3)
+    elif suffix == ".pt":
+        torch.save({**tables, "names": ["a"], "epoch": 3}, path)
+    else:
+        save_file({**tables, "names": torch.ones(2), "epoch": torch.ones(1)}, path)
+    with caplog.at_level("INFO", logger="ddrm_pyg"):
+        assert same(Embeddings.load(path), emb)
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.endswith("['epoch', 'names'] beside 'user' and 'item' not read")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_arrays_of_any_layout_and_byte_order_are_read(emb, tmp_path):
+    for name, kind in (("big", ">f4"), ("double", ">f8"), ("half", ">f2")):
+        arrays = {"user": emb.user.numpy(), "item": emb.item.numpy()}
+        np.savez(
+            tmp_path / f"{name}.npz", **{k: v.astype(kind) for k, v in arrays.items()}
+        )
+        loaded = Embeddings.load(tmp_path / f"{name}.npz")
+        assert loaded.user.tolist() == emb.user.tolist()
+        assert loaded.item.tolist() == emb.item.tolist()
+    np.save(tmp_path / "user.npy", emb.user.numpy())
+    mapped = np.load(tmp_path / "user.npy", mmap_mode="r")
+    frame = pd.DataFrame(emb.item.numpy(), index=["x", "y", "z"])
+    assert same(as_embeddings((mapped, frame)), emb)
+    reversed_ = as_embeddings((emb.user.numpy()[::-1], emb.item.numpy()[:, ::-1]))
+    assert reversed_.user.tolist() == emb.user.flip(0).tolist()
+    assert reversed_.item.tolist() == emb.item.flip(1).tolist()
+
+
+def test_frames_of_no_numbers_are_refused(emb):
+    frame = pd.DataFrame({"a": ["x", "y"], "b": [1.0, 2.0]})
+    with pytest.raises(ValueError, match=r"must hold numbers \(got an array of object"):
+        as_embeddings((frame, emb.item))
+
+
+def test_bfloat16_goes_where_it_can(emb, tmp_path):
+    emb = emb.to(torch.bfloat16)
+    with pytest.raises(
+        ValueError, match=r"emb\.npz: an \.npz .* cannot hold torch\.bf"
+    ):
+        emb.save(tmp_path / "emb.npz")
+    assert os.listdir(tmp_path) == []
+    for suffix in (".safetensors", ".pt"):
+        emb.save(tmp_path / f"emb{suffix}")
+        assert same(Embeddings.load(tmp_path / f"emb{suffix}"), emb)
 
 
 def test_unknown_suffix_is_refused_both_ways(emb, tmp_path):

@@ -505,23 +505,20 @@ class DDRM(Pretrained, nn.Module):
         tables = (user_emb, item_emb)
         if graph is None:
             tables, graph = user_emb, item_emb
-        emb = as_embeddings(tables)
-        self._check_fits(emb)
-        return emb, graph
+        return self._fitting(as_embeddings(tables)), graph
 
-    def _check_fits(self, emb: Embeddings) -> None:
+    def _fitting(self, emb: Embeddings) -> Embeddings:
+        """Take tables of any float type to the networks' own."""
         if emb.user.size(1) != self.embedding_dim:
             raise ValueError(
                 f"'embeddings' must be {self.embedding_dim} wide, as 'ddrm' is "
                 f"(got {emb.user.size(1)})"
             )
         dtype = next(self.item_denoiser.parameters()).dtype
-        for name, table in zip(emb._fields, emb, strict=True):
-            if table.dtype != dtype:
-                raise ValueError(
-                    f"'embeddings': '{name}' must be {dtype}, as 'ddrm' is "
-                    f"(got {table.dtype})"
-                )
+        if {emb.user.dtype, emb.item.dtype} != {dtype}:
+            emb = emb.to(dtype)
+            emb.check()  # what was finite in float64 need not be in float32
+        return emb
 
     @torch.no_grad()
     def _reverse(
@@ -571,7 +568,8 @@ class DDRMRecommender(nn.Module):
         ddrm: The plug-in.
         embeddings: From anywhere: :class:`Embeddings`, a ``.safetensors``, ``.npz`` or
             ``.pt`` file, or a pair ``(user, item)`` of tensors, arrays or
-            ``torch.nn.Embedding``. For a graph model, the *propagated* embeddings.
+            ``torch.nn.Embedding``, in any float type: the plug-in works in its own.
+            For a graph model, the *propagated* embeddings.
         history_weight: ``[E]`` weight of each train interaction where generation
             starts; equal if None. See :mod:`ddrm_pyg.graph.history_weight`.
         train_start: ``"item"`` trains to restore the noised item itself, as
@@ -582,7 +580,7 @@ class DDRMRecommender(nn.Module):
         seed: Seed of the noise at inference, so that a model has one ranking.
 
     Raises:
-        ValueError: The vectors' width or type is not the plug-in's, or an unknown
+        ValueError: The vectors' width is not the plug-in's, or an unknown
             ``train_start`` or ``users``.
     """
 
@@ -602,7 +600,7 @@ class DDRMRecommender(nn.Module):
     ) -> None:
         super().__init__()
         emb = as_embeddings(embeddings)
-        ddrm._check_fits(emb)
+        emb = ddrm._fitting(emb)
         check_among(get_args(TrainStart), train_start=train_start)
         check_among(get_args(UserDraw), users=users)
         self.ddrm = ddrm

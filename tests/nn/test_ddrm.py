@@ -2,6 +2,7 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -664,8 +665,10 @@ def test_bad_arguments_are_refused(arguments, message):
             r"'user' and 'item' must be equally wide \(got 3 and 2\)",
         ),
         (
-            Embeddings(torch.ones(4, 3), torch.ones(4, 3).double()),
-            r"'item' must be torch\.float32, as 'ddrm' is \(got torch\.float64\)",
+            Embeddings(
+                torch.ones(4, 3), torch.full((4, 3), 1e300, dtype=torch.float64)
+            ),
+            r"'item' must be finite \(got inf at row 0, column 0\)",
         ),
         (
             Embeddings(torch.full((4, 3), torch.nan), torch.ones(4, 3)),
@@ -882,6 +885,10 @@ def as_file(suffix):
         lambda emb, _: emb,
         lambda emb, _: tuple(emb),
         lambda emb, _: [table.numpy() for table in emb],
+        lambda emb, _: [table.double().numpy() for table in emb],
+        lambda emb, _: [table.numpy().astype(">f8") for table in emb],
+        lambda emb, _: [table.numpy()[::-1, ::-1].copy()[::-1, ::-1] for table in emb],
+        lambda emb, _: [pd.DataFrame(table.numpy()) for table in emb],
         lambda emb, _: tuple(nn.Embedding.from_pretrained(table) for table in emb),
         lambda emb, _: tuple(nn.Parameter(table) for table in emb),
         as_file(".npz"),
@@ -893,6 +900,10 @@ def as_file(suffix):
         "Embeddings",
         "tensors",
         "arrays",
+        "double",
+        "big-endian",
+        "reversed",
+        "frames",
         "layers",
         "parameters",
         "npz",
@@ -918,11 +929,11 @@ def test_embeddings_may_come_in_any_form(graph, tmp_path, form):
     [
         (vectors(4, 4, dim=2), r"'embeddings' must be 3 wide, as 'ddrm' is \(got 2\)"),
         (
-            [np.ones((4, 3)), np.ones((4, 3))],
-            r"'user' must be torch\.float32, as 'ddrm' is \(got torch\.float64\)",
+            [np.ones((4, 3)), np.full((4, 3), 1e300)],
+            r"'item' must be finite \(got inf at row 0, column 0\)",
         ),
     ],
-    ids=["width", "double"],
+    ids=["width", "range"],
 )
 def test_recommender_refuses_vectors_that_do_not_fit(tables, message):
     with pytest.raises(ValueError, match=message):
