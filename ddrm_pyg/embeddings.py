@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.data import HeteroData
 
 from ddrm_pyg.files import atomic_path
+from ddrm_pyg.ids import align, raw_ids
 from ddrm_pyg.mapped import MappedEmbeddings, open_tables
 
 logger = logging.getLogger("ddrm_pyg")
@@ -162,6 +164,43 @@ class Embeddings(NamedTuple):
             )
         return MappedEmbeddings(*opened)
 
+    @classmethod
+    def from_ids(cls, user: Any, item: Any, data: HeteroData) -> Self:
+        """Put vectors that come with ids into the order of a data set's rows.
+
+        Rows in another order give plausible wrong numbers; ids do not.
+
+        Args:
+            user: Vectors of users: a pair ``(ids, table)``, a mapping from id to
+                vector, a DataFrame, or a ``.parquet``, ``.csv`` or ``.tsv`` file; the
+                last two with a column ``id`` and a number per other column, or one
+                column of vectors.
+            item: Vectors of items, likewise.
+            data: The loaded data set, whose ids decide; compared as texts.
+
+        Returns:
+            float32, row by row the vectors of ``data["user"].raw_id`` and of
+            ``data["item"].raw_id``.
+
+        Raises:
+            ValueError: An id of the data has no vector, an id is there twice, or the
+                tables cannot be scored (see :meth:`check`).
+
+        Example:
+            >>> data = HeteroData({"user": {"raw_id": ["ann", "bob"]}})
+            >>> data["item"].raw_id = ["tea", "jam"]
+            >>> user = {"bob": [0.0, 1.0], "ann": [1.0, 0.0]}
+            >>> item = (["jam", "tea"], torch.tensor([[2.0, 0.0], [0.0, 3.0]]))
+            >>> Embeddings.from_ids(user, item, data).item.tolist()
+            [[0.0, 3.0], [2.0, 0.0]]
+        """
+        embeddings = cls(
+            align(user, raw_ids(data, "user"), "'user'").float(),
+            align(item, raw_ids(data, "item"), "'item'").float(),
+        )
+        embeddings.check()
+        return embeddings
+
     def check(self, where: str = "embeddings") -> None:
         """Refuse tables that cannot be scored.
 
@@ -270,9 +309,10 @@ def as_embeddings(source: Any) -> Embeddings:
     """Accept user and item vectors in any of the forms people have.
 
     Args:
-        source: :class:`Embeddings`; a file that :meth:`Embeddings.load` reads; or a
-            pair ``(user, item)`` of tensors, NumPy arrays of any layout and byte
-            order, ``torch.nn.Embedding`` or data frames, whose rows count by place.
+        source: :class:`Embeddings`; a file that :meth:`Embeddings.load` reads; a pair
+            ``(user, item)`` of tensors, NumPy arrays of any layout and byte order,
+            ``torch.nn.Embedding`` or data frames, whose rows count by place; or an
+            object with ``user_factors`` and ``item_factors``, as ``implicit`` fits.
 
     Returns:
         Detached tables.
@@ -283,6 +323,8 @@ def as_embeddings(source: Any) -> Embeddings:
     """
     if isinstance(source, (str, os.PathLike)):
         return Embeddings.load(source)
+    if has_factors(source):
+        source = (source.user_factors, source.item_factors)
     if not isinstance(source, Sequence) or len(source) != 2:
         raise TypeError(
             "'embeddings' must be Embeddings, a file or a pair (user, item) "
@@ -293,12 +335,17 @@ def as_embeddings(source: Any) -> Embeddings:
     return embeddings
 
 
+def has_factors(source: Any) -> bool:
+    """Tell whether an object holds its vectors as ``implicit`` names them."""
+    return hasattr(source, "user_factors") and hasattr(source, "item_factors")
+
+
 def _as_table(table: Any) -> Tensor:
     if isinstance(table, torch.nn.Embedding):
         table = table.weight
     if isinstance(table, Tensor):
         return table.detach()
-    if hasattr(table, "to_numpy"):  # a data frame
+    if hasattr(table, "to_numpy"):  # a data frame, or implicit's matrix on a GPU
         table = table.to_numpy()
     return _tensor(np.asarray(table))
 

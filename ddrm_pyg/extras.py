@@ -24,6 +24,26 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
+def check_device(device: Any) -> None:
+    """Refuse a device that this machine, or this torch, cannot train on.
+
+    Args:
+        device: A name such as ``"cuda"``, or a ``torch.device``.
+
+    Raises:
+        ValueError: It cannot hold values; the message says what torch says.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"'device' must be usable on this machine (got '{device}': {reason})"
+        ) from None
+
+
 def import_extra(module: str, need: str, extra: str) -> Any:
     """Import a package of an extra.
 

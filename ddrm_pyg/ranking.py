@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +20,15 @@ from torch_geometric.metrics import (
 )
 from tqdm import tqdm
 
-from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.embeddings import Embeddings, as_embeddings, has_factors
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.ids import raw_ids
 from ddrm_pyg.typing import Scorer
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger("ddrm_pyg")
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 """Those of the paper, in its order, and what :func:`evaluate` gives by default."""
@@ -70,6 +75,10 @@ class Metrics(Mapping[str, float]):
         self._values = means | (overall or {})
 
     def __getitem__(self, name: str) -> float:
+        if name not in self._values:
+            near = get_close_matches(str(name).lower(), self._values, 1, 0.5)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise KeyError(f"no metric '{name}' (there are {[*self]}){hint}")
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -78,12 +87,25 @@ class Metrics(Mapping[str, float]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def to_frame(self) -> pd.DataFrame:
-        """Lay out every user's values as a DataFrame: ``user``, then the metrics."""
+    def to_frame(self, data: HeteroData | None = None) -> pd.DataFrame:
+        """Give every user's values as a DataFrame, a row per user with held-out items.
+
+        Args:
+            data: What was evaluated on: its own user ids take the place of rows.
+        """
         import pandas as pd  # only here, so that ranking does without
 
+        user = self.user.tolist()
+        if data is not None:
+            ids = raw_ids(data, "user")
+            user = [ids[row] for row in user]
         values = {name: value.numpy() for name, value in self.per_user.items()}
-        return pd.DataFrame({"user": self.user.numpy(), **values})
+        return pd.DataFrame({"user": user, **values})
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        return pd.Series(dict(self), name="mean").to_frame().to_html()
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}: {value:.4f}" for name, value in self.items())
@@ -110,7 +132,7 @@ class _NDCG(_KeepUsers, LinkPredNDCG):
 
 
 def evaluate(
-    scorer: Scorer,
+    scorer: Scorer | tuple[Any, Any],
     data: HeteroData,
     *,
     split: str = "test",
@@ -129,7 +151,8 @@ def evaluate(
     interactions of what they are shown. Equal scores have no promised order.
 
     Args:
-        scorer: Embeddings, or ``model.scorer(graph)``.
+        scorer: Embeddings, a pair ``(user, item)`` of tables, or
+            ``model.scorer(graph)``.
         data: The loaded data set.
         split: ``"test"`` hides train and validation items from the ranking, ``"val"``
             hides train items.
@@ -155,6 +178,7 @@ def evaluate(
     if not lengths:
         raise ValueError(f"'k' must hold list lengths >= 1 (got {k!r})")
     held_out = InteractionGraph.from_data(data, splits=(split,))
+    scorer = _as_scorer(scorer)
     if isinstance(scorer, Embeddings):
         scorer.check_matches(held_out.num_users, held_out.num_items)
     user = held_out.degree("user").nonzero().flatten()
@@ -216,7 +240,7 @@ def _mean_shown(popularity: Tensor, item: Tensor) -> Tensor:
 
 
 def recommend(
-    scorer: Scorer,
+    scorer: Scorer | tuple[Any, Any],
     user: Tensor,
     *,
     k: int = 10,
@@ -227,7 +251,8 @@ def recommend(
     """List the best items of some users.
 
     Args:
-        scorer: Embeddings, or ``model.scorer(graph)``.
+        scorer: Embeddings, a pair ``(user, item)`` of tables, or
+            ``model.scorer(graph)``.
         user: ``[B]`` int64 user rows.
         k: List length.
         exclude: Pairs that must not come back: what a user already knows.
@@ -254,6 +279,12 @@ def recommend(
             progress=progress,
         )
     )
+    if exclude is not None and k > exclude.num_items:
+        logger.warning(
+            "'k' is %d, but there are %d items: lists end in padding",
+            k,
+            exclude.num_items,
+        )
     if not chunks:
         return torch.empty(0, k), torch.empty(0, k, dtype=torch.int64)
     _, score, item = zip(*chunks, strict=True)
@@ -262,7 +293,7 @@ def recommend(
 
 @torch.no_grad()
 def recommend_chunks(
-    scorer: Scorer,
+    scorer: Any,
     user: Tensor,
     *,
     k: int,
@@ -275,6 +306,7 @@ def recommend_chunks(
     Yields:
         ``user`` ``[C]``, ``score`` ``[C, k]`` and ``item`` ``[C, k]``.
     """
+    scorer = _as_scorer(scorer)
     _check_request(scorer, user, k, exclude, chunk_size)
     if user.numel() == 0:
         return
@@ -284,6 +316,17 @@ def recommend_chunks(
         for chunk in user.split(chunk_size or _chunk_size(scorer, user)):
             yield chunk, *_best(scorer, chunk, k, exclude)
             bar.update(chunk.numel())
+
+
+def _as_scorer(scorer: Any) -> Any:
+    """Take two tables, of tensors or of arrays, for the embeddings that they are."""
+    if isinstance(scorer, Embeddings):
+        plain = all(isinstance(table, Tensor) for table in scorer)
+        return scorer if plain else as_embeddings(scorer)
+    if isinstance(scorer, Scorer):
+        return scorer
+    tables = isinstance(scorer, tuple) or has_factors(scorer)
+    return as_embeddings(scorer) if tables else scorer
 
 
 def _check_request(
@@ -305,7 +348,10 @@ def _check_request(
     _list_length(k)
     whole = isinstance(user, Tensor) and user.dtype in (torch.int32, torch.int64)
     if not whole or user.dim() != 1:
-        raise TypeError(f"'user' must be a tensor of user rows, [B] (got {user!r})")
+        raise TypeError(
+            f"'user' must be a tensor of user rows, [B] (got {user!r}); for "
+            "ids of your own there is Pipeline.from_data(embeddings, data).recommend"
+        )
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"'chunk_size' must be >= 1 (got {chunk_size})")
     if user.numel() == 0:

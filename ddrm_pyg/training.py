@@ -9,23 +9,28 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from html import escape
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, distributed, nn
 from torch_geometric.data import HeteroData
 from tqdm import tqdm
 
+from ddrm_pyg.extras import check_device
 from ddrm_pyg.files import atomic_path, write_text
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.loader import processes
 from ddrm_pyg.ranking import evaluate
-from ddrm_pyg.typing import Recommender
+from ddrm_pyg.typing import EpochEnd, Recommender
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Precision = Literal["float32", "bf16"]
 """What losses are computed in, see :func:`fit`."""
@@ -39,7 +44,7 @@ _RANK_BITS = 32
 logger = logging.getLogger("ddrm_pyg")
 
 
-@dataclass
+@dataclass(repr=False)
 class FitResult:
     """What training did.
 
@@ -61,6 +66,23 @@ class FitResult:
     stopped_early: bool = False
     resumed_from: int = field(default=0, compare=False)
 
+    def to_frame(self) -> DataFrame:
+        """Give the history as a DataFrame, a row per epoch, NaN where not measured."""
+        from pandas import DataFrame
+
+        return DataFrame(self.history)
+
+    def __repr__(self) -> str:
+        trained = len(self.history)
+        value = (
+            "" if self.best_value is None else f", {self.metric} {self.best_value:.4f}"
+        )
+        stopped = ", stopped early" if self.stopped_early else ""
+        return f"FitResult(best epoch {self.best_epoch} of {trained}{value}{stopped})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{self.to_frame().to_html(index=False)}"
+
 
 def fit(
     model: Recommender,
@@ -78,6 +100,7 @@ def fit(
     log: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
+    callbacks: Sequence[EpochEnd] = (),
     progress: bool = True,
 ) -> FitResult:
     """Train a recommender with Adam and keep its best weights by validation.
@@ -109,6 +132,10 @@ def fit(
         precision: ``"float32"``, or ``"bf16"``: the losses are computed under
             ``torch.autocast``, which takes matrix products in bfloat16. Weights,
             gradients, the optimiser and validation stay in float32.
+        callbacks: Called with the model and the record of each epoch at its end, in
+            the first process only; see :class:`ddrm_pyg.typing.EpochEnd`. What they
+            draw from torch's global generator changes nothing; what they raise ends
+            the training, whose last checkpoint stays.
         progress: Show a bar on a terminal.
 
     Returns:
@@ -134,6 +161,7 @@ def fit(
         precision=precision,
     )
     if device is not None:
+        check_device(device)
         model.to(device)  # type: ignore[attr-defined]
     graph = InteractionGraph.from_data(data).to(_device(model))
     if graph.num_edges == 0:
@@ -179,6 +207,7 @@ def fit(
                 _write_log(log, run.result.history)
             if due and checkpoint is not None:
                 run.save(checkpoint, settings)
+            run.report(callbacks)
             bar.set_postfix(run.shown())
             bar.update()
         return run.finish()
@@ -319,6 +348,13 @@ class _Run:
             return
         self.failures += 1
         result.stopped_early = self.failures >= patience
+
+    def report(self, callbacks: Sequence[EpochEnd]) -> None:
+        if not callbacks or self.rank != 0:
+            return
+        with torch.random.fork_rng([]):
+            for callback in callbacks:
+                callback(self.model, dict(self.result.history[-1]))
 
     def shown(self) -> dict[str, str]:
         shown = {"loss": f"{self.result.history[-1]['loss']:.4f}"}

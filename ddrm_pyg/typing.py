@@ -5,7 +5,7 @@ Nothing inherits from these: a class that has the methods is one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -85,4 +85,18 @@ class PointLoss(Protocol):
 
     def __call__(self, score: Tensor, label: Tensor) -> Tensor:
         """Map ``[M]`` scores and labels to ``[M]`` losses."""
+        ...
+
+
+class EpochEnd(Protocol):
+    """What :func:`ddrm_pyg.fit` calls at the end of an epoch: a tracker, a printer."""
+
+    def __call__(self, model: Any, record: Mapping[str, float]) -> None:
+        """Take note of an epoch.
+
+        Args:
+            model: What is trained, with the weights of this epoch.
+            record: ``epoch`` (from 1), ``loss``, ``seconds``, and the validation
+                metrics where they were measured.
+        """
         ...

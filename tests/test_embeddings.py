@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch_geometric.data import HeteroData
 
 from ddrm_pyg.embeddings import Embeddings, as_embeddings
 from ddrm_pyg.ranking import recommend
@@ -320,3 +321,41 @@ def test_values_are_checked_in_every_block(row):
     table[row, 1] = torch.nan
     with pytest.raises(ValueError, match=rf"\(got nan at row {row}, column 1\)"):
         Embeddings(table, table).check()
+
+
+class Factors:
+    """Shaped as implicit fits it; its matrices on a GPU have ``to_numpy``."""
+
+    def __init__(self, emb, wrap):
+        self.user_factors, self.item_factors = map(wrap, emb)
+
+
+class OnGpu:
+    def __init__(self, table):
+        self.table = table
+
+    def to_numpy(self):
+        return self.table.numpy()
+
+
+@pytest.mark.parametrize("wrap", [torch.Tensor.numpy, OnGpu])
+def test_objects_with_factors_are_accepted(emb, wrap):
+    taken = as_embeddings(Factors(emb, wrap))
+    assert torch.equal(taken.user, emb.user)
+    assert torch.equal(taken.item, emb.item)
+
+
+def test_vectors_with_ids_take_the_order_of_the_data():
+    data = HeteroData()
+    data["user"].num_nodes = data["item"].num_nodes = 2
+    data["user"].raw_id, data["item"].raw_id = ["u1", "u2"], torch.tensor([9, 4])
+    user = (["u2", "u1"], [[2.0, 2.0], [1.0, 1.0]])
+    item = {4: [4.0, 0.0], 9: [9.0, 0.0]}
+    taken = Embeddings.from_ids(user, item, data)
+    assert taken.user.tolist() == [[1, 1], [2, 2]]
+    assert taken.item.tolist() == [[9, 0], [4, 0]]
+    assert {table.dtype for table in taken} == {torch.float32}
+    with pytest.raises(ValueError, match="'item': 1 of 2 ids are unknown"):
+        Embeddings.from_ids(user, {4: [4.0, 0.0]}, data)
+    with pytest.raises(ValueError, match="'item' must be finite"):
+        Embeddings.from_ids(user, item | {9: [float("nan"), 0]}, data)

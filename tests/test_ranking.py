@@ -542,3 +542,49 @@ def test_embeddings_of_another_graph_are_refused(data):
     users, items = data["user"].num_nodes, data["item"].num_nodes
     with pytest.raises(ValueError, match="'user' must have one row per user"):
         evaluate(Embeddings(torch.ones(users + 1, 2), torch.ones(items, 2)), data)
+
+
+def test_pairs_of_tables_and_arrays_are_ranked(data):
+    emb = Embeddings(torch.randn(3, 2), torch.randn(4, 2))
+    expected = evaluate(emb, data, k=2)
+    arrays = Embeddings(*(table.numpy() for table in emb))
+    for scorer in (tuple(emb), arrays, tuple(arrays)):
+        assert dict(evaluate(scorer, data, k=2)) == dict(expected)
+        assert torch.equal(
+            recommend(scorer, torch.arange(3))[1], recommend(emb, torch.arange(3))[1]
+        )
+
+
+def test_rows_of_other_kinds_are_refused_with_the_remedy(data):
+    emb = Embeddings(torch.randn(3, 2), torch.randn(4, 2))
+    for user in ([0, 1], ["anna"]):
+        with pytest.raises(TypeError, match="for ids of your own there is Pipeline"):
+            recommend(emb, user)
+
+
+def test_unknown_metrics_are_refused_with_the_nearest(world):
+    metrics = evaluate(WRITTEN, world, k=2)
+    with pytest.raises(KeyError, match=r"'Recall@2' .* did you mean 'recall@2'"):
+        metrics["Recall@2"]
+    with pytest.raises(KeyError, match="no metric 'x'"):
+        metrics["x"]
+    assert metrics.get("x") is None
+
+
+def test_a_list_beyond_the_catalogue_is_said(data, caplog):
+    emb = Embeddings(torch.randn(3, 2), torch.randn(4, 2))
+    recommend(emb, torch.arange(3), k=4, exclude=InteractionGraph.from_data(data))
+    assert caplog.text == ""
+    recommend(emb, torch.arange(3), k=5, exclude=InteractionGraph.from_data(data))
+    assert "'k' is 5, but there are 4 items" in caplog.text
+
+
+def test_values_of_users_are_a_frame_in_their_own_ids(world):
+    metrics = evaluate(WRITTEN, world, k=2)
+    assert metrics.to_frame()["user"].tolist() == [0, 1, 2]
+    world["user"].raw_id = ["a", "b", "c", "d"]
+    frame = metrics.to_frame(world)
+    assert frame.columns.tolist() == ["user", "recall@2", "ndcg@2", "popularity@2"]
+    assert frame["user"].tolist() == ["a", "b", "c"]
+    assert frame["recall@2"].tolist() == pytest.approx([1 / 2, 1 / 3, 0])
+    assert "recall@2" in metrics._repr_html_()

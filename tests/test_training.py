@@ -28,7 +28,7 @@ from ddrm_pyg.datasets import SyntheticInteractions
 from ddrm_pyg.loader import triplet_batches
 from ddrm_pyg.nn.models import EASE, ItemKNN, Popularity
 from ddrm_pyg.testing import checkerboard
-from ddrm_pyg.training import check_fit_settings, own_randomness
+from ddrm_pyg.training import FitResult, check_fit_settings, own_randomness
 
 EDGE = ("user", "interacts", "item")
 USERS, ITEMS = 120, 100
@@ -948,3 +948,57 @@ def test_nothing_is_hashed_without_a_checkpoint(data, monkeypatch, tmp_path):
     fit(make_mf(), data, epochs=1, progress=False)
     with pytest.raises(TypeError, match="not callable"):
         fit(make_mf(), data, epochs=1, progress=False, checkpoint=tmp_path / "state.pt")
+
+
+def test_callbacks_see_every_epoch_and_change_no_bit(data):
+    torch.manual_seed(0)
+    model, twin = (MF(data["user"].num_nodes, data["item"].num_nodes, 4) for _ in "ab")
+    twin.load_state_dict(model.state_dict())
+    seen = []
+
+    def meddle(trained, record):
+        assert trained is model
+        seen.append(dict(record))
+        record.clear()
+        torch.rand(3)
+
+    options = {"epochs": 3, "eval_every": 2, "progress": False}
+    result = fit(model, data, callbacks=[meddle], **options)
+    assert seen == result.history
+    assert [record["epoch"] for record in seen] == [1, 2, 3]
+    assert ["recall@20" in record for record in seen] == [False, True, True]
+    fit(twin, data, **options)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.parameters(), twin.parameters(), strict=True)
+    )
+
+
+def test_a_callback_that_raises_ends_the_training(data, tmp_path):
+    def stop(model, record):
+        raise KeyboardInterrupt
+
+    model = MF(data["user"].num_nodes, data["item"].num_nodes, 4)
+    checkpoint = tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            model, data, epochs=5, eval_every=1, checkpoint=checkpoint, callbacks=[stop]
+        )
+    assert checkpoint.exists()
+
+
+def test_a_result_is_shown_shortly_and_as_a_frame():
+    history = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]
+    result = FitResult("recall@20", history, 1, 0.125, stopped_early=True)
+    shown = "FitResult(best epoch 1 of 2, recall@20 0.1250, stopped early)"
+    assert repr(result) == shown
+    assert repr(FitResult("ndcg@10")) == "FitResult(best epoch 0 of 0)"
+    assert result.to_frame()["loss"].tolist() == [0.5, 0.25]
+    assert shown in result._repr_html_()
+
+
+@pytest.mark.parametrize("device", ["tpuu", "meta"])
+def test_a_device_that_is_not_there_is_named(data, device):
+    model = MF(data["user"].num_nodes, data["item"].num_nodes, 4)
+    with pytest.raises(ValueError, match=f"'device' must be usable .*got '{device}'"):
+        fit(model, data, epochs=1, device=device)

@@ -1,0 +1,160 @@
+"""The caller's own ids: of which row, and the rows in their order."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+logger = logging.getLogger("ddrm_pyg")
+
+ID = "id"
+"""Column of ids in a table of vectors; every other column is a dimension."""
+
+
+def raw_ids(data: HeteroData, kind: str) -> list[Any]:
+    """List the caller's own ids of users or items, by row.
+
+    Args:
+        data: As :func:`ddrm_pyg.load_interactions` returns it; where it has no
+            ``raw_id``, rows are their own ids.
+        kind: ``"user"`` or ``"item"``.
+    """
+    ids = data[kind].get("raw_id")
+    if ids is None:
+        return list(range(data[kind].num_nodes))
+    return ids.tolist() if isinstance(ids, Tensor) else list(ids)
+
+
+def rows_of(ids: Sequence[Any], known: Sequence[Any], where: str) -> Tensor:
+    """Find the row of every id; ids are compared as texts.
+
+    Args:
+        ids: ``[B]`` to look up.
+        known: The id of each row, each once.
+        where: What the message names.
+
+    Returns:
+        ``[B]`` int64 rows of ``known``.
+
+    Raises:
+        ValueError: An id that is not known, or one that is there twice in ``known``.
+    """
+    row_of = {str(name): row for row, name in enumerate(known)}
+    if len(row_of) < len(known):
+        raise ValueError(f"{where}: every id must be there once ({_repeated(known)})")
+    missing = [name for name in ids if str(name) not in row_of]
+    if missing:
+        raise ValueError(
+            f"{where}: {len(missing)} of {len(ids)} ids are unknown "
+            f"(the first is {missing[0]!r})"
+        )
+    return torch.tensor([row_of[str(name)] for name in ids], dtype=torch.int64)
+
+
+def align(source: Any, wanted: Sequence[Any], where: str) -> Tensor:
+    """Put vectors with ids into the order of other ids.
+
+    Args:
+        source: A pair ``(ids, table)``; a mapping from id to vector; a DataFrame, or a
+            ``.parquet``, ``.csv`` or ``.tsv`` file, with a column ``id`` and either a
+            number per column or one column of vectors.
+        wanted: ``[N]`` the id of each row that is returned.
+        where: What messages name.
+
+    Returns:
+        ``[N, D]``. Vectors of other ids are left out, which is said in one line.
+
+    Raises:
+        ValueError: An id without a vector, an id that is there twice, or a table that
+            has not one row per id.
+    """
+    ids, table = _read(source, where)
+    if table.dim() != 2 or len(ids) != len(table):
+        raise ValueError(
+            f"{where}: must have one vector per id "
+            f"(got {len(ids)} ids and a table of shape {list(table.shape)})"
+        )
+    rows = rows_of(wanted, ids, where)
+    if len(ids) > len(rows):
+        logger.warning(
+            "%s: %d of %d vectors are of ids that the data do not have; left out",
+            where,
+            len(ids) - len(rows),
+            len(ids),
+        )
+    return table[rows]
+
+
+def _read(source: Any, where: str) -> tuple[list[Any], Tensor]:
+    if isinstance(source, (str, os.PathLike)):
+        source = _read_file(Path(source))
+    if isinstance(source, Mapping):
+        return list(source), _stack(list(source.values()), where)
+    if hasattr(source, "columns"):
+        return _split(source, where)
+    if isinstance(source, tuple) and len(source) == 2:
+        ids, table = source
+        ids = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+        return ids, torch.as_tensor(table).detach()
+    raise TypeError(
+        f"{where}: must be (ids, table), a mapping, a DataFrame or a file "
+        f"(got {type(source).__name__})"
+    )
+
+
+def _read_file(path: Path) -> DataFrame:
+    import pandas as pd
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    if path.suffix in (".csv", ".tsv"):
+        separator = "," if path.suffix == ".csv" else "\t"
+        frame = pd.read_csv(path, sep=separator, dtype={ID: str}, keep_default_na=False)
+        numbers = [name for name in frame.columns if name != ID]
+        try:
+            return frame.astype(dict.fromkeys(numbers, "float32"))
+        except ValueError as error:
+            raise ValueError(f"{path}: columns must be numbers ({error})") from None
+    raise ValueError(f"{path}: the suffix must be one of .parquet, .csv, .tsv")
+
+
+def _split(frame: Any, where: str) -> tuple[list[Any], Tensor]:
+    """Take a DataFrame's ids from its vectors."""
+    if ID not in frame.columns or len(frame.columns) < 2:
+        raise ValueError(
+            f"{where}: must have a column '{ID}' and columns of numbers "
+            f"(got {[*frame.columns]})"
+        )
+    ids, vectors = frame[ID].tolist(), frame.drop(columns=ID)
+    if vectors.shape[1] == 1 and vectors.dtypes.iloc[0].kind == "O":
+        return ids, _stack(vectors.iloc[:, 0].tolist(), where)
+    return ids, torch.from_numpy(vectors.to_numpy(copy=True))
+
+
+def _stack(vectors: list[Any], where: str) -> Tensor:
+    try:
+        return torch.from_numpy(np.stack([np.asarray(vector) for vector in vectors]))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}: vectors must be equally long ({error})") from None
+
+
+def _repeated(ids: Sequence[Any]) -> str:
+    seen: set[str] = set()
+    for name in ids:
+        if str(name) in seen:
+            return f"{name!r} is there twice"
+        seen.add(str(name))
+    return "no repeats"
