@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ddrm_pyg.nn.models.lightgcn import LightGCN as LightGCN
     from ddrm_pyg.nn.models.mf import MF as MF
     from ddrm_pyg.nn.models.sgl import SGL as SGL
+    from ddrm_pyg.pipeline import Pipeline as Pipeline
     from ddrm_pyg.ranking import evaluate as evaluate
     from ddrm_pyg.ranking import recommend as recommend
     from ddrm_pyg.training import fit as fit
@@ -30,6 +31,7 @@ _HOME = {
     "InteractionGraph": "ddrm_pyg.graph.interaction_graph",
     "LightGCN": "ddrm_pyg.nn.models.lightgcn",
     "MF": "ddrm_pyg.nn.models.mf",
+    "Pipeline": "ddrm_pyg.pipeline",
     "SGL": "ddrm_pyg.nn.models.sgl",
     "evaluate": "ddrm_pyg.ranking",
     "fit": "ddrm_pyg.training",

@@ -88,6 +88,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ),
     (  # floor 4: verbs
         "ddrm_pyg.ranking",
+        "ddrm_pyg.pipeline",
         "ddrm_pyg.significance",
         "ddrm_pyg.ann",
         "ddrm_pyg.training",

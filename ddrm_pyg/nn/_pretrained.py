@@ -51,7 +51,7 @@ class Pretrained:
             ValueError: An argument of the constructor that is neither its default nor
                 JSON, such as a loss of one's own.
         """
-        config = {
+        config: dict[str, Any] = {
             "class": type(self).__name__,
             "arguments": self._json_arguments(),
             "card": dict(card or {}),
@@ -61,7 +61,10 @@ class Pretrained:
         state = self.state_dict()  # type: ignore[attr-defined]
         save_tensors(Path(folder) / WEIGHTS, state)
         write_text(Path(folder) / CONFIG, text)
-        write_text(Path(folder) / CARD, _card(config, state))
+        name, count = type(self).__name__, sum(t.numel() for t in state.values())
+        lead = f"{count:,} numbers in `{WEIGHTS}`."
+        sections = {"Built with": config["arguments"], "More": config["card"]}
+        write_card(folder, name, lead, {**sections, "Versions": config["versions"]})
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
@@ -160,6 +163,28 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: not a readable .safetensors file") from error
 
 
+def write_card(
+    folder: str | os.PathLike[str],
+    name: str,
+    lead: str,
+    sections: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Write what people read of a saved object.
+
+    Args:
+        folder: Where the object is.
+        name: Its class.
+        lead: What it is, in a sentence.
+        sections: Lists of values by title; empty ones are left out.
+    """
+    lines = [f"# {name}", "", f"{lead} Load with `{name}.from_pretrained(folder)`."]
+    for title, values in sections.items():
+        if values:
+            lines += ["", f"## {title}", ""]
+        lines += [f"- {key}: {json.dumps(value)}" for key, value in values.items()]
+    write_text(Path(folder) / CARD, "\n".join(lines) + "\n")
+
+
 def _remember(init: Callable[..., None]) -> Callable[..., None]:
     """Let a constructor keep the arguments that it is called with."""
     signature = inspect.signature(init)
@@ -204,24 +229,3 @@ def _is_json(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def _card(config: dict[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Compose what people read of a saved model."""
-    name = config["class"]
-    count = sum(tensor.numel() for tensor in state.values())
-    lines = [
-        f"# {name}",
-        "",
-        f"{count:,} numbers in `{WEIGHTS}`; load with "
-        f"`{name}.from_pretrained(folder)`.",
-        *_section("Built with", config["arguments"]),
-        *_section("More", config["card"]),
-        *_section("Versions", config["versions"]),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _section(title: str, values: Mapping[str, Any]) -> list[str]:
-    rows = [f"- {name}: {json.dumps(value)}" for name, value in values.items()]
-    return ["", f"## {title}", "", *rows] if rows else []

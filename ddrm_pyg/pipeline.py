@@ -1,0 +1,294 @@
+"""Embeddings with the caller's own ids: lists as DataFrames, and a folder to keep."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.embeddings import Embeddings, as_embeddings
+from ddrm_pyg.extras import versions
+from ddrm_pyg.files import write_json
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.ids import raw_ids, rows_of
+from ddrm_pyg.nn._pretrained import (
+    CONFIG,
+    load_tensors,
+    read_config,
+    save_tensors,
+    write_card,
+)
+from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.ranking import recommend
+
+EMBEDDINGS, KNOWN, IDS, DENOISER = (
+    "embeddings.safetensors",
+    "known.safetensors",
+    "ids.json",
+    "ddrm",
+)
+"""What :meth:`Pipeline.save_pretrained` writes beside configuration and card."""
+
+
+class Pipeline:
+    """Answers in the caller's ids: lists, similar items, reasons, lists of new users.
+
+    Args:
+        embeddings: What ranks, in any form :func:`ddrm_pyg.embeddings.as_embeddings`
+            takes.
+        user_ids: ``[num_users]`` the id of each user row.
+        item_ids: ``[num_items]`` the id of each item row.
+        known: The pairs that users know: they never come back.
+        ddrm: The trained plug-in that made the user vectors, for users that come later;
+            without one their history's mean is compared.
+
+    Raises:
+        ValueError: Tables, ids and pairs are not of the same users and items.
+
+    Example:
+        >>> emb = Embeddings(torch.eye(2), torch.tensor([[2.0, 0], [1, 0], [0, 1]]))
+        >>> known = InteractionGraph(torch.tensor([[0, 1], [0, 2]]), 2, 3)
+        >>> pipeline = Pipeline(emb, ["ann", "bob"], ["tea", "milk", "jam"], known)
+        >>> pipeline.recommend(["ann"], k=1)
+          user  item  rank  score
+        0  ann  milk     1    1.0
+    """
+
+    def __init__(
+        self,
+        embeddings: Any,
+        user_ids: Sequence[Any],
+        item_ids: Sequence[Any],
+        known: InteractionGraph,
+        ddrm: DDRM | None = None,
+    ) -> None:
+        self.embeddings = as_embeddings(embeddings)
+        self.embeddings.check_matches(known.num_users, known.num_items)
+        self.user_ids = list(user_ids)
+        self.item_ids = list(item_ids)
+        for name, ids, size in (
+            ("user_ids", self.user_ids, known.num_users),
+            ("item_ids", self.item_ids, known.num_items),
+        ):
+            if len(ids) != size:
+                raise ValueError(f"'{name}' must be {size} ids (got {len(ids)})")
+        self.known = known
+        self.ddrm = ddrm
+
+    @classmethod
+    def from_data(
+        cls, embeddings: Any, data: HeteroData, *, ddrm: DDRM | None = None
+    ) -> Self:
+        """Take ids and known pairs (train, validation and test) from a data set.
+
+        Args:
+            embeddings: What ranks, rows in the order of ``data``.
+            data: The loaded data set.
+            ddrm: The plug-in, for users that come later.
+        """
+        known = InteractionGraph.from_data(data, splits=("train", "val", "test"))
+        ids = (raw_ids(data, "user"), raw_ids(data, "item"))
+        return cls(embeddings, *ids, known, ddrm)
+
+    def recommend(
+        self, user: Sequence[Any] | None = None, *, k: int = 10
+    ) -> pd.DataFrame:
+        """List the best items that users do not know, best first.
+
+        Args:
+            user: Ids of users; all if None.
+            k: List length; shorter where a user has fewer candidates.
+
+        Returns:
+            Columns ``user``, ``item``, ``rank`` (from 1) and ``score``.
+
+        Raises:
+            ValueError: An unknown id, or ``k`` < 1.
+        """
+        rows = torch.arange(len(self.user_ids))
+        if user is not None:
+            rows = rows_of(_several("user", user), self.user_ids, "'user'")
+        score, item = recommend(self.embeddings, rows, k=k, exclude=self.known)
+        return self._frame("user", self.user_ids, rows, "item", score, item)
+
+    def recommend_new(
+        self, histories: Mapping[Any, Sequence[Any]], *, k: int = 10
+    ) -> pd.DataFrame:
+        """List items for users who were not there in training.
+
+        A user's list depends on that user's history alone: DDRM starts without noise.
+
+        Args:
+            histories: Ids of users to ids of the items that they know, at least one.
+            k: List length.
+
+        Returns:
+            As :meth:`recommend`.
+
+        Raises:
+            ValueError: An unknown item, or an empty history.
+        """
+        pairs = []
+        for row, (name, items) in enumerate(histories.items()):
+            if not len(items):
+                raise ValueError(f"'histories' must not be empty (got {name!r}: [])")
+            columns = rows_of(items, self.item_ids, f"'histories' of {name!r}")
+            pairs.append(torch.stack([torch.full_like(columns, row), columns]))
+        edges = torch.cat(pairs, 1) if pairs else torch.empty(2, 0, dtype=torch.int64)
+        history = InteractionGraph(edges, len(histories), len(self.item_ids))
+        ideal = history.history_mean(self.embeddings.item)
+        if self.ddrm is not None:
+            ideal = self.ddrm.generate(ideal, noise=torch.zeros_like(ideal))
+        rows = torch.arange(len(histories))
+        found = recommend((ideal, self.embeddings.item), rows, k=k, exclude=history)
+        return self._frame("user", list(histories), rows, "item", *found)
+
+    def similar(self, item: Sequence[Any], *, k: int = 10) -> pd.DataFrame:
+        """List the items whose vectors point the same way, by cosine.
+
+        Args:
+            item: Ids of items.
+            k: List length.
+
+        Returns:
+            Columns ``item``, ``similar``, ``rank`` and ``score`` (the cosine).
+
+        Raises:
+            ValueError: An unknown id, or ``k`` < 1.
+        """
+        rows = rows_of(_several("item", item), self.item_ids, "'item'")
+        table, size = self._directions(), len(self.item_ids)
+        itself = InteractionGraph(torch.arange(size).expand(2, -1), size, size)
+        score, near = recommend((table, table), rows, k=k, exclude=itself)
+        return self._frame("item", self.item_ids, rows, "similar", score, near)
+
+    def because(self, user: Any, item: Any, *, k: int = 3) -> pd.DataFrame:
+        """Explain an item by what the user took that is nearest to it, by cosine.
+
+        Args:
+            user: Id of a user.
+            item: Id of an item.
+            k: Reasons at most.
+
+        Returns:
+            Columns ``taken`` and ``score`` (the cosine), nearest first.
+
+        Raises:
+            ValueError: An unknown id.
+        """
+        row = rows_of([user], self.user_ids, "'user'")
+        target = rows_of([item], self.item_ids, "'item'")
+        taken = self.known.rows(row)[1].unique()
+        taken = taken[taken != target]
+        table = self._directions()
+        score, place = (table[taken] @ table[target[0]]).topk(min(k, len(taken)))
+        ids = [self.item_ids[column] for column in taken[place].tolist()]
+        return pd.DataFrame({"taken": ids, "score": score.numpy()})
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        card: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write tables, ids, known pairs and DDRM to a folder; nothing is pickled.
+
+        Args:
+            folder: Made where it is not there; files of the same names are replaced.
+            card: What else the card should say, as JSON: settings, metrics, a verdict.
+        """
+        path, more = Path(folder), dict(card or {})
+        json.dumps(more)  # refused before a file is written
+        facts = {
+            "users": len(self.user_ids),
+            "items": len(self.item_ids),
+            "known pairs": self.known.num_edges,
+            "width": self.embeddings.user.size(1),
+            "fingerprint": self._fingerprint(),
+            "denoiser": self.ddrm is not None,
+        }
+        if self.ddrm is not None:
+            self.ddrm.save_pretrained(path / DENOISER)
+        save_tensors(path / EMBEDDINGS, self.embeddings._asdict())
+        save_tensors(path / KNOWN, {"edge_index": self.known.edge_index})
+        write_json(path / IDS, {"user": self.user_ids, "item": self.item_ids})
+        sections = {"Data": facts, "More": more, "Versions": versions()}
+        write_card(path, "Pipeline", "Embeddings with ids.", sections)
+        config = {"class": "Pipeline", **facts, "card": more, "versions": versions()}
+        write_json(path / CONFIG, config)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
+        """Load what :meth:`save_pretrained` wrote.
+
+        Raises:
+            FileNotFoundError: The folder lacks a file.
+            ValueError: It is another class's, a file is damaged, or files are of
+                different saves.
+        """
+        path = Path(folder)
+        config = read_config(path, "Pipeline")
+        ids = json.loads((path / IDS).read_text("utf-8"))
+        emb = Embeddings(**load_tensors(path / EMBEDDINGS))
+        edge_index = load_tensors(path / KNOWN)["edge_index"]
+        known = InteractionGraph(edge_index, len(ids["user"]), len(ids["item"]))
+        ddrm = None
+        if config["denoiser"]:
+            ddrm = DDRM.from_pretrained(path / DENOISER)
+        pipeline = cls(emb, ids["user"], ids["item"], known, ddrm)
+        if pipeline._fingerprint() != config["fingerprint"]:
+            raise ValueError(f"{path}: ids and pairs must be those of {CONFIG}")
+        return pipeline
+
+    def _directions(self) -> Tensor:
+        return F.normalize(self.embeddings.item.float())
+
+    def _fingerprint(self) -> str:
+        ids = json.dumps([self.user_ids, self.item_ids])
+        digest = hashlib.sha256(ids.encode())
+        digest.update(self.known.edge_index.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def _frame(
+        self,
+        left: str,
+        left_ids: list[Any],
+        rows: Tensor,
+        right: str,
+        score: Tensor,
+        item: Tensor,
+    ) -> pd.DataFrame:
+        """Lay out lists one item a row, without padding."""
+        kept = item < len(self.item_ids)
+        rank = torch.arange(1, item.size(1) + 1).expand_as(item)[kept]
+        rows = rows.unsqueeze(1).expand_as(item)[kept]
+        return pd.DataFrame(
+            {
+                left: pd.Index(left_ids).take(rows.numpy()),
+                right: pd.Index(self.item_ids).take(item[kept].numpy()),
+                "rank": rank.numpy(),
+                "score": score[kept].numpy(),
+            }
+        )
+
+    def __repr__(self) -> str:
+        ddrm = "" if self.ddrm is None else f", ddrm={self.ddrm!r}"
+        return (
+            f"Pipeline({self.embeddings!r}, known={self.known.num_edges} pairs{ddrm})"
+        )
+
+
+def _several(name: str, ids: Any) -> list[Any]:
+    """Refuse one id where several are asked for: a text is not a list of letters."""
+    if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__"):
+        raise TypeError(f"'{name}' must be several ids, such as [{ids!r}]")
+    return ids.tolist() if hasattr(ids, "tolist") else list(ids)

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.pipeline import Pipeline
+from ddrm_pyg.ranking import recommend
+
+USERS = ["ann", "bob", "eve"]
+ITEMS = [30, 10, 20, 40]
+
+
+@pytest.fixture
+def world():
+    """Ann took 30 and 10, bob 20, and eve everything."""
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 3, 4
+    data["user"].raw_id, data["item"].raw_id = USERS, torch.tensor(ITEMS)
+    data[EDGE].edge_index = torch.tensor([[0, 0, 1, 2, 2], [0, 1, 2, 0, 1]])
+    data[EDGE].val_edge_label_index = torch.tensor([[2], [2]])
+    data[EDGE].test_edge_label_index = torch.tensor([[2], [3]])
+    return data
+
+
+@pytest.fixture
+def emb():
+    user = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    item = torch.tensor([[2.0, 0.0], [4.0, 3.0], [0.0, 0.5], [3.0, 4.0]])
+    return Embeddings(user, item)
+
+
+@pytest.fixture
+def pipeline(emb, world):
+    return Pipeline.from_data(emb, world)
+
+
+def records(frame):
+    return [tuple(row) for row in frame.itertuples(index=False)]
+
+
+def test_lists_are_in_own_ids_without_padding(pipeline):
+    frame = pipeline.recommend()
+    assert frame.columns.tolist() == ["user", "item", "rank", "score"]
+    assert records(frame) == [
+        ("ann", 40, 1, 3.0),
+        ("ann", 20, 2, 0.0),
+        ("bob", 40, 1, 4.0),
+        ("bob", 10, 2, 3.0),
+        ("bob", 30, 3, 0.0),
+    ]  # eve knows everything
+
+
+def test_some_users_in_the_order_asked_for(pipeline):
+    frame = pipeline.recommend(["bob", "ann"], k=1)
+    assert records(frame) == [("bob", 40, 1, 4.0), ("ann", 40, 1, 3.0)]
+    assert records(pipeline.recommend([])) == []
+
+
+def test_lists_are_those_of_rows(pipeline, emb, world):
+    known = InteractionGraph.from_data(world, splits=("train", "val", "test"))
+    score, item = recommend(emb, torch.tensor([1]), k=2, exclude=known)
+    frame = pipeline.recommend(["bob"], k=2)
+    assert frame["score"].tolist() == score[0].tolist()
+    assert frame["item"].tolist() == [ITEMS[row] for row in item[0].tolist()]
+
+
+def test_similar_items_by_cosine(pipeline):
+    frame = pipeline.similar([30], k=2)
+    assert frame["similar"].tolist() == [10, 40]
+    assert frame["score"].tolist() == pytest.approx([4 / 5, 3 / 5])
+    assert frame["rank"].tolist() == [1, 2]
+    assert len(pipeline.similar([30, 10])) == 6  # never an item itself
+
+
+def test_reasons_are_what_was_taken_nearest_first(pipeline):
+    frame = pipeline.because("ann", 40)
+    assert frame["taken"].tolist() == [10, 30]
+    assert frame["score"].tolist() == pytest.approx([24 / 25, 3 / 5])
+    assert pipeline.because("ann", 10, k=9)["taken"].tolist() == [30]
+
+
+def test_new_users_are_ranked_by_their_history_alone(pipeline):
+    frame = pipeline.recommend_new({"zoe": [30], "kim": [20, 10]}, k=2)
+    assert records(frame) == [
+        ("zoe", 10, 1, 8.0),
+        ("zoe", 40, 2, 6.0),
+        ("kim", 40, 1, 2 * 3 + 1.75 * 4),
+        ("kim", 30, 2, 4.0),
+    ]
+    alone = pipeline.recommend_new({"kim": [20, 10]}, k=2)
+    assert records(alone) == records(frame)[2:]
+    assert records(pipeline.recommend_new({})) == []
+
+
+def test_new_users_pass_ddrm_where_there_is_one(emb, world):
+    torch.manual_seed(0)
+    ddrm = DDRM(2, (4,), num_train_timesteps=5)
+    pipeline = Pipeline.from_data(emb, world, ddrm=ddrm)
+    frame = pipeline.recommend_new({"zoe": [30], "kim": [20]}, k=4)
+    ideal = ddrm.generate(emb.item[[0, 2]], noise=torch.zeros(2, 2))
+    expected = (ideal @ emb.item.T)[0, [1, 2, 3]].sort(descending=True).values
+    scores = frame[frame["user"] == "zoe"]["score"].tolist()
+    assert scores == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda p: p.recommend(["max"]), ValueError, "'user': 1 of 1 ids are unknown"),
+        (lambda p: p.recommend("ann"), TypeError, r"several ids, such as \['ann'\]"),
+        (lambda p: p.similar(30), TypeError, r"several ids, such as \[30\]"),
+        (lambda p: p.similar([31]), ValueError, "'item': 1 of 1 ids are unknown"),
+        (lambda p: p.because("max", 30), ValueError, "'user': 1 of 1"),
+        (lambda p: p.recommend_new({"a": []}), ValueError, "must not be empty"),
+        (lambda p: p.recommend_new({"a": [1]}), ValueError, "'histories' of 'a': 1"),
+        (lambda p: p.recommend(k=0), ValueError, "'k' must be >= 1"),
+    ],
+)
+def test_unknown_ids_are_refused(pipeline, call, error, message):
+    with pytest.raises(error, match=message):
+        call(pipeline)
+
+
+def test_tables_ids_and_pairs_must_be_of_the_same_nodes(emb):
+    known = InteractionGraph(torch.tensor([[0], [0]]), 3, 4)
+    with pytest.raises(ValueError, match=r"'user_ids' must be 3 ids \(got 2\)"):
+        Pipeline(emb, USERS[:2], ITEMS, known)
+    with pytest.raises(ValueError, match="one row per item of the graph, 4"):
+        Pipeline((emb.user, emb.item[:3]), USERS, ITEMS, known)
+
+
+@pytest.mark.parametrize("with_ddrm", [False, True])
+def test_a_folder_gives_the_same_answers_back(emb, world, tmp_path, with_ddrm):
+    ddrm = DDRM(2, (4,), num_train_timesteps=5) if with_ddrm else None
+    pipeline = Pipeline.from_data(emb, world, ddrm=ddrm)
+    pipeline.save_pretrained(tmp_path / "p", card={"verdict": "helps"})
+    loaded = Pipeline.from_pretrained(tmp_path / "p")
+    assert repr(loaded) == repr(pipeline)
+    for ask in (
+        lambda p: p.recommend(),
+        lambda p: p.similar(ITEMS),
+        lambda p: p.recommend_new({"zoe": [30]}),
+    ):
+        assert records(ask(loaded)) == records(ask(pipeline))
+    card = (tmp_path / "p" / "card.md").read_text("utf-8")
+    assert "- known pairs: 7" in card
+    assert '- verdict: "helps"' in card
+
+
+def test_mixed_and_missing_files_are_refused(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    ids = json.loads((tmp_path / "ids.json").read_text())
+    ids["item"].reverse()
+    (tmp_path / "ids.json").write_text(json.dumps(ids))
+    with pytest.raises(ValueError, match=r"must be those of config\.json"):
+        Pipeline.from_pretrained(tmp_path)
+    (tmp_path / "known.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"known\.safetensors"):
+        Pipeline.from_pretrained(tmp_path)
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        pipeline.save_pretrained(tmp_path / "new", card={"object": object()})
+    assert not (tmp_path / "new").exists()
