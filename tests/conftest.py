@@ -1,8 +1,8 @@
-"""Graphs that the tests share."""
+"""Graphs and results that the tests share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.ranking import Metrics
 from ddrm_pyg.typing import Scorer
 
 settings.register_profile(
@@ -103,3 +105,39 @@ def checkerboard() -> Checkerboard:
     same_colour = node.unsqueeze(1) % 2 == node % 2
     own = same_colour & ~torch.eye(12, dtype=torch.bool)
     return Checkerboard(InteractionGraph(own.nonzero().T, 12, 12), node)
+
+
+MakeResult = Callable[..., Result]
+
+
+@pytest.fixture
+def make_result() -> MakeResult:
+    """A result whose NDCG@20 is given user by user; the other metrics follow it."""
+
+    def make(
+        ndcg: Sequence[float],
+        method: str = "mf",
+        history: Sequence[dict[str, float]] = (),
+        best_epoch: int | None = None,
+        coverage: float = 0.5,
+    ) -> Result:
+        value = torch.tensor(ndcg)
+        names = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+        per_user = {name: value / (10 - i) * 7 for i, name in enumerate(names)}
+        per_user["ndcg@20"] = value
+        per_user["popularity@20"] = 1000 * value
+        overall = {"coverage@20": coverage}
+        return Result(
+            cell=Cell(method),
+            folder=Path("nowhere"),
+            val={},
+            test=Metrics(torch.arange(len(value)), per_user, overall),
+            notes={},
+            history=list(history),
+            best_epoch=best_epoch,
+            seconds=0.0,
+            peak_memory=0,
+            num_parameters=None,
+        )
+
+    return make

@@ -97,6 +97,12 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ),
     (  # floor 5: what people run
         "ddrm_pyg.experiments",
+        "ddrm_pyg.paper.published",
+        "ddrm_pyg.paper.outline",
+        "ddrm_pyg.paper.execute",
+        "ddrm_pyg.paper.results",
+        "ddrm_pyg.paper.page",
+        "ddrm_pyg.paper.docs",
         "ddrm_pyg.cli",
     ),
 )
@@ -217,6 +223,18 @@ def write_tree(root: Path, files: dict[str, str]) -> Path:
 def test_package_keeps_to_the_floors():
     assert len(find_modules(REPOSITORY)) > 10
     assert find_problems(REPOSITORY) == []
+
+
+def test_the_paper_is_a_guest():
+    # nobody but its command knows it
+    modules = find_modules(REPOSITORY)
+    hosts = {
+        module
+        for module in modules
+        for _, target in find_imports(module, modules)
+        if target.startswith(f"{FACE}.paper") and not module.startswith(f"{FACE}.paper")
+    }
+    assert hosts == {f"{FACE}.cli.reproduce"}
 
 
 def test_house_lists_each_place_once():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,35 +12,14 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.cli._start import announce, tell_needs
-from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.paper.arrange import TARGETS, arrange, pick
-from ddrm_pyg.experiments.paper.committed import keep
-from ddrm_pyg.experiments.paper.conditions import (
-    GIVEN,
-    has_labels,
-    paper_name,
-)
-from ddrm_pyg.experiments.paper.execute import (
-    Benches,
-    Job,
-    carry_out,
-    collect,
-    fingerprints,
-    is_done,
-    jobs,
-    seed_of,
-)
-from ddrm_pyg.experiments.paper.figures import draw
-from ddrm_pyg.experiments.paper.pages import tables, to_html, to_latex, to_markdown
-from ddrm_pyg.experiments.paper.plans import Block, Plan
-from ddrm_pyg.experiments.paper.record import as_record
-from ddrm_pyg.experiments.paper.sheets import as_text
-from ddrm_pyg.experiments.paper.tables import cell_records
-from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.experiments.sources import NAMED, Source, nearest
-from ddrm_pyg.files import atomic_path, write_json, write_text
-
-logger = logging.getLogger("ddrm_pyg")
+from ddrm_pyg.experiments.cells import Cell, seed_of
+from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.stored import paper_name
+from ddrm_pyg.paper.docs import keep
+from ddrm_pyg.paper.execute import Benches, Job, carry_out, collect, jobs, preview
+from ddrm_pyg.paper.outline import AS_IS, TARGETS, Plan, Request, has_labels
+from ddrm_pyg.paper.page import tables, to_plot, write
+from ddrm_pyg.paper.results import Reproduction, kept_cells, measure
 
 
 @options.takes_source
@@ -103,15 +80,10 @@ def command(
     Each cell (method, seed, data) is run once and kept in --out: stop it anywhere, and
     the same command goes on. What has not been run stays empty.
     """
-    out = out or Path("runs") / f"reproduce-{source.name}"
-    variant = settings_of or paper_name(source)
-    asked: dict[str, Any] = {"--rows": rows, "--backends": backends}
-    asked |= {"--settings-of": settings_of, "--ddrm-settings": ddrm_settings}
-    asked |= {"--epochs": epochs}
-    asked |= {"--seeds": seeds} if what != "table1" else {}
-    asked |= {"--validation": validation} if validation != "both" else {}
     if docs is not None and epochs is not None:
         raise ValueError("'--docs' keeps full trainings: must be without '--epochs'")
+    out = out or Path("runs") / f"reproduce-{source.name}"
+    variant = settings_of or paper_name(source)
     plan = Plan(
         variant,
         range(seeds),
@@ -119,151 +91,85 @@ def command(
         backends=options.split(backends),
         ddrm_settings=ddrm_settings,
     )
-
-    def blocks_of(labelled: bool) -> list[Block]:
-        arranged = arrange(what, replace(plan, labelled=labelled))
-        return pick(arranged, options.split(rows))
-
-    blocks_of(labelled=True)  # refuses before anything is loaded
+    request = Request(what, source, plan, options.split(rows), validation)
+    request.check()
     announce(source, device)
     if dry_run:
-        _list_cells(source, out, blocks_of, validation, as_json)
+        _print_jobs(preview(request, out), as_json)
         return
     benches = Benches(source, out, device=device, progress=not as_json)
-    blocks = _selected(blocks_of(has_labels(benches[GIVEN].data)), validation)
+    blocks = request.blocks(has_labels(benches[AS_IS].data))
     todo = jobs(blocks)
-    tell_needs([job.cell for job in todo], benches[GIVEN].graph)
+    tell_needs([job.cell for job in todo], benches[AS_IS].graph)
     failed = carry_out(todo, benches, budget)
-    found = [[collect(line, benches, failed) for line in b.lines] for b in blocks]
-    words = _command(what, source, asked)
-    record = as_record(what, plan, blocks, found, benches, words)
-    plot = _plot(record)
-    _write(out, record, plot, latex)
+    results = [[collect(line, benches, failed) for line in b.lines] for b in blocks]
+    words = _command(
+        what,
+        source,
+        {
+            "--rows": rows,
+            "--backends": backends,
+            "--settings-of": settings_of,
+            "--ddrm-settings": ddrm_settings,
+            "--epochs": epochs,
+            "--seeds": seeds if what != "table1" else None,
+            "--validation": validation if validation != "both" else None,
+        },
+    )
+    reproduction = measure(request, blocks, results, benches, words)
+    plot = to_plot(reproduction)
+    write(out, reproduction, plot, latex=latex)
     if docs is not None:
-        pairs = zip(blocks, found, strict=True)
-        cells = [
-            cell
-            for pair in pairs
-            for cell in cell_records(*pair, source, ddrm_settings)
-        ]
-        keep(docs, record, cells, plot)
-    _print(record, out, as_json)
+        keep(docs, reproduction, kept_cells(request, blocks, results), plot)
+    _print(reproduction, out, as_json)
 
 
-def _list_cells(
-    source: Source,
-    out: Path,
-    blocks_of: Callable[[bool], list[Block]],
-    validation: str,
-    as_json: bool,
-) -> None:
-    """Say which cells there are and which are done, without the data if need be."""
-    by_name = source.data in NAMED and paper_name(source) is not None
-    absent = source.data not in NAMED and not Path(source.data).exists()
-    if by_name or absent:
-        source.check()
-        labelled = not source.name.endswith("-clean")  # as far as a name tells
-    else:
-        labelled = has_labels(source.load())
-    todo = jobs(_selected(blocks_of(labelled), validation))
-    if absent:
-        meant = nearest(source.data, NAMED)
-        told = "%s is not there%s; this is what would be run"
-        logger.warning(told, source.data, meant)
-    known = fingerprints(out) if by_name or absent else _look(source, todo)
-    _print_jobs(todo, [is_done(job, out, known) for job in todo], as_json)
-
-
-def _selected(blocks: list[Block], validation: str) -> list[Block]:
-    """Keep what is selected on one of the validation sets."""
-    if validation == "both":
-        return blocks
-    told = f"{validation} validation"
-    kept = [b for b in blocks if b.lines[0].condition.selected_on == told]
-    if blocks and not kept:
-        raise ValueError(
-            f"'--validation' must be one that the data and the table have "
-            f"(got '{validation}')"
-        )
-    return kept
-
-
-def _look(source: Source, todo: list[Job]) -> dict[str, str]:
-    """Hash data that are at hand; nothing is written."""
-    found = {}
-    for condition in dict.fromkeys(job.condition for job in todo):
-        try:
-            data, hidden = condition.load(source)
-        except ValueError as error:
-            logger.warning("%s: %s", condition.name, error)
-        else:
-            found[condition.name] = Runner(data, "", exclude=hidden).fingerprint
-    return found
-
-
-def _command(what: str, source: Source, asked: dict[str, Any]) -> str:
+def _command(what: str, source: Source, options: dict[str, Any]) -> str:
+    """Write the command that makes the same again."""
     words = ["ddrm-pyg", "reproduce", what, "--data", source.data]
-    told = asdict(source)
-    columns = {k: v for k, v in told.items() if v != getattr(Source(), k)}
-    if source.ratios != Source().ratios:
-        columns["ratios"] = ",".join(f"{share:g}" for share in source.ratios)
+    default = asdict(Source())
+    columns = {k: v for k, v in asdict(source).items() if v != default[k]}
     columns.pop("data", None)
-    asked = {f"--{k.replace('_', '-')}": v for k, v in columns.items()} | asked
-    for name, value in asked.items():
-        words += [] if value in (None, "", False) else [name, str(value)]
+    if "ratios" in columns:
+        columns["ratios"] = ",".join(f"{share:g}" for share in source.ratios)
+    options = {f"--{k.replace('_', '-')}": v for k, v in columns.items()} | options
+    for name, value in options.items():
+        words += [] if value in (None, "") else [name, str(value)]
     return shlex.join(words)
 
 
-def _print_jobs(todo: list[Job], done: list[bool], as_json: bool) -> None:
+def _print_jobs(todo: list[tuple[Job, bool]], as_json: bool) -> None:
     records = [
         {
             "line": job.line,
             "cell": _label(job.cell),
             "seed": seed_of(job.cell),
             "condition": job.condition.name,
-            "done": is_there,
+            "done": done,
         }
-        for job, is_there in zip(todo, done, strict=True)
+        for job, done in todo
     ]
     if as_json:
         print_json({"cells": records})
         return
-    for told in records:
-        seed = "" if told["seed"] is None else f", seed {told['seed']}"
-        word = "done " if told["done"] else "to do"
-        print(f"{word}  {told['line']}: {told['cell']}{seed}, {told['condition']}")
-    print(f"{sum(done)} of {len(done)} cells are done" if done else "nothing to train")
+    for record in records:
+        seed = "" if record["seed"] is None else f", seed {record['seed']}"
+        word = "done " if record["done"] else "to do"
+        print(
+            f"{word}  {record['line']}: {record['cell']}{seed}, {record['condition']}"
+        )
+    done = sum(done for _, done in todo)
+    print(f"{done} of {len(todo)} cells are done" if todo else "nothing to train")
 
 
 def _label(cell: Cell) -> str:
     return f"{cell.method} on {_label(cell.base)}" if cell.base else cell.method
 
 
-def _plot(record: dict[str, Any]) -> bytes | None:
-    """Draw the blocks of which something has been run."""
-    shown = [b for b in record["blocks"] if any(line["run"] for line in b["lines"])]
-    return draw(shown) if shown else None
-
-
-def _write(out: Path, record: dict[str, Any], plot: bytes | None, latex: bool) -> None:
-    name = record["what"]
-    if plot is not None:
-        with atomic_path(out / f"{name}.png") as temporary:
-            temporary.write_bytes(plot)
-    texts = {
-        ".html": to_html(record, plot),
-        ".md": to_markdown(record, f"{name}.png" if plot else None),
-        **({".tex": to_latex(record)} if latex else {}),
-    }
-    for suffix, text in texts.items():
-        write_text(out / f"{name}{suffix}", text)
-    write_json(out / f"{name}.json", record)
-
-
-def _print(record: dict[str, Any], out: Path, as_json: bool) -> None:
+def _print(reproduction: Reproduction, out: Path, as_json: bool) -> None:
     if as_json:
-        print_json(record)
+        print_json(reproduction.to_json())
         return
-    for table, words in tables(record):
-        print("\n".join([as_text(table), *words]), end="\n\n")
-    print(f"written to {out}; see {record['what']}.html")
+    for table, words in tables(reproduction):
+        print("\n".join([table.text(), *words]), end="\n\n")
+    print(f"written to {out}; see {reproduction.what}.html")

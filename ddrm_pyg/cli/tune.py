@@ -12,10 +12,9 @@ from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.methods import fit_setting
-from ddrm_pyg.experiments.paper.conditions import paper_name
 from ddrm_pyg.experiments.runner import CELLS, Runner
 from ddrm_pyg.experiments.sources import DEFAULT, Source
-from ddrm_pyg.experiments.stored import cell_for
+from ddrm_pyg.experiments.stored import cell_for, paper_name
 from ddrm_pyg.experiments.tune import Trial, tune
 from ddrm_pyg.files import write_json
 

@@ -75,6 +75,11 @@ class Source:
         # a folder per noise setting, as ml-1m/natural: its name alone says little
         return f"{path.parent.name}-{name}" if name in _NOISE else name
 
+    @property
+    def noise(self) -> str | None:
+        """The paper's noise setting that the name ends in, if it ends in one."""
+        return next((kind for kind in _NOISE if self.name.endswith(f"-{kind}")), None)
+
     def located(self) -> Source:
         """The same source, wherever the process is started."""
         if self.data in NAMED:

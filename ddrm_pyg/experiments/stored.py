@@ -19,7 +19,7 @@ from ddrm_pyg.experiments.methods import (
     CLEANERS,
     check_history,
 )
-from ddrm_pyg.experiments.sources import nearest
+from ddrm_pyg.experiments.sources import NAMED, Source, nearest
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.nn.models import (
     CDAE,
@@ -179,6 +179,22 @@ def stored_name(method: str, variant: str | None, backend: str = "") -> str:
         )
     names = (f"{method}_{backend}_{variant}", f"{method}_{variant}")
     return next((name for name in names if (FOLDER / f"{name}.json").exists()), method)
+
+
+def paper_name(source: Source, *kinds: str) -> str | None:
+    """Name the data set of the paper that a source is by its name, if any.
+
+    Args:
+        source: The data; a single table is nobody's but the user's.
+        *kinds: Which of its noises it may have; any of the paper's if none.
+    """
+    if source.data not in NAMED and Path(source.data).suffix:
+        return None
+    for name in DATA_SETS:
+        ends = (f"{name}-{kind}" for kind in kinds or ("natural", "clean", "random"))
+        if source.name in (name, *ends):
+            return name
+    return None
 
 
 def load_settings(name: str, method: str) -> dict[str, Any]:

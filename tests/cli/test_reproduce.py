@@ -13,10 +13,10 @@ from ddrm_pyg.datasets.synthetic import SyntheticInteractions
 from ddrm_pyg.experiments import sources
 from ddrm_pyg.experiments.identity import complete
 from ddrm_pyg.experiments.methods import METHODS
-from ddrm_pyg.experiments.paper import arrange
-from ddrm_pyg.experiments.paper.arrange import SWEEPS, TARGETS
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.stored import cell_for
+from ddrm_pyg.paper import outline
+from ddrm_pyg.paper.outline import SWEEPS, TARGETS
 from ddrm_pyg.ranking import METRICS
 
 QUICK = ["--data", "synthetic", "--seeds", 1, "--epochs", 1]
@@ -28,9 +28,9 @@ def world(monkeypatch):
     """The data set ``synthetic``, small, and two points per curve."""
     data = SyntheticInteractions(50, 80, 1000)[0]
     monkeypatch.setitem(sources.NAMED, "synthetic", data.clone)
-    monkeypatch.setattr(arrange, "NOISE_RATIOS", (0.0, 0.6))
+    monkeypatch.setattr(outline, "NOISE_RATIOS", (0.0, 0.6))
     short = {name: values[:2] for name, values in SWEEPS.items()}
-    monkeypatch.setattr(arrange, "SWEEPS", short)
+    monkeypatch.setattr(outline, "SWEEPS", short)
 
 
 def lines(record):

@@ -78,3 +78,11 @@ def test_nearest():
     assert nearest("lightgnc", ["mf", "lightgcn"]) == "; did you mean 'lightgcn'?"
     assert nearest("xyz", ["mf", "lightgcn"]) == ""
     assert nearest("mff", {"mf": 1}) == "; did you mean 'mf'?"
+
+
+@pytest.mark.parametrize(
+    ("data", "noise"),
+    [("yelp-clean", "clean"), ("a/ml-1m/random", "random"), ("a/mine.csv", None)],
+)
+def test_noise_settings_are_told_by_name(data, noise):
+    assert Source(data).noise == noise

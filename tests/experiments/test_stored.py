@@ -11,6 +11,7 @@ import torch
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import BACKENDS, CLEANERS, METHODS
+from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.stored import (
     DENOISERS,
     EACH_ONCE,
@@ -20,6 +21,7 @@ from ddrm_pyg.experiments.stored import (
     cell_for,
     denoised,
     load_settings,
+    paper_name,
 )
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.conv import light_propagate
@@ -227,3 +229,31 @@ def test_ddrm_has_epochs_of_its_own():
     base = cell_for("mf", epochs=7)
     cell = denoised(base, "ddrm", epochs=3)
     assert (cell.fit["epochs"], cell.base) == (3, base)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("ml-1m", "ml-1m"),
+        ("yelp-clean", "yelp"),
+        ("somewhere/ml-1m/natural", "ml-1m"),
+        ("somewhere/amazon-book", "amazon-book"),
+        ("somewhere/yelpers", None),
+        ("ml-1m-ours.csv", None),
+        ("yelp-berlin.csv", None),
+        ("clicks.csv", None),
+        ("mine/yelp.csv", None),
+        ("mine/ml-1m-natural.tsv", None),
+        ("synthetic", None),
+    ],
+)
+def test_data_sets_of_the_paper_are_recognised(data, name):
+    assert paper_name(Source(data)) == name
+
+
+def test_numbers_of_the_paper_are_of_natural_noise():
+    found = [
+        paper_name(Source(data), "natural")
+        for data in ("ml-1m", "a/ml-1m/natural", "ml-1m-clean", "a/ml-1m/random")
+    ]
+    assert found == ["ml-1m", "ml-1m", None, None]

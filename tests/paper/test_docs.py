@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ddrm_pyg.experiments.paper.committed import keep, write_page
-from ddrm_pyg.experiments.paper.conditions import GIVEN, LIKED, Condition
-from ddrm_pyg.experiments.paper.tables import misses
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.stored import NAMES, YARDSTICKS, load_settings, stored_name
+from ddrm_pyg.paper.docs import keep, write_page
+from ddrm_pyg.paper.outline import AS_IS, LIKED, Condition
+from ddrm_pyg.paper.results import BlockResult, KeptCell, Reproduction
 from ddrm_pyg.ranking import METRICS
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 NATURAL = DOCS.parents[1] / "shared" / "data" / "ml-1m" / "natural"
 CELLS = [
-    {
-        **{"method": "mf best depth", "data": "a world", "seed": 1},
-        "selected_on": "noisy validation",
-        "metrics": dict.fromkeys(METRICS, 0.5),
-    },
-    {
-        **{"method": "ease", "data": "a world", "seed": None, "selected_on": None},
-        "metrics": dict.fromkeys(METRICS, 0.25),
-    },
+    KeptCell(
+        *("mf best depth", "a world", 1, "noisy validation"),
+        dict.fromkeys(METRICS, 0.5),
+    ),
+    KeptCell("ease", "a world", None, None, dict.fromkeys(METRICS, 0.25)),
 ]
 
 
@@ -36,58 +33,48 @@ def noise(ratio):
 
 
 @pytest.fixture
-def record():
-    line = {
-        **{"name": "ease", "at": None, "asked": 1, "run": 1, "seeds": []},
-        **{"failed": [], "depths": [], "about": "", "deviation": {}, "tests": {}},
-        "best_at_end": [],
-        **{"mean": dict.fromkeys(METRICS, 0.25), "paper": {}, "cell": {"l2": 500}},
-    }
-    return {
-        "what": "table2",
-        "data": "a world",
-        "ddrm_settings": None,
-        "command": "ddrm-pyg reproduce table2 --data 'a world'",
-        "fingerprints": {"noisy validation": "abc" * 10},
-        "versions": {},
-        "statistics": None,
-        "blocks": [{"title": "a block", "axis": None, "lines": [line]}],
-    }
+def table(make_line, make_table):
+    line = make_line("ease", 0.25, asked=1, seeds=[], cell={"l2": 500})
+    return make_table(BlockResult("a block", None, [line]))
 
 
-def test_every_cell_is_a_file_of_its_own(tmp_path, record):
-    keep(tmp_path, record, CELLS)
+def with_lines(table, *lines):
+    return replace(table, blocks=[replace(table.blocks[0], lines=lines)])
+
+
+def test_every_cell_is_a_file_of_its_own(tmp_path, table):
+    keep(tmp_path, table, CELLS)
     folder = tmp_path / "results" / "a-world"
     assert sorted(path.name for path in folder.iterdir()) == [
         "ease.json",
         "mf-best-depth-seed1-noisy-validation.json",
     ]
     for cell, path in zip(reversed(CELLS), sorted(folder.iterdir()), strict=True):
-        assert json.loads(path.read_text()) == cell
+        assert json.loads(path.read_text()) == cell._asdict()
 
 
-def test_the_page_holds_all_tables_in_the_papers_order(tmp_path, record):
-    keep(tmp_path, {**record, "what": "table3"}, [])
-    keep(tmp_path, record, CELLS)
+def test_the_page_holds_all_tables_in_the_papers_order(tmp_path, table):
+    keep(tmp_path, replace(table, what="table3"), [])
+    keep(tmp_path, table, CELLS)
     text = (tmp_path / "results.md").read_text()
     assert text.index("## Table 2") < text.index("## Table 3")
     assert "| ease | 0.2500 |" in text
-    assert record["command"] in text
+    assert table.command in text
     kept = json.loads((tmp_path / "tables" / "a-world-table2.json").read_text())
     assert "cell" not in kept["blocks"][0]["lines"][0]
-    assert "cell" in record["blocks"][0]["lines"][0]
+    assert table.lines[0].cell is not None
 
 
-def test_plots_are_linked(tmp_path, record):
-    keep(tmp_path, record, [])
+def test_plots_are_linked(tmp_path, table):
+    keep(tmp_path, table, [])
     assert not (tmp_path / "plots").exists()
-    keep(tmp_path, record, [], b"a picture")
+    keep(tmp_path, table, [], b"a picture")
     assert (tmp_path / "plots" / "a-world-table2.png").read_bytes() == b"a picture"
     assert "](plots/a-world-table2.png)" in (tmp_path / "results.md").read_text()
 
 
-def test_the_page_can_be_written_again_from_what_is_kept(tmp_path, record):
-    keep(tmp_path, record, CELLS)
+def test_the_page_can_be_written_again_from_what_is_kept(tmp_path, table):
+    keep(tmp_path, table, CELLS)
     page = tmp_path / "results.md"
     before = page.read_text()
     page.unlink()
@@ -161,16 +148,15 @@ def test_the_repositorys_settings_hold_its_rows():
 
 
 def test_every_miss_of_the_repository_says_what_was_checked():
-    for path in DOCS.glob("tables/*.json"):
-        for block in json.loads(path.read_text())["blocks"]:
-            for line in filter(misses, block["lines"]):
-                assert "Checked: " in line["about"], line["name"]
-                assert "Checked: nothing yet" not in line["about"], line["name"]
+    for table in map(Reproduction.from_json, tables()):
+        for line in (line for line in table.lines if line.misses):
+            assert "Checked: " in line.about, line.name
+            assert "Checked: nothing yet" not in line.about, line.name
 
 
 @pytest.mark.dataset
 @pytest.mark.skipif(not NATURAL.exists(), reason=f"needs {NATURAL}")
-@pytest.mark.parametrize("condition", [GIVEN, LIKED, *map(noise, (0.0, 0.6))])
+@pytest.mark.parametrize("condition", [AS_IS, LIKED, *map(noise, (0.0, 0.6))])
 def test_kept_tables_are_of_the_data_as_they_are_read_now(condition):
     told = [table["fingerprints"].get(condition.name) for table in tables()]
     data, hidden = condition.load(Source(str(NATURAL)))
@@ -178,22 +164,22 @@ def test_kept_tables_are_of_the_data_as_they_are_read_now(condition):
     assert {digest for digest in told if digest} == {now}
 
 
-def test_no_line_that_is_kept_gets_lost(tmp_path, record):
-    keep(tmp_path, record, CELLS)
-    before = {p: p.read_text() for p in tmp_path.rglob("*") if p.is_file()}
-    first, *rest = record["blocks"][0]["lines"]
-    fewer = {**record, "blocks": [{**record["blocks"][0], "lines": rest}]}
-    with pytest.raises(ValueError, match="must not lose lines") as caught:
-        keep(tmp_path, fewer, CELLS)
-    assert f"'{first['name']}'" in str(caught.value)
-    emptier = {
-        **record,
-        "blocks": [{**record["blocks"][0], "lines": [{**first, "run": 0}, *rest]}],
-    }
+def files(folder):
+    return {p: p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_no_line_that_is_kept_gets_lost(tmp_path, table, make_line):
+    keep(tmp_path, table, CELLS)
+    before = files(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"must not lose lines .*\(got none of 1 of 'e"
+    ):
+        keep(tmp_path, with_lines(table, make_line("mf", 0.1)), CELLS)
+    emptier = with_lines(table, make_line("ease"))
     with pytest.raises(ValueError, match="got 0 of 1 of 'ease' in 'a block'"):
         keep(tmp_path, emptier, [])
-    assert {p: p.read_text() for p in tmp_path.rglob("*") if p.is_file()} == before
-    keep(tmp_path, record, CELLS)
+    assert files(tmp_path) == before
+    keep(tmp_path, table, CELLS)
 
 
 @pytest.mark.parametrize(
@@ -203,29 +189,27 @@ def test_no_line_that_is_kept_gets_lost(tmp_path, record):
         ({"fingerprints": {"noisy validation": "d"}}, "must have the same fingerpr"),
     ],
 )
-def test_a_table_of_another_kind_is_not_mixed_in(tmp_path, record, change, told):
-    keep(tmp_path, record, CELLS)
-    before = {p: p.read_text() for p in tmp_path.rglob("*") if p.is_file()}
+def test_a_table_of_another_kind_is_not_mixed_in(tmp_path, table, change, told):
+    keep(tmp_path, table, CELLS)
+    before = files(tmp_path)
     with pytest.raises(ValueError, match="must have the same") as caught:
-        keep(tmp_path, record | change, CELLS)
+        keep(tmp_path, replace(table, **change), CELLS)
     assert told in str(caught.value)
-    assert {p: p.read_text() for p in tmp_path.rglob("*") if p.is_file()} == before
-    more = record["fingerprints"] | {"liked validation": "d"}
-    keep(tmp_path, record | {"fingerprints": more}, CELLS)
+    assert files(tmp_path) == before
+    more = {**table.fingerprints, "liked validation": "d"}
+    keep(tmp_path, replace(table, fingerprints=more), CELLS)
 
 
-def test_points_of_a_curve_are_told_apart(tmp_path, record):
-    (line,) = record["blocks"][0]["lines"]
-    points = [{**line, "at": 0.1}, {**line, "at": 0.2}]
-    record["blocks"][0]["lines"] = points
-    keep(tmp_path, record, [])
-    fewer = {**record, "blocks": [{**record["blocks"][0], "lines": points[:1]}]}
+def test_points_of_a_curve_are_told_apart(tmp_path, table):
+    (line,) = table.lines
+    points = [replace(line, at=0.1), replace(line, at=0.2)]
+    keep(tmp_path, with_lines(table, *points), [])
     with pytest.raises(ValueError, match=r"got none of 1 of 'ease, 0\.2'"):
-        keep(tmp_path, fewer, [])
+        keep(tmp_path, with_lines(table, points[0]), [])
 
 
-def test_what_a_killed_process_left_does_not_break_the_page(tmp_path, record):
-    keep(tmp_path, record, CELLS)
+def test_what_a_killed_process_left_does_not_break_the_page(tmp_path, table):
+    keep(tmp_path, table, CELLS)
     before = (tmp_path / "results.md").read_text()
     (tmp_path / "tables" / ".a-world-table3-xyz.json").touch()
     write_page(tmp_path)

@@ -10,9 +10,10 @@ from ddrm_pyg.datasets.synthetic import SyntheticInteractions
 from ddrm_pyg.experiments import needs, sources
 from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.methods import METHODS
-from ddrm_pyg.experiments.paper import execute
-from ddrm_pyg.experiments.paper.conditions import GIVEN, LIKED, Condition
-from ddrm_pyg.experiments.paper.execute import (
+from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.paper import execute
+from ddrm_pyg.paper.execute import (
     Benches,
     Job,
     carry_out,
@@ -21,9 +22,7 @@ from ddrm_pyg.experiments.paper.execute import (
     is_done,
     jobs,
 )
-from ddrm_pyg.experiments.paper.plans import Block, Line
-from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.paper.outline import AS_IS, LIKED, Block, Condition, Line
 
 FIT = {"epochs": 2, "batch_size": 512}
 
@@ -57,9 +56,9 @@ def benches(tmp_path, monkeypatch):
 
 def test_order_is_rounds_then_seeds_and_bases_first():
     assert jobs(PLAN) == [
-        Job(GIVEN, Cell("ease"), "ease"),
-        *(Job(GIVEN, mf(0), "ddrm"), Job(GIVEN, ddrm(0), "ddrm")),
-        *(Job(GIVEN, mf(1), "ddrm"), Job(GIVEN, ddrm(1), "ddrm")),
+        Job(AS_IS, Cell("ease"), "ease"),
+        *(Job(AS_IS, mf(0), "ddrm"), Job(AS_IS, ddrm(0), "ddrm")),
+        *(Job(AS_IS, mf(1), "ddrm"), Job(AS_IS, ddrm(1), "ddrm")),
         Job(LIKED, mf(0), "mf"),
     ]
 
@@ -130,7 +129,7 @@ def test_a_condition_that_cannot_be_made_fails_alone(benches):
 def test_what_does_not_fit_is_not_started(benches, monkeypatch):
     monkeypatch.setattr(needs, "free_memory", lambda _: 1000)
     bench = benches()
-    failed = carry_out([Job(GIVEN, Cell("ease"))], bench)
+    failed = carry_out([Job(AS_IS, Cell("ease"))], bench)
     (reason,) = collect(LINES[2], bench, failed)
     assert reason.startswith("MemoryError: ease on ")
 
@@ -139,7 +138,7 @@ def test_what_does_not_fit_is_not_started(benches, monkeypatch):
 def test_a_damaged_result_is_told_and_the_others_are_there(benches, caplog, name):
     bench = benches()
     carry_out(jobs(PLAN), bench)
-    folder = bench[GIVEN].cell_folder(mf(0))
+    folder = bench[AS_IS].cell_folder(mf(0))
     (folder / name).write_bytes(b"")
     line = LINES[1]
     damaged, whole = collect(line, bench, carry_out(jobs(PLAN), bench))
@@ -183,10 +182,10 @@ def test_looking_loads_no_data(benches, monkeypatch):
 
 def test_other_data_seeds_and_settings_meet_no_old_result(benches, monkeypatch):
     bench = benches()
-    carry_out([Job(GIVEN, mf())], bench)
-    assert not bench[GIVEN].has_run(mf(1))
-    assert not bench[GIVEN].has_run(Cell("mf", 0, {"embedding_dim": 5}, FIT))
+    carry_out([Job(AS_IS, mf())], bench)
+    assert not bench[AS_IS].has_run(mf(1))
+    assert not bench[AS_IS].has_run(Cell("mf", 0, {"embedding_dim": 5}, FIT))
     assert not bench[LIKED].has_run(mf())
     other = SyntheticInteractions(50, 80, 1000, seed=1)[0]
     monkeypatch.setitem(sources.NAMED, "synthetic", other.clone)
-    assert not benches()[GIVEN].has_run(mf())
+    assert not benches()[AS_IS].has_run(mf())

@@ -11,20 +11,27 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from ddrm_pyg.experiments.cells import Cell, Result, chain
+from ddrm_pyg.experiments.cells import Cell, Result, chain, seed_of
 from ddrm_pyg.experiments.identity import folder_name, identity
-from ddrm_pyg.experiments.paper.conditions import Condition
-from ddrm_pyg.experiments.paper.plans import Block, Line, full_name
 from ddrm_pyg.experiments.runner import CELLS, Runner
-from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.sources import NAMED, Source, nearest
+from ddrm_pyg.experiments.stored import paper_name
 from ddrm_pyg.files import write_json
+from ddrm_pyg.paper.outline import (
+    Block,
+    Condition,
+    Line,
+    Request,
+    full_name,
+    has_labels,
+)
 
 logger = logging.getLogger("ddrm_pyg")
 
 FINGERPRINTS = "data.json"
 """What the data were under each condition, for who only looks."""
 
-Found = Result | str | None
+CellResult = Result | str | None
 """A result, why there is none, or None for what has not been run."""
 
 
@@ -64,22 +71,22 @@ class Benches:
         self.out = Path(out)
         self.device = device
         self.progress = progress
-        self._found: dict[Condition, Runner | str] = {}
+        self._runners: dict[Condition, Runner | str] = {}
 
     def __getitem__(self, condition: Condition) -> Runner:
-        found = self.find(condition)
-        if isinstance(found, str):
-            raise ValueError(found)
-        return found
+        runner = self.find(condition)
+        if isinstance(runner, str):
+            raise ValueError(runner)
+        return runner
 
     def find(self, condition: Condition) -> Runner | str:
         """Find a condition's runner, or why the data cannot be brought into it."""
-        if condition not in self._found:
+        if condition not in self._runners:
             try:
-                self._found[condition] = self._load(condition)
+                self._runners[condition] = self._load(condition)
             except ValueError as error:
-                self._found[condition] = str(error)
-        return self._found[condition]
+                self._runners[condition] = str(error)
+        return self._runners[condition]
 
     def _load(self, condition: Condition) -> Runner:
         data, hidden = condition.load(self.source)
@@ -90,8 +97,8 @@ class Benches:
             device=self.device,
             progress=self.progress,
         )
-        known = fingerprints(self.out) | {condition.name: runner.fingerprint}
-        write_json(self.out / FINGERPRINTS, known)
+        digests = fingerprints(self.out) | {condition.name: runner.fingerprint}
+        write_json(self.out / FINGERPRINTS, digests)
         return runner
 
 
@@ -108,16 +115,16 @@ def jobs(blocks: Iterable[Block]) -> list[Job]:
     as they are printed.
     """
     lines = sorted((line for b in blocks for line in b.lines), key=lambda x: x.turn)
-    found: dict[str, Job] = {}
+    first: dict[str, Job] = {}
     for _, group in groupby(lines, key=lambda line: line.turn):
         for line, cell in _by_seed(list(group)):
             condition = line.condition
             for link in reversed(chain(cell)):
-                found.setdefault(
+                first.setdefault(
                     _key(condition, link),
                     Job(condition, link, full_name(line.name, line.at)),
                 )
-    return list(found.values())
+    return list(first.values())
 
 
 def _key(condition: Condition, cell: Cell) -> str:
@@ -131,23 +138,57 @@ def _by_seed(lines: Sequence[Line]) -> Iterator[tuple[Line, Cell]]:
                 yield line, line.cells[i]
 
 
-def seed_of(cell: Cell) -> int | None:
-    """The seed of a cell, or of what it starts from; None where nothing is trained."""
-    return next((c.seed for c in chain(cell) if c.seed is not None), None)
-
-
-def is_done(job: Job, out: Path, known: Mapping[str, str]) -> bool:
+def is_done(job: Job, out: Path, digests: Mapping[str, str]) -> bool:
     """Whether a cell's result is there, without loading any data.
 
     Args:
         job: The cell.
         out: Folder of the results.
-        known: From :func:`fingerprints`.
+        digests: From :func:`fingerprints`.
     """
-    digest = known.get(job.condition.name)
+    digest = digests.get(job.condition.name)
     if digest is None:
         return False
     return (out / CELLS / folder_name(job.cell, digest) / "result.json").exists()
+
+
+def preview(request: Request, out: Path) -> list[tuple[Job, bool]]:
+    """List the cells of a request and whether each is done; nothing is written.
+
+    Data that are downloaded by name are not loaded, and those that are not there need
+    not be: what is known of them is what their name says and what earlier runs left.
+
+    Raises:
+        ValueError: What the run itself would refuse without training.
+    """
+    source = request.source
+    absent = source.data not in NAMED and not Path(source.data).exists()
+    by_name = source.data in NAMED and paper_name(source) is not None
+    if by_name or absent:
+        source.check()
+        todo = jobs(request.blocks(labelled=source.noise != "clean"))
+        digests = fingerprints(out)
+    else:
+        todo = jobs(request.blocks(has_labels(source.load())))
+        digests = _hash(source, todo)
+    if absent:
+        meant = nearest(source.data, NAMED)
+        message = "%s is not there%s; this is what would be run"
+        logger.warning(message, source.data, meant)
+    return [(job, is_done(job, out, digests)) for job in todo]
+
+
+def _hash(source: Source, todo: Sequence[Job]) -> dict[str, str]:
+    """Hash data that are at hand, condition by condition."""
+    digests = {}
+    for condition in dict.fromkeys(job.condition for job in todo):
+        try:
+            data, hidden = condition.load(source)
+        except ValueError as error:
+            logger.warning("%s: %s", condition.name, error)
+        else:
+            digests[condition.name] = Runner(data, "", exclude=hidden).fingerprint
+    return digests
 
 
 def carry_out(
@@ -174,8 +215,8 @@ def carry_out(
             logger.info("%g minutes are over; run again to go on", minutes)
             break
         seed = seed_of(cell)
-        told = "" if seed is None else f", seed {seed}"
-        where = (number, len(todo), line, cell.method, told, condition.name)
+        words = "" if seed is None else f", seed {seed}"
+        where = (number, len(todo), line, cell.method, words, condition.name)
         logger.info("cell %d of %d, for %s: %s%s, %s", *where)
         reason = runner if isinstance(runner, str) else _run(job, runner, failed)
         if reason:
@@ -197,7 +238,9 @@ def _run(job: Job, runner: Runner, failed: Mapping[str, str]) -> str | None:
     return None
 
 
-def collect(line: Line, benches: Benches, failed: Mapping[str, str]) -> list[Found]:
+def collect(
+    line: Line, benches: Benches, failed: Mapping[str, str]
+) -> list[CellResult]:
     """Read what there is of a line, cell by cell."""
     runner = benches.find(line.condition)
     return [
@@ -209,7 +252,7 @@ def collect(line: Line, benches: Benches, failed: Mapping[str, str]) -> list[Fou
 
 
 def _read(runner: Runner, cell: Cell) -> Result | str:
-    """A result, or how it is damaged: the others are to be told all the same."""
+    """A result, or how it is damaged: the others are to be shown all the same."""
     try:
         return runner.run(cell)
     except ValueError as error:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from ddrm_pyg.datasets.synthetic import SyntheticInteractions
+from ddrm_pyg.experiments import sources
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import METHODS
-from ddrm_pyg.experiments.paper.arrange import (
+from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.stored import _check_model_settings, cell_for, load_settings
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.paper.outline import (
+    AS_IS,
+    LIKED,
     NOISE_RATIOS,
     SWEEPS,
     TARGETS,
+    Condition,
+    Plan,
     arrange,
+    clean_source,
+    has_labels,
+    keep_liked_validation,
     pick,
 )
-from ddrm_pyg.experiments.paper.conditions import LIKED
-from ddrm_pyg.experiments.paper.plans import Plan
-from ddrm_pyg.experiments.stored import _check_model_settings, cell_for
 
 ML_1M = Plan("ml-1m", (0, 1))
 
@@ -175,3 +185,127 @@ def test_what_is_unknown_is_refused():
         arrange("table2", Plan(backends=("ease",)))
     with pytest.raises(ValueError, match=r"such as popularity, .*\(got 'mff'\)"):
         pick(arrange("table2", ML_1M), ["mff"])
+
+
+def test_a_cell_per_seed_is_that_of_compare():
+    plan = Plan("ml-1m", (3, 4))
+    expected = tuple(
+        cell_for("lightgcn+ddrm", seed=seed, variant="ml-1m") for seed in (3, 4)
+    )
+    assert plan.line("lightgcn", "ddrm").cells == expected
+    assert plan.cells("ease") == (Cell("ease"),)
+    assert Plan(seeds=(0,), epochs=2).cells("mf")[0].fit["epochs"] == 2
+
+
+def test_a_change_of_ddrm_leaves_its_backend():
+    plan = Plan("ml-1m", (0, 1))
+    line = plan.changed("mf", "items only", denoise_user=False)
+    assert (line.name, line.rival) == ("mf+ddrm items only", "mf")
+    for changed, published in zip(line.cells, plan.cells("mf", "ddrm"), strict=True):
+        assert changed.model == {**published.model, "denoise_user": False}
+        assert (changed.base, changed.fit) == (published.base, published.fit)
+
+
+def test_ddrm_may_have_other_settings():
+    plan = Plan("ml-1m", (0, 1), ddrm_settings="ddrm_quick")
+    line, published = plan.line("mf", "ddrm"), Plan("ml-1m", (0, 1)).line("mf", "ddrm")
+    stored = load_settings("ddrm_quick", "ddrm")
+    assert [cell.seed for cell in line.cells] == [0, 1]
+    for cell, other in zip(line.cells, published.cells, strict=True):
+        assert cell.model == {**other.model, **stored["model"]}
+        assert cell.fit == {**other.fit, **stored["fit"]}
+        assert cell.model["gamma"] == other.model["gamma"] == 1
+        assert cell.model["hidden_dims"] != other.model["hidden_dims"]
+        assert cell.base == other.base
+    assert line.about == f"{stored['about']}. Checked: nothing yet"
+    assert plan.line("mf", "r-ce") == Plan("ml-1m", (0, 1)).line("mf", "r-ce")
+
+
+def test_lines_tell_where_their_settings_come_from():
+    plan = Plan("ml-1m", (0,))
+    told = load_settings("deca_mf_ml-1m", "deca")
+    said = f"{told['about']}. Checked: {told['checked']}"
+    assert plan.line("mf", "deca").about == said
+    assert plan.changed("mf", "gate").about == plan.line("mf", "ddrm").about
+    alone = load_settings("mf", "mf")["about"]
+    assert Plan(None, (0,)).line("mf").about == f"{alone}. Checked: nothing yet"
+    assert plan.line("ease").about == ""
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """The data set ``synthetic``, small."""
+    data = SyntheticInteractions(50, 80, 1000)[0]
+    monkeypatch.setitem(sources.NAMED, "synthetic", data.clone)
+    return data
+
+
+def test_data_come_as_given(world):
+    data, hidden = AS_IS.load(Source("synthetic"))
+    assert hidden is None
+    assert torch.equal(data[EDGE].edge_index, world[EDGE].edge_index)
+
+
+def test_liked_validation_hides_what_it_no_longer_holds(world):
+    data, hidden = LIKED.load(Source("synthetic"))
+    noise = world[EDGE].val_edge_is_noise
+    liked = world[EDGE].val_edge_label_index[:, ~noise]
+    assert 0 < liked.size(1) < noise.numel()
+    assert torch.equal(data[EDGE].val_edge_label_index, liked)
+    assert not data[EDGE].val_edge_is_noise.any()
+    assert torch.equal(data[EDGE].edge_index, world[EDGE].edge_index)
+    both = InteractionGraph.from_data(world, splits=("train", "val"))
+    assert torch.equal(hidden.edge_index, both.edge_index)
+
+
+def test_random_noise_keeps_the_size_and_test(world):
+    data, _ = Condition(noise_ratio=0.5).load(Source("synthetic"))
+    again, _ = Condition(noise_ratio=0.5).load(Source("synthetic"))
+    other = data[EDGE].edge_index != world[EDGE].edge_index
+    assert data[EDGE].edge_index.shape == world[EDGE].edge_index.shape
+    assert int(other.any(0).sum()) == round(other.size(1) / 2)
+    assert torch.equal(data[EDGE].edge_index, again[EDGE].edge_index)
+    test = world[EDGE].test_edge_label_index
+    assert torch.equal(data[EDGE].test_edge_label_index, test)
+
+
+def test_without_labels_there_is_no_liked_part(world):
+    assert has_labels(world)
+    assert not has_labels(keep_liked_validation(world))
+    del world[EDGE].val_edge_is_noise
+    assert not has_labels(world)
+    with pytest.raises(ValueError, match="validation has no noise labels"):
+        keep_liked_validation(world)
+
+
+def test_names_are_told_apart():
+    conditions = [AS_IS, LIKED, Condition(noise_ratio=0.0), Condition(noise_ratio=0.1)]
+    assert [condition.name for condition in conditions] == [
+        "noisy validation",
+        "liked validation",
+        "random noise 0, noisy validation",
+        "random noise 0.1, noisy validation",
+    ]
+
+
+def test_what_random_noise_is_added_to_is_named():
+    assert AS_IS.data_name(Source("ml-1m")) == "ml-1m"
+    assert LIKED.data_name(Source("ml-1m")) == "ml-1m"
+    noisy = Condition(noise_ratio=0.1)
+    assert noisy.data_name(Source("ml-1m")) == "ml-1m-clean, random noise 0.1"
+    assert noisy.base(Source("ml-1m")) == Source("ml-1m-clean")
+    assert AS_IS.base(Source("ml-1m")) == Source("ml-1m")
+    assert noisy.data_name(Source("synthetic")) == "synthetic, random noise 0.1"
+
+
+def test_clean_data_are_found_by_name_and_beside(tmp_path):
+    assert clean_source(Source("ml-1m")) == Source("ml-1m-clean")
+    assert clean_source(Source("yelp-clean")) == Source("yelp-clean")
+    assert clean_source(Source("synthetic")) is None
+    natural = tmp_path / "natural"
+    natural.mkdir()
+    assert clean_source(Source(str(natural))) is None
+    (tmp_path / "clean").mkdir()
+    assert clean_source(Source(str(natural))) == Source(str(tmp_path / "clean"))
+    (tmp_path / "mine").mkdir()
+    assert clean_source(Source(str(tmp_path / "mine"))) is None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ddrm_pyg.experiments.methods import BACKENDS
-from ddrm_pyg.experiments.paper.published import DATA_SETS, published
-from ddrm_pyg.experiments.stored import load_settings, stored_name
+from ddrm_pyg.experiments.stored import DATA_SETS, load_settings, stored_name
+from ddrm_pyg.paper.published import published
 from ddrm_pyg.ranking import METRICS
 
 ADDED = ("t-ce", "r-ce", "deca", "ddrm")

@@ -1,0 +1,417 @@
+"""Write what was reproduced as one HTML page, as Markdown, or as LaTeX tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ddrm_pyg.experiments.methods import AROUND
+from ddrm_pyg.experiments.plots import Block, Mark, colour_of, plot_blocks, to_png
+from ddrm_pyg.experiments.plug_in import METRIC
+from ddrm_pyg.experiments.report import details, page, picture, preformatted
+from ddrm_pyg.experiments.tables import Column, Table, plain, short_title
+from ddrm_pyg.files import atomic_path, write_json, write_text
+from ddrm_pyg.paper.outline import AS_IS, PAPER_BACKENDS, TARGETS, contrasts
+from ddrm_pyg.paper.results import (
+    MISS,
+    BlockResult,
+    LineResult,
+    Reproduction,
+    Statistics,
+)
+from ddrm_pyg.ranking import METRICS
+from ddrm_pyg.transforms.core import SPLITS
+
+DRAWN = ("recall@20", "ndcg@20")
+"""What is drawn of each block."""
+
+LEGEND = (
+    "A star marks a line above its backend: paired t-test over users of the means of "
+    "the seeds that both have, p < .01 after Holm's correction over what its table has "
+    "so far. An empty place has not been run; in plots it is left out."
+)
+
+OVER_SEEDS = "Means over seeds ± their standard deviation, which are whiskers in plots."
+"""What is added where a line has several seeds."""
+
+BESIDE = "The gap is relative to the paper, whose numbers are diamonds in plots."
+"""What is added where a line has a number of the paper."""
+
+ROWS = {
+    "table2": (
+        "Best depth: the backend's tables, propagated as often as validation NDCG@20 "
+        "likes best. History mean: a user is the mean of the train items, which is "
+        "where DDRM starts. One pass: the trained DDRM applied once, without noise. N "
+        "layers: the backend's raw tables propagated N times, which is what the "
+        "authors' code denoises."
+    ),
+    "table3": (
+        "Transformer: attention as the paper words it, with the guide as query, the "
+        "time as key and the noisy vector as value. Gate: the authors' code, where "
+        "time and noisy vector are key and value and a product with the query opens a "
+        "gate; the paper prints one number for both. Learned gate: ours, with a "
+        "learned map of the time and dropout. Noise start: generation from pure "
+        "noise, not from the history. Dynamic s: a noise scale drawn for each triplet, "
+        "which is our reading, as no code is published."
+    ),
+    "figure3": (
+        "In train and validation a share of the pairs without noise is replaced by "
+        "pairs that nobody observed; where a folder of data has one named 'clean' "
+        "beside it, that is where they are replaced. Test is the same everywhere."
+    ),
+    "figure4": (
+        "Reweighting only: DDRM without its reconstruction loss, so that nothing ties "
+        "what it generates to the items that are ranked by it. R-CE: such weights on "
+        "the backend's own loss, the other reading of the paper's words. "
+        "Reconstruction only: without the weights (gamma 0), the recommendation loss "
+        "stays."
+    ),
+    "figure6": (
+        "One argument at a time, the others as in the settings. num_train_timesteps is "
+        "T, with T' in proportion where it walks all steps; noise_scale is s, where "
+        "1e-2 and 1e-1 are beyond the paper's grid; reconstruction_weight is what the "
+        "code weighs the reconstruction with, 1 - lambda of Eq. 20; gamma is the "
+        "exponent of the weights, Eq. 21. The plots' axes do not begin at 0."
+    ),
+}
+"""What the rows are that need a word, by table or figure."""
+
+
+def title(reproduction: Reproduction) -> str:
+    """Write a heading for people."""
+    return f"{TARGETS[reproduction.what].title}, {reproduction.data}"
+
+
+def write(
+    out: Path, reproduction: Reproduction, plot: bytes | None, *, latex: bool = False
+) -> None:
+    """Write a table or figure in all its forms.
+
+    Args:
+        out: Folder for them.
+        reproduction: What was measured.
+        plot: A PNG.
+        latex: Write LaTeX, too.
+    """
+    name = reproduction.what
+    if plot is not None:
+        with atomic_path(out / f"{name}.png") as temporary:
+            temporary.write_bytes(plot)
+    write_text(out / f"{name}.html", to_html(reproduction, plot))
+    linked = to_markdown(reproduction, f"{name}.png" if plot else None)
+    write_text(out / f"{name}.md", linked)
+    if latex:
+        write_text(out / f"{name}.tex", to_latex(reproduction))
+    write_json(out / f"{name}.json", reproduction.to_json())
+
+
+def to_html(reproduction: Reproduction, plot: bytes | None = None) -> str:
+    """Write one page that needs no other file and no network.
+
+    Args:
+        reproduction: What was measured.
+        plot: A PNG to show.
+    """
+    heading = title(reproduction)
+    parts = [
+        f"<p>Data: {escape(reproduction.data)}. Made by:</p>",
+        preformatted(reproduction.command),
+        *(f"<p>{escape(text)}</p>" for text in _other_ddrm(reproduction)),
+    ]
+    for table, words in tables(reproduction):
+        parts += [table.html(), *(f"<p>{escape(text)}</p>" for text in words)]
+    parts += [f'<p class="notes">{escape(text)}</p>' for text in _legend(reproduction)]
+    if plot is not None:
+        parts.append(picture(plot, heading))
+    parts += [
+        "<h2>What this was made from</h2>",
+        "<p>Hash of the interactions, by condition:</p>",
+        preformatted(_as_lines(reproduction.fingerprints)),
+        "<p>Versions:</p>",
+        preformatted(_as_lines(reproduction.versions)),
+        *(
+            details(f"settings of {name}", json.dumps(cell, indent=1))
+            for name, cell in _settings(reproduction).items()
+        ),
+    ]
+    return page(heading, parts)
+
+
+def to_markdown(reproduction: Reproduction, plot: str | None = None) -> str:
+    """Write a section of a Markdown file.
+
+    Args:
+        reproduction: What was measured.
+        plot: Where a picture is, to be linked.
+    """
+    heading = title(reproduction)
+    parts = [f"## {heading}", f"```bash\n{reproduction.command}\n```"]
+    parts += [plain(text) for text in _other_ddrm(reproduction)]
+    for table, words in tables(reproduction):
+        parts += [table.markdown(), *map(plain, words)]
+    parts += [plain(text) for text in _legend(reproduction)]
+    if plot is not None:
+        parts.append(f"![{heading}]({plot})")
+    digests = reproduction.fingerprints.items()
+    parts.append("; ".join(f"{name}: `{digest[:12]}`" for name, digest in digests))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(reproduction: Reproduction) -> str:
+    """Write the tables alone, one ``tabular`` each."""
+    return "\n".join(
+        table.latex() for table, _ in tables(reproduction) if table.columns
+    )
+
+
+def to_plot(reproduction: Reproduction) -> bytes | None:
+    """Draw the blocks of which something has been run, as PNG; None without any."""
+    blocks = [block for block in reproduction.blocks if any(x.run for x in block.lines)]
+    if not blocks:
+        return None
+    return to_png(plot_blocks([_drawn(block) for block in blocks]))
+
+
+def _drawn(block: BlockResult) -> Block:
+    run = [line for line in block.lines if line.run]
+    marks = {metric: [_mark(line, metric) for line in run] for metric in DRAWN}
+    return Block(block.title, block.axis, marks)
+
+
+def _mark(line: LineResult, metric: str) -> Mark:
+    return Mark(
+        line.name,
+        colour_of(line.cell["method"] if line.cell else "", bool(line.seeds)),
+        line.mean[metric],
+        line.deviation.get(metric),
+        line.paper.get(metric),
+        line.at,
+    )
+
+
+def _other_ddrm(reproduction: Reproduction) -> list[str]:
+    settings = reproduction.ddrm_settings
+    return [f"DDRM is not as published here but as in {settings}."] if settings else []
+
+
+def _legend(reproduction: Reproduction) -> list[str]:
+    lines = reproduction.lines
+    if not lines:
+        return []
+    several = any(line.deviation for line in lines)
+    beside = any(line.paper for line in lines)
+    parts = [*([OVER_SEEDS] if several else ()), LEGEND, *([BESIDE] if beside else ())]
+    return [" ".join(parts), *filter(None, [ROWS.get(reproduction.what)])]
+
+
+def _settings(reproduction: Reproduction) -> dict[str, Mapping[str, Any]]:
+    """Settings by line; points of a curve are told apart where they differ."""
+    settings: dict[str, Mapping[str, Any]] = {}
+    for block in reproduction.blocks:
+        cells: dict[str, list[Any]] = {}
+        for line in block.lines:
+            cells.setdefault(line.name, []).append(line.cell)
+        for line in block.lines:
+            if line.cell is None:
+                continue
+            swept = any(cell != line.cell for cell in cells[line.name])
+            at = f", {block.axis} {line.at:g}" if swept and line.at is not None else ""
+            settings[line.name + at] = line.cell
+    return settings
+
+
+def _as_lines(record: Mapping[str, str]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in record.items())
+
+
+def tables(reproduction: Reproduction) -> list[tuple[Table, list[str]]]:
+    """Every table of a reproduction, and what is said in words below it."""
+    if reproduction.statistics is not None:
+        return [(statistics_table(reproduction.statistics, reproduction.data), [])]
+    blocks = reproduction.blocks
+    if reproduction.what != "table2":
+        return [(block_table(block), []) for block in blocks]
+    fixed = [line for line in reproduction.lines if line.run and not line.seeds]
+    return [(block_table(block), in_words(block, fixed)) for block in blocks]
+
+
+def block_table(block: BlockResult) -> Table:
+    """Lay out a block.
+
+    The columns of the paper are left out where it has no number for any line. A block
+    of which nothing has been tried is a sentence.
+    """
+    if block.is_empty:
+        note = f"None of its {len(block.lines)} lines has been run yet."
+        return Table(pd.DataFrame(), {}, block.title, notes=[note])
+    columns = {"at": Column(block.axis, "g")} if block.axis else {}
+    for metric in METRICS:
+        columns[metric] = Column(short_title(metric))
+        if any(line.paper for line in block.lines):
+            columns[f"{metric} paper"] = Column("paper")
+            columns[f"{metric} gap"] = Column("gap", _gap)
+    columns["run"] = Column("seeds")
+    frame = pd.DataFrame([_record(line) for line in block.lines]).set_index("name")
+    notes = [note for line in block.lines for note in _notes(line)]
+    return Table(frame, columns, block.title, notes=notes + _not_converged(block.lines))
+
+
+def _record(line: LineResult) -> dict[str, Any]:
+    """A row of the frame behind a table."""
+    record: dict[str, Any] = {"name": line.name, "at": line.at}
+    for metric in METRICS:
+        absent = "failed" if line.failed else None
+        record[metric] = line.mean.get(metric, absent)
+        record[f"{metric} deviation"] = line.deviation.get(metric)
+        record[f"{metric} star"] = line.is_starred(metric)
+        record[f"{metric} paper"] = line.paper.get(metric)
+        record[f"{metric} gap"] = line.gap.get(metric)
+    record["run"] = f"{line.run} of {line.asked}" if line.seeds else None
+    return record
+
+
+def _gap(far: float) -> str:
+    return f"{far:+.0%}" if round(far, 2) else "0%"
+
+
+def _notes(line: LineResult) -> list[str]:
+    name = line.full_name
+    notes = [f"{name} failed: {reason}." for reason in dict.fromkeys(line.failed)]
+    if line.depths:
+        deepest = AROUND["best_depth"]["deepest"]
+        picked = ", ".join(map(str, line.depths))
+        more = "; more might do better" if deepest in line.depths else ""
+        notes.append(
+            f"{name}: validation picks {picked} layers, of 0 to {deepest} tried{more}."
+        )
+    if line.misses and line.about:
+        there = line.condition == AS_IS.name
+        where = "" if there else f", picked and checked on {AS_IS.name}"
+        notes.append(
+            f"{name} is more than {100 * MISS:g} % from the paper; "
+            f"its settings{where}: {line.about}."
+        )
+    return notes
+
+
+def _not_converged(lines: Sequence[LineResult]) -> list[str]:
+    cut = [f"{x.full_name} (seed {seed})" for x in lines for seed in x.best_at_end]
+    if not cut:
+        return []
+    return [
+        "Best by validation in the last epoch that the settings allow, so that more "
+        f"epochs might change them: {'; '.join(cut)}."
+    ]
+
+
+_LONG = {
+    "backend": "the backend",
+    "best depth": "the backend at its best depth",
+    "history mean": "the history mean alone",
+    "one pass": "one pass without noise",
+    "item_knn": "item-kNN",
+    "ease": "EASE",
+}
+
+
+def in_words(block: BlockResult, beside: Sequence[LineResult] = ()) -> list[str]:
+    """Say, backend by backend, what DDRM adds to it and to what needs no diffusion.
+
+    Args:
+        block: A block of Table 2.
+        beside: Lines of another block that its selection does not touch.
+
+    Returns:
+        Two sentences per backend that has been run.
+    """
+    lines = {line.name: line for line in [*beside, *block.lines] if line.run}
+    return [_about_backend(name, lines) for name in PAPER_BACKENDS if name in lines]
+
+
+def _about_backend(backend: str, lines: Mapping[str, LineResult]) -> str:
+    rivals = {
+        _LONG[name]: lines[row]
+        for name, row in contrasts(backend).items()
+        if row in lines
+    }
+    if f"{backend}+ddrm" not in lines:
+        texts = [f"{name} {row.mean[METRIC]:.4f}" for name, row in rivals.items()]
+        return f"{backend}+ddrm has not been run; NDCG@20 of {', '.join(texts)}."
+    line = lines[f"{backend}+ddrm"]
+    means = {name: _shared_means(line, row) for name, row in rivals.items()}
+    texts = [
+        f"{_percent(*pair)} against {name} ({pair[1]:.4f})"
+        for name, pair in means.items()
+    ]
+    several = {tuple(x.seeds) for x in (line, *rivals.values()) if x.seeds}
+    seeds = "; over the seeds that both have" if len(several) > 1 else ""
+    test = line.tests.get(METRIC)
+    change = "The change from the backend is not significant"
+    if test is not None and test.is_significant:
+        change = (
+            "The gain over the backend is significant"
+            if test.difference > 0
+            else "The loss against the backend is significant"
+        )
+    best = max(means, key=lambda name: means[name][1])
+    ours, theirs = means[best]
+    verdict = (
+        "DDRM's mean is above all of these (only the backend was tested against)"
+        if ours > theirs
+        else f"the best of these is {best}, not DDRM"
+    )
+    return (
+        f"{backend}+ddrm has NDCG@20 {line.mean[METRIC]:.4f}: {', '.join(texts)}"
+        f"{seeds}. {change}, and {verdict}."
+    )
+
+
+def _shared_means(line: LineResult, other: LineResult) -> tuple[float, float]:
+    """Means of two lines over the seeds that both have been run with."""
+    both = [seed for seed in line.seeds if seed in other.seeds]
+    return line.mean_over(METRIC, both), other.mean_over(METRIC, both)
+
+
+def _percent(ours: float, theirs: float) -> str:
+    if theirs == 0:
+        return "all" if ours else "+0.0%"
+    return f"{ours / theirs - 1:+.1%}"
+
+
+def statistics_table(statistics: Statistics, name: str) -> Table:
+    """Lay out Table 1 with the columns of the paper.
+
+    Args:
+        statistics: What was counted.
+        name: Name of the data.
+    """
+    counts = {"users": "#User", "items": "#Item", "interactions": "#Int."}
+    columns = {
+        f"{letter} {key}": Column(f"{head} ({letter})", ",d")
+        for letter in "NR"
+        for key, head in counts.items()
+    }
+    rows = [
+        {
+            f"{letter} {key}": record[letter][key] if letter in record else None
+            for letter in "NR"
+            for key in counts
+        }
+        for record in statistics
+    ]
+    frame = pd.DataFrame(rows, index=[name, "paper"]).astype("Int64")
+    notes = [_shares(letter, x) for letter, x in statistics.measured.items()]
+    return Table(frame, columns, "statistics", notes=notes)
+
+
+def _shares(letter: str, summary: Mapping[str, Any]) -> str:
+    sizes = [f"{summary[split]:,} {split}" for split in SPLITS if split in summary]
+    noise = summary.get("noise", {})
+    shares = [f"{share:.1%} of {split}" for split, share in noise.items()]
+    known = f"; known noise: {', '.join(shares)}" if shares else ""
+    return f"{letter}: {', '.join(sizes)}{known}."
