@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddrm_pyg.checks import check_list_length
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.extras import import_extra
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
@@ -99,6 +100,7 @@ class ApproximateIndex:
         for name, value in (("k", k), ("num_probes", num_probes)):
             if value < 1:
                 raise ValueError(f"'{name}' must be >= 1 (got {value})")
+        check_list_length(k, self.num_items)
         self._check(emb, user, exclude)
         score = torch.full((user.numel(), k), -torch.inf)
         item = torch.full((user.numel(), k), self.num_items)

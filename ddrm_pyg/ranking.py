@@ -20,6 +20,7 @@ from torch_geometric.metrics import (
 )
 from tqdm import tqdm
 
+from ddrm_pyg.checks import check_list_length
 from ddrm_pyg.embeddings import Embeddings, as_embeddings, has_factors
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ids import raw_ids
@@ -166,8 +167,8 @@ def evaluate(
         Means by name, with per-user values in ``.per_user``.
 
     Raises:
-        ValueError: The split is empty or unknown, ``k`` < 1, a score is NaN, or the
-            scorer knows another number of items.
+        ValueError: The split is empty or unknown, ``k`` < 1 or far above the number of
+            items, a score is NaN, or the scorer knows another number of items.
         TypeError: ``scorer`` has no ``scores``, or ``k`` is no integer.
     """
     hidden = {"val": ("train",), "test": ("train", "val")}
@@ -181,6 +182,7 @@ def evaluate(
     scorer = _as_scorer(scorer)
     if isinstance(scorer, Embeddings):
         scorer.check_matches(held_out.num_users, held_out.num_items)
+    check_list_length(max(lengths), held_out.num_items)
     user = held_out.degree("user").nonzero().flatten()
     if user.numel() == 0:
         raise ValueError(f"'split' must not be empty ('{split}' has no pairs)")
@@ -265,8 +267,8 @@ def recommend(
         fewer than k candidates the list ends in ``num_items`` with score -inf.
 
     Raises:
-        ValueError: ``k`` < 1, a score is NaN, or the scorer and ``exclude`` differ in
-            their number of items.
+        ValueError: ``k`` < 1 or far above ``num_items``, a score is NaN, or the scorer
+            and ``exclude`` differ in their number of items.
         TypeError: ``scorer`` has no ``scores``, or another argument is of another type.
     """
     chunks = list(
@@ -426,6 +428,7 @@ def _best(
     if bool(score.isnan().any()):
         at = user[score.isnan().any(dim=1).nonzero()[0, 0]]
         raise ValueError(f"'scorer' must not return NaN (user {int(at)})")
+    check_list_length(k, num_items)
     item = item.masked_fill(score == float("-inf"), num_items)
     missing = (0, k - item.size(1))
     return (

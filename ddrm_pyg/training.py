@@ -22,6 +22,7 @@ from torch import Tensor, distributed, nn
 from torch_geometric.data import HeteroData
 from tqdm import tqdm
 
+from ddrm_pyg.checks import check_at_least, check_positive
 from ddrm_pyg.extras import check_device
 from ddrm_pyg.files import atomic_path, write_text
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
@@ -447,15 +448,16 @@ def check_fit_settings(**settings: Any) -> None:
                     f"'precision' must be 'float32' or 'bf16' (got {value!r})"
                 )
             continue
+        kind: Any
         kind, told = (Real, "a number") if name in _RATES else (Integral, "an integer")
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"'{name}' must be {told} (got {value!r})")
         if name == "seed" and not 0 <= float(value) < 2**_RANK_BITS:
             raise ValueError(f"'seed' must lie in [0, 2**{_RANK_BITS}) (got {value})")
-        if name == "weight_decay" and not float(value) >= 0:
-            raise ValueError(f"'weight_decay' must be >= 0 (got {value})")
-        if name not in ("weight_decay", "seed") and not float(value) > 0:
-            raise ValueError(f"'{name}' must be positive (got {value})")
+        if name == "weight_decay":
+            check_at_least(0, weight_decay=value)
+        elif name != "seed":
+            check_positive(**{name: value})
 
 
 def _bar(name: str, epochs: int, progress: bool) -> tqdm:

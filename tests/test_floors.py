@@ -18,6 +18,7 @@ FACE = "ddrm_pyg"
 # a circle). A new file gets its line here.
 HOUSE: tuple[tuple[str, ...], ...] = (
     (  # floor 1: tensors only
+        "ddrm_pyg.checks",
         "ddrm_pyg.files",
         "ddrm_pyg.extras",
         "ddrm_pyg.mapped",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ddrm_pyg.checks import check_size
+
 _UNIFORM_SHARE = 1e-3
 """Probability mass spread evenly, so that no step is ever left out."""
 
@@ -35,10 +37,8 @@ class ImportanceSampler(nn.Module):
 
     def __init__(self, num_steps: int, history_length: int = 10) -> None:
         super().__init__()
-        if num_steps < 1:
-            raise ValueError(f"'num_steps' must be >= 1 (got {num_steps})")
-        if history_length < 0:
-            raise ValueError(f"'history_length' must be >= 0 (got {history_length})")
+        check_size(1, num_steps=num_steps)
+        check_size(0, history_length=history_length)
         self.num_steps = num_steps
         self.history_length = history_length
         self.register_buffer("loss", torch.zeros(num_steps, history_length))

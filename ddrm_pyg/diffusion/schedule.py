@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ddrm_pyg.checks import check_size
+
 FIRST_BETA = 1e-5
 """What the authors' code puts in place of the first beta."""
 
@@ -39,8 +41,7 @@ def linear_variance_betas(
     Raises:
         ValueError: ``num_steps`` < 1, or the variances do not rise within (0, 1).
     """
-    if num_steps < 1:
-        raise ValueError(f"'num_steps' must be >= 1 (got {num_steps})")
+    check_size(1, num_steps=num_steps)
     if noise_scale == 0:
         return torch.zeros(num_steps, dtype=torch.float64)
     low, high = noise_scale * noise_min, noise_scale * noise_max

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from ddrm_pyg.checks import check_among
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.methods import BACKENDS
 from ddrm_pyg.experiments.stored import cell_for
@@ -25,7 +26,6 @@ from ddrm_pyg.experiments.tables import Column, Table
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.history_weight import history_agreement
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
-from ddrm_pyg.nn._parts import check_among
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.noise_audit import (
     SCOPES,

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from ddrm_pyg.checks import check_positive
+
 
 def info_nce_loss(
     view: Tensor,
@@ -118,8 +120,7 @@ def check_temperature(temperature: float) -> None:
     Raises:
         ValueError: It is not.
     """
-    if not temperature > 0:
-        raise ValueError(f"'temperature' must be positive (got {temperature})")
+    check_positive(temperature=temperature)
 
 
 class _LogSumExpOfProducts(torch.autograd.Function):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddrm_pyg.checks import check_at_least
 from ddrm_pyg.losses.pointwise import is_pointwise, loss_signature
 from ddrm_pyg.typing import PairLoss, PointLoss
 
@@ -70,8 +70,7 @@ class ReweightedLoss(nn.Module):
         score: Literal["positive", "difference"] = "positive",
     ) -> None:
         super().__init__()
-        if not 0 <= exponent < math.inf:
-            raise ValueError(f"'exponent' must be finite and >= 0 (got {exponent})")
+        check_at_least(0, exponent=exponent)
         if score not in ("positive", "difference"):
             raise ValueError(
                 f"'score' must be 'positive' or 'difference' (got '{score}')"

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ddrm_pyg.checks import check_positive
 from ddrm_pyg.losses.pointwise import is_pointwise, loss_signature
 from ddrm_pyg.typing import PairLoss, PointLoss
 
@@ -75,8 +76,7 @@ class TruncatedLoss(nn.Module):
             raise ValueError(
                 f"'num_gradual' must be a whole number >= 0 (got {num_gradual})"
             )
-        if not 0 < exponent < math.inf:
-            raise ValueError(f"'exponent' must be positive (got {exponent})")
+        check_positive(exponent=exponent)
         self.loss = loss
         self.pointwise = is_pointwise(loss)
         self.__signature__ = loss_signature(loss)

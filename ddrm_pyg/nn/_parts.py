@@ -1,4 +1,4 @@
-"""What networks are made of: layers, draws from a generator, checks of arguments."""
+"""What networks are made of: layers and draws from a generator."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ddrm_pyg.checks import check_among, check_size
 
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 
@@ -24,6 +26,8 @@ def mlp(widths: Sequence[int], activation: str = "tanh") -> nn.Sequential:
     """
     if min(widths) < 1:
         raise ValueError(f"all widths must be >= 1 (got {tuple(widths)})")
+    for width in widths[1:-1]:  # the outer ones may be as many as there are items
+        check_size(1, hidden_dims=width)
     check_among(ACTIVATIONS, activation=activation)
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths):
@@ -51,24 +55,3 @@ def draw(distribution: Any, like: Tensor, generator: torch.Generator | None) -> 
     """Draw in the shape of a tensor, on the generator's device."""
     device = like.device if generator is None else generator.device
     return distribution(like.shape, generator=generator, device=device).to(like.device)
-
-
-def check_at_least(low: float, **values: float) -> None:
-    """Refuse numbers below a bound (or NaN), by name."""
-    for name, value in values.items():
-        if not value >= low:
-            raise ValueError(f"'{name}' must be >= {low} (got {value})")
-
-
-def check_share(**values: float) -> None:
-    """Refuse numbers outside [0, 1], by name."""
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"'{name}' must lie in [0, 1] (got {value})")
-
-
-def check_among(known: Any, **values: str) -> None:
-    """Refuse unknown words, by name."""
-    for name, value in values.items():
-        if value not in known:
-            raise ValueError(f"'{name}' must be one of {sorted(known)} (got '{value}')")

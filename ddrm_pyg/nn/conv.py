@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import OptTensor
 
+from ddrm_pyg.checks import check_size
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph, csr_tensor
 
@@ -191,8 +192,7 @@ def light_propagate(
     Raises:
         ValueError: ``num_layers`` < 0 or an unknown ``combine``.
     """
-    if num_layers < 0:
-        raise ValueError(f"'num_layers' must be >= 0 (got {num_layers})")
+    check_size(0, num_layers=num_layers)
     graph = as_graph(graph, emb.num_users, emb.num_items)
     return propagate_through(emb, [graph] * num_layers, combine)
 

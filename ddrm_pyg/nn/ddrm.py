@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from numbers import Integral
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.typing import SparseTensor
 
+from ddrm_pyg.checks import check_among, check_at_least, check_share, check_size
 from ddrm_pyg.diffusion import (
     GaussianDiffusion,
     linear_variance_betas,
@@ -26,7 +26,7 @@ from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph
 from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
 from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.losses.reweighted import belief_weight
-from ddrm_pyg.nn._parts import check_among, check_at_least, check_share, draw, drop
+from ddrm_pyg.nn._parts import draw, drop
 from ddrm_pyg.nn._pretrained import Pretrained
 from ddrm_pyg.nn.denoiser import GateDenoiser, MLPDenoiser, TransformerDenoiser
 
@@ -165,12 +165,12 @@ class DDRM(Pretrained, nn.Module):
         check_share(reconstruction_weight=reconstruction_weight)
         check_at_least(0, gamma=gamma)
         self.embedding_dim = embedding_dim
-        self.num_train_timesteps = _at_least(
-            1, "num_train_timesteps", num_train_timesteps
-        )
-        self.num_start_steps = _at_least(
-            0, "num_start_steps", num_start_steps, num_train_timesteps
-        )
+        if num_start_steps is None:
+            num_start_steps = num_train_timesteps
+        check_size(1, num_train_timesteps=num_train_timesteps)
+        check_size(0, num_start_steps=num_start_steps)
+        self.num_train_timesteps = num_train_timesteps
+        self.num_start_steps = num_start_steps
         if self.num_start_steps > num_train_timesteps:
             raise ValueError(
                 f"'num_start_steps' must be <= 'num_train_timesteps', "
@@ -219,10 +219,12 @@ class DDRM(Pretrained, nn.Module):
         skip, known = self.sampler == "skip", max(self.num_start_steps, 1)
         if self.start == "noise":  # as if all steps had led there
             known = self.num_train_timesteps
-        default = self.num_train_timesteps
-        if skip:
-            default = max(1, min(_PASSES, known // _SHARE))
-        count = _at_least(1, "num_inference_steps", num_inference_steps, default)
+        count = num_inference_steps
+        if count is None and skip:
+            count = max(1, min(_PASSES, known // _SHARE))
+        elif count is None:
+            count = self.num_train_timesteps
+        check_size(1, num_inference_steps=count)
         if skip and count > known:
             raise ValueError(
                 f"'num_inference_steps' must be <= {known}, the steps that "
@@ -674,15 +676,6 @@ def _in_chunks(
     """Apply a function of rows and their guides to some rows at a time."""
     chunks = zip(x_t.split(_CHUNK), cond.split(_CHUNK), strict=True)
     return torch.cat([function(rows, guides) for rows, guides in chunks])
-
-
-def _at_least(low: int, name: str, value: int | None, default: int = 0) -> int:
-    if value is None:
-        return default
-    if not isinstance(value, Integral):
-        raise ValueError(f"'{name}' must be an integer (got {value!r})")
-    check_at_least(low, **{name: value})
-    return value
 
 
 def _dropout(dropout: float | None, denoiser: Denoiser, attention: Attention) -> float:

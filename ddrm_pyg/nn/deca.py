@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ddrm_pyg.checks import check_at_least, check_share, check_size
 from ddrm_pyg.embeddings import Embeddings, as_embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sampling import draw_negatives
 from ddrm_pyg.loader import Triplets, triplet_batches
-from ddrm_pyg.nn._parts import check_at_least, check_share
 from ddrm_pyg.nn.models._pairwise import triplet_scores
 from ddrm_pyg.nn.models.mf import MF
 from ddrm_pyg.typing import Backend, Scorer
@@ -112,11 +111,9 @@ class DeCA(nn.Module):
         num_negatives: int = 1,
     ) -> None:
         super().__init__()
-        for name, value in (("c1", c1), ("c2", c2)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"'{name}' must be finite and >= 0 (got {value})")
+        check_at_least(0, c1=c1, c2=c2)
         check_share(alpha=alpha)
-        check_at_least(1, aux_dim=aux_dim, num_negatives=num_negatives)
+        check_size(1, aux_dim=aux_dim, num_negatives=num_negatives)
         sizes = _sizes("backend", backend)
         self.c1 = c1
         self.c2 = c2

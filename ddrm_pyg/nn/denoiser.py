@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddrm_pyg.checks import check_size
 from ddrm_pyg.diffusion.timestep import timestep_embedding
-from ddrm_pyg.nn._parts import check_at_least, mlp, reset_linear
+from ddrm_pyg.nn._parts import mlp, reset_linear
 
 
 class MLPDenoiser(nn.Module):
@@ -104,7 +105,7 @@ class TransformerDenoiser(nn.Module):
     ) -> None:
         super().__init__()
         _check_widths(embedding_dim, time_dim, hidden_dims)
-        check_at_least(1, num_heads=num_heads)
+        check_size(1, num_heads=num_heads)
         self.time_dim = time_dim
         self.num_heads = num_heads
         width = num_heads * -(-embedding_dim // num_heads)
@@ -196,3 +197,4 @@ def _check_widths(
             "'embedding_dim', 'time_dim' and 'hidden_dims' must be >= 1 "
             f"(got {embedding_dim}, {time_dim} and {tuple(hidden_dims)})"
         )
+    check_size(1, embedding_dim=embedding_dim, time_dim=time_dim)

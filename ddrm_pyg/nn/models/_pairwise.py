@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddrm_pyg.checks import check_among, check_at_least, check_size
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sampling import NegativeDraw
 from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
 from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.losses.pointwise import is_pointwise
-from ddrm_pyg.nn._parts import check_among, check_at_least
 from ddrm_pyg.nn._pretrained import Pretrained
 from ddrm_pyg.typing import PairLoss, PointLoss
 
@@ -82,9 +82,8 @@ class PairwiseBackend(Pretrained, nn.Module):
         negatives: NegativeDraw = "uniform",
     ) -> None:
         super().__init__()
-        check_at_least(
-            1, num_users=num_users, num_items=num_items, embedding_dim=embedding_dim
-        )
+        check_at_least(1, num_users=num_users, num_items=num_items)
+        check_size(1, embedding_dim=embedding_dim)
         check_at_least(0, l2=l2, init_std=init_std)
         check_among(get_args(UserDraw), users=users)
         check_among(get_args(NegativeDraw), negatives=negatives)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ddrm_pyg.checks import check_at_least
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.loader import RowTable, UserRows, user_row_batches
-from ddrm_pyg.nn._parts import check_at_least
 from ddrm_pyg.nn._pretrained import Pretrained
 
 RowWeight = Callable[[InteractionGraph], Tensor]

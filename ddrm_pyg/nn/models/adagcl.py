@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.utils import scatter
 
+from ddrm_pyg.checks import check_at_least, check_positive, check_size
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph
 from ddrm_pyg.graph.sampling import NegativeDraw
@@ -133,22 +134,16 @@ class AdaGCL(PairwiseBackend):
             negatives=negatives,
         )
         check_temperature(temperature)
-        for name, value, valid, rule in (
-            ("num_layers", num_layers, num_layers >= 1, ">= 1"),
-            ("ssl_weight", ssl_weight, ssl_weight >= 0, ">= 0"),
-            ("ib_weight", ib_weight, ib_weight >= 0, ">= 0"),
-            ("l0_weight", l0_weight, l0_weight >= 0, ">= 0"),
-            ("gate_temperature", gate_temperature, gate_temperature > 0, "positive"),
-            ("gate_decay", gate_decay, 0 < gate_decay <= 1, "in (0, 1]"),
-            (
-                "min_gate_temperature",
-                min_gate_temperature,
-                min_gate_temperature > 0,
-                "positive",
-            ),
-        ):
-            if not valid:
-                raise ValueError(f"'{name}' must be {rule} (got {value})")
+        check_size(1, num_layers=num_layers)
+        check_at_least(
+            0, ssl_weight=ssl_weight, ib_weight=ib_weight, l0_weight=l0_weight
+        )
+        check_positive(
+            gate_temperature=gate_temperature,
+            min_gate_temperature=min_gate_temperature,
+        )
+        if not 0 < gate_decay <= 1:
+            raise ValueError(f"'gate_decay' must be in (0, 1] (got {gate_decay})")
         self.num_layers = num_layers
         self.ssl_weight = ssl_weight
         self.ib_weight = ib_weight

@@ -9,16 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddrm_pyg.checks import check_among, check_at_least, check_share, check_size
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sampling import draw_negatives
 from ddrm_pyg.loader import RowTable, UserRows
-from ddrm_pyg.nn._parts import (
-    ACTIVATIONS,
-    check_among,
-    check_at_least,
-    check_share,
-    drop,
-)
+from ddrm_pyg.nn._parts import ACTIVATIONS, drop
 from ddrm_pyg.nn.models._rows import RowRecommender
 
 
@@ -70,12 +65,8 @@ class CDAE(RowRecommender):
         activation: str = "relu",
     ) -> None:
         super().__init__(num_items)
-        check_at_least(
-            1,
-            num_users=num_users,
-            embedding_dim=embedding_dim,
-            num_negatives=num_negatives,
-        )
+        check_at_least(1, num_users=num_users)
+        check_size(1, embedding_dim=embedding_dim, num_negatives=num_negatives)
         check_share(corruption=corruption)
         check_among(("full", "sampled"), loss=loss)
         check_among(ACTIVATIONS, activation=activation)

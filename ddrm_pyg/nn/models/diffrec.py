@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ddrm_pyg.checks import check_among, check_at_least, check_share, check_size
 from ddrm_pyg.diffusion import (
     GaussianDiffusion,
     ImportanceSampler,
@@ -19,15 +20,7 @@ from ddrm_pyg.extras import import_extra
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.loader import UserRows, processes
 from ddrm_pyg.losses.multinomial import gaussian_kl, multinomial_nll
-from ddrm_pyg.nn._parts import (
-    check_among,
-    check_at_least,
-    check_share,
-    draw,
-    drop,
-    mlp,
-    reset_linear,
-)
+from ddrm_pyg.nn._parts import draw, drop, mlp, reset_linear
 from ddrm_pyg.nn.models._rows import RowRecommender, RowWeight
 
 Prediction = Literal["x_start", "noise"]
@@ -270,6 +263,7 @@ class LDiffRec(RowRecommender):
     ) -> None:
         super().__init__(item_group.numel(), row_weight)
         check_share(dropout=dropout)
+        check_size(1, latent_dim=latent_dim)
         check_at_least(LEAST_DIFFUSION_WEIGHT, diffusion_weight=diffusion_weight)
         check_at_least(
             0,
@@ -517,7 +511,7 @@ class _Diffuser(nn.Module):
         super().__init__()
         check_among(("x_start", "noise"), prediction=prediction)
         check_share(dropout=dropout)
-        check_at_least(1, time_dim=time_dim)
+        check_size(1, time_dim=time_dim)
         if not 0 <= num_start_steps <= betas.numel():
             raise ValueError(
                 f"'num_start_steps' must lie in [0, {betas.numel()}] "

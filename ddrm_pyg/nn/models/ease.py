@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ddrm_pyg.checks import check_positive
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.models._similarity import SimilarityScorer, inverse_gram
 
@@ -28,8 +29,7 @@ class EASE:
     """
 
     def __init__(self, l2: float = 1000.0) -> None:
-        if not l2 > 0:
-            raise ValueError(f"'l2' must be > 0 (got {l2})")
+        check_positive(l2=l2)
         self.l2 = l2
 
     def scorer(

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
+from ddrm_pyg.checks import check_size
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sampling import NegativeDraw
 from ddrm_pyg.loader import UserDraw
 from ddrm_pyg.losses.pairwise import bpr_loss
-from ddrm_pyg.nn._parts import check_at_least
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.nn.models._pairwise import PairwiseBackend
 from ddrm_pyg.typing import PairLoss, PointLoss
@@ -68,7 +68,7 @@ class LightGCN(PairwiseBackend):
             users=users,
             negatives=negatives,
         )
-        check_at_least(0, num_layers=num_layers)
+        check_size(0, num_layers=num_layers)
         self.num_layers = num_layers
 
     def forward(self, graph: InteractionGraph | Tensor | Any) -> Embeddings:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from ddrm_pyg.checks import check_at_least, check_share, check_size
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.loader import UserRows, processes
 from ddrm_pyg.losses.multinomial import gaussian_kl, multinomial_nll
-from ddrm_pyg.nn._parts import check_at_least, check_share, draw, drop, mlp
+from ddrm_pyg.nn._parts import draw, drop, mlp
 from ddrm_pyg.nn.models._rows import RowRecommender
 
 
@@ -23,6 +24,8 @@ class _MultinomialAutoEncoder(RowRecommender):
         super().__init__(num_items)
         if len(hidden_dims) == 0:
             raise ValueError("'hidden_dims' must not be empty")
+        for width in hidden_dims:
+            check_size(1, hidden_dims=width)
         check_share(dropout=dropout)
         self.dropout = dropout
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ddrm_pyg.checks import check_at_least, check_size
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.augment import Augmentation, View, check_augmentation, draw_view
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
@@ -15,7 +16,6 @@ from ddrm_pyg.graph.sampling import NegativeDraw
 from ddrm_pyg.loader import Triplets, UserDraw
 from ddrm_pyg.losses.contrastive import check_temperature, info_nce_loss
 from ddrm_pyg.losses.pairwise import bpr_loss
-from ddrm_pyg.nn._parts import check_at_least
 from ddrm_pyg.nn.conv import light_propagate, propagate_through
 from ddrm_pyg.nn.models._pairwise import PairwiseBackend
 from ddrm_pyg.typing import PairLoss, PointLoss
@@ -100,7 +100,8 @@ class SGL(PairwiseBackend):
         )
         check_augmentation(augmentation, drop_rate)
         check_temperature(temperature)
-        check_at_least(0, num_layers=num_layers, ssl_weight=ssl_weight)
+        check_size(0, num_layers=num_layers)
+        check_at_least(0, ssl_weight=ssl_weight)
         if combine not in ("mean", "normalized-sum"):
             raise ValueError(
                 f"'combine' must be 'mean' or 'normalized-sum' (got '{combine}')"

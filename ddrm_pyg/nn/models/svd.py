@@ -9,9 +9,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
+from ddrm_pyg.checks import check_size
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.nn._parts import check_at_least
 
 _NUMERICAL_RANK = 1e-6
 """Singular values below this share of the largest are rounding."""
@@ -47,7 +47,7 @@ class SVD:
     """
 
     def __init__(self, embedding_dim: int = 256, *, seed: int = 0) -> None:
-        check_at_least(1, embedding_dim=embedding_dim)
+        check_size(1, embedding_dim=embedding_dim)
         self.embedding_dim = embedding_dim
         self.seed = seed
 

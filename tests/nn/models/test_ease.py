@@ -62,7 +62,7 @@ def test_withheld_item_of_the_own_colour_comes_first(checkerboard):
 
 @pytest.mark.parametrize("l2", [0, -1.0, float("nan")])
 def test_l2_must_be_positive(l2):
-    with pytest.raises(ValueError, match=rf"'l2' must be > 0 \(got {l2}\)"):
+    with pytest.raises(ValueError, match=rf"'l2' must be positive \(got {l2}\)"):
         EASE(l2)
 
 

@@ -142,7 +142,7 @@ def test_initial_weights_are_the_published_ones():
     ("options", "message"),
     [
         ({"hidden_dims": ()}, "'hidden_dims' must not be empty"),
-        ({"hidden_dims": (3, 0)}, "all widths must be >= 1"),
+        ({"hidden_dims": (3, 0)}, "'hidden_dims' must be >= 1"),
         ({"dropout": -0.1}, r"'dropout' must lie in \[0, 1\] \(got -0.1\)"),
     ],
 )
