@@ -170,6 +170,6 @@ def _print(reproduction: Reproduction, out: Path, as_json: bool) -> None:
     if as_json:
         print_json(reproduction.to_json())
         return
-    for table, words in tables(reproduction):
-        print("\n".join([table.text(), *words]), end="\n\n")
+    for table in tables(reproduction):
+        print(table.text(), end="\n\n")
     print(f"written to {out}; see {reproduction.what}.html")

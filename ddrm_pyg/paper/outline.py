@@ -361,9 +361,9 @@ def select_validation(blocks: list[Block], validation: str) -> list[Block]:
 def contrasts(backend: str) -> dict[str, str]:
     """What DDRM on a backend is set against in Table 2: short name to line."""
     return {
-        "backend": backend,
-        "best depth": f"{backend} best depth",
-        "history mean": f"{backend} history mean",
+        "the backend": backend,
+        "its best depth": f"{backend} best depth",
+        "its history mean": f"{backend} history mean",
         "one pass": f"{backend}+ddrm one pass",
         "item_knn": "item_knn",
         "ease": "ease",
@@ -393,8 +393,8 @@ def _rows_of_backend(plan: Plan, name: str) -> Iterator[Line]:
     main_job = [rows_for(last.base, last) for last in ddrm.cells if last.base]
     names = contrasts(name)
     for label, row in (
-        (names["best depth"], f"{name}, best depth"),
-        (names["history mean"], "history mean"),
+        (names["its best depth"], f"{name}, best depth"),
+        (names["its history mean"], "history mean"),
         (names["one pass"], "ddrm, one pass, no noise"),
     ):
         yield Line(label, tuple(rows[row] for rows in main_job), name, turn=1)

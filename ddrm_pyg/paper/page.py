@@ -42,6 +42,12 @@ OVER_SEEDS = "Means over seeds ± their standard deviation, which are whiskers i
 BESIDE = "The gap is relative to the paper, whose numbers are diamonds in plots."
 """What is added where a line has a number of the paper."""
 
+CONTRASTS = (
+    "Relative changes of NDCG@20 over the seeds that both have. p is of the paired "
+    "test against the backend; nothing else was tested here."
+)
+"""What is said below DDRM's changes."""
+
 ROWS = {
     "table2": (
         "Best depth: the backend's tables, propagated as often as validation NDCG@20 "
@@ -123,8 +129,7 @@ def to_html(reproduction: Reproduction, plot: bytes | None = None) -> str:
         preformatted(reproduction.command),
         *(f"<p>{escape(text)}</p>" for text in _other_ddrm(reproduction)),
     ]
-    for table, words in tables(reproduction):
-        parts += [table.html(), *(f"<p>{escape(text)}</p>" for text in words)]
+    parts += [table.html() for table in tables(reproduction)]
     parts += [f'<p class="notes">{escape(text)}</p>' for text in _legend(reproduction)]
     if plot is not None:
         parts.append(picture(plot, heading))
@@ -152,8 +157,7 @@ def to_markdown(reproduction: Reproduction, plot: str | None = None) -> str:
     heading = title(reproduction)
     parts = [f"## {heading}", f"```bash\n{reproduction.command}\n```"]
     parts += [plain(text) for text in _other_ddrm(reproduction)]
-    for table, words in tables(reproduction):
-        parts += [table.markdown(), *map(plain, words)]
+    parts += [table.markdown() for table in tables(reproduction)]
     parts += [plain(text) for text in _legend(reproduction)]
     if plot is not None:
         parts.append(f"![{heading}]({plot})")
@@ -164,9 +168,7 @@ def to_markdown(reproduction: Reproduction, plot: str | None = None) -> str:
 
 def to_latex(reproduction: Reproduction) -> str:
     """Write the tables alone, one ``tabular`` each."""
-    return "\n".join(
-        table.latex() for table, _ in tables(reproduction) if table.columns
-    )
+    return "\n".join(table.latex() for table in tables(reproduction) if table.columns)
 
 
 def to_plot(reproduction: Reproduction) -> bytes | None:
@@ -229,15 +231,21 @@ def _as_lines(record: Mapping[str, str]) -> str:
     return "\n".join(f"{name}: {value}" for name, value in record.items())
 
 
-def tables(reproduction: Reproduction) -> list[tuple[Table, list[str]]]:
-    """Every table of a reproduction, and what is said in words below it."""
+def tables(reproduction: Reproduction) -> list[Table]:
+    """Every table of a reproduction."""
     if reproduction.statistics is not None:
-        return [(statistics_table(reproduction.statistics, reproduction.data), [])]
+        return [statistics_table(reproduction.statistics, reproduction.data)]
     blocks = reproduction.blocks
-    if reproduction.what != "table2":
-        return [(block_table(block), []) for block in blocks]
-    fixed = [line for line in reproduction.lines if line.run and not line.seeds]
-    return [(block_table(block), in_words(block, fixed)) for block in blocks]
+    shown = [block_table(block) for block in blocks]
+    if reproduction.what == "table2":
+        fixed = [line for line in reproduction.lines if line.run and not line.seeds]
+        pairs = zip(
+            shown, (contrast_table(block, fixed) for block in blocks), strict=True
+        )
+        shown = [
+            table for pair in pairs for table in pair if table.columns or table.notes
+        ]
+    return shown
 
 
 def block_table(block: BlockResult) -> Table:
@@ -309,78 +317,48 @@ def _not_converged(lines: Sequence[LineResult]) -> list[str]:
     ]
 
 
-_LONG = {
-    "backend": "the backend",
-    "best depth": "the backend at its best depth",
-    "history mean": "the history mean alone",
-    "one pass": "one pass without noise",
-    "item_knn": "item-kNN",
-    "ease": "EASE",
-}
-
-
-def in_words(block: BlockResult, beside: Sequence[LineResult] = ()) -> list[str]:
-    """Say, backend by backend, what DDRM adds to it and to what needs no diffusion.
+def contrast_table(block: BlockResult, beside: Sequence[LineResult] = ()) -> Table:
+    """Set DDRM's NDCG@20 against what needs no diffusion, backend by backend.
 
     Args:
         block: A block of Table 2.
         beside: Lines of another block that its selection does not touch.
-
-    Returns:
-        Two sentences per backend that has been run.
     """
     lines = {line.name: line for line in [*beside, *block.lines] if line.run}
-    return [_about_backend(name, lines) for name in PAPER_BACKENDS if name in lines]
-
-
-def _about_backend(backend: str, lines: Mapping[str, LineResult]) -> str:
-    rivals = {
-        _LONG[name]: lines[row]
-        for name, row in contrasts(backend).items()
-        if row in lines
+    backends = {f"{name}+ddrm": name for name in PAPER_BACKENDS}
+    rows = {
+        name: _contrasts(lines[name], contrasts(backend), lines)
+        for name, backend in backends.items()
+        if name in lines
     }
-    if f"{backend}+ddrm" not in lines:
-        texts = [f"{name} {row.mean[METRIC]:.4f}" for name, row in rivals.items()]
-        return f"{backend}+ddrm has not been run; NDCG@20 of {', '.join(texts)}."
-    line = lines[f"{backend}+ddrm"]
-    means = {name: _shared_means(line, row) for name, row in rivals.items()}
-    texts = [
-        f"{_percent(*pair)} against {name} ({pair[1]:.4f})"
-        for name, pair in means.items()
-    ]
-    several = {tuple(x.seeds) for x in (line, *rivals.values()) if x.seeds}
-    seeds = "; over the seeds that both have" if len(several) > 1 else ""
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    shown = [name for name in contrasts("") if rows and frame[name].notna().any()]
+    columns = {
+        METRIC: Column(short_title(METRIC)),
+        **{name: Column(f"against {name}", "+.1%") for name in shown},
+        "p_holm": Column("p Holm"),
+    }
+    title = f"DDRM and what needs no diffusion, {block.title}"
+    return Table(
+        frame, columns if rows else {}, title, notes=[CONTRASTS] if rows else []
+    )
+
+
+def _contrasts(
+    line: LineResult, rivals: Mapping[str, str], lines: Mapping[str, LineResult]
+) -> dict[str, float | None]:
+    """Relative changes of NDCG@20, each over the seeds that both have."""
     test = line.tests.get(METRIC)
-    change = "The change from the backend is not significant"
-    if test is not None and test.is_significant:
-        change = (
-            "The gain over the backend is significant"
-            if test.difference > 0
-            else "The loss against the backend is significant"
-        )
-    best = max(means, key=lambda name: means[name][1])
-    ours, theirs = means[best]
-    verdict = (
-        "DDRM's mean is above all of these (only the backend was tested against)"
-        if ours > theirs
-        else f"the best of these is {best}, not DDRM"
-    )
-    return (
-        f"{backend}+ddrm has NDCG@20 {line.mean[METRIC]:.4f}: {', '.join(texts)}"
-        f"{seeds}. {change}, and {verdict}."
-    )
+    record: dict[str, float | None] = {METRIC: line.mean[METRIC]}
+    for name, row in rivals.items():
+        record[name] = _change(line, lines[row]) if row in lines else None
+    return {**record, "p_holm": test.p_holm if test else None}
 
 
-def _shared_means(line: LineResult, other: LineResult) -> tuple[float, float]:
-    """Means of two lines over the seeds that both have been run with."""
-    both = [seed for seed in line.seeds if seed in other.seeds]
-    return line.mean_over(METRIC, both), other.mean_over(METRIC, both)
-
-
-def _percent(ours: float, theirs: float) -> str:
-    if theirs == 0:
-        return "all" if ours else "+0.0%"
-    return f"{ours / theirs - 1:+.1%}"
+def _change(line: LineResult, rival: LineResult) -> float | None:
+    both = [seed for seed in line.seeds if seed in rival.seeds]
+    ours, theirs = line.mean_over(METRIC, both), rival.mean_over(METRIC, both)
+    return ours / theirs - 1 if theirs else None
 
 
 def statistics_table(statistics: Statistics, name: str) -> Table:

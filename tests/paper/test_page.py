@@ -19,7 +19,7 @@ from ddrm_pyg.paper import page
 from ddrm_pyg.paper.outline import AS_IS, LIKED
 from ddrm_pyg.paper.page import (
     block_table,
-    in_words,
+    contrast_table,
     statistics_table,
     to_html,
     to_latex,
@@ -148,14 +148,21 @@ def test_all_forms_are_written(table, tmp_path):
     assert names == ["table2.html", "table2.json", "table2.md"]
 
 
-def test_words_stand_below_both_halves_of_table2(table, make_line):
-    first = block(make_line("ease", 0.08, seeds=[]), make_line("mf", 0.05))
-    second = block(make_line("mf", 0.06), title="liked")
-    table = replace(table, blocks=[first, second])
-    page = Page(to_html(table))
-    for value in ("0.0500", "0.0600"):
-        assert f"NDCG@20 of the backend {value}, EASE 0.0800." in page.text
-    assert "NDCG@20 of the backend" not in to_html(replace(table, what="table3"))
+def test_contrasts_stand_below_both_halves_of_table2(table, make_line):
+    yardstick = make_line("ease", 0.08, seeds=[])
+    halves = [
+        block(yardstick, make_line("mf", 0.05), make_line("mf+ddrm", 0.06), title="a"),
+        block(make_line("mf", 0.06), make_line("mf+ddrm", 0.03), title="b"),
+    ]
+    table = replace(table, blocks=halves)
+    rows = Page(to_html(table)).rows
+    changes = [row[:4] for row in rows if row[0] == "mf+ddrm"][1::2]
+    assert changes == [
+        ["mf+ddrm", "0.0600", "+20.0%", "-25.0%"],
+        ["mf+ddrm", "0.0300", "-50.0%", "-62.5%"],
+    ]
+    other = replace(table, what="table3")
+    assert "against" not in to_html(other).replace("set against", "")
 
 
 def test_figures_have_the_settings_of_every_point(table, make_line):
@@ -297,61 +304,43 @@ def test_what_was_never_tried_is_a_sentence(make_line):
     assert block_table(block(make_line("mf", failed=["no"]))).rows
 
 
-def test_words_are_frank(make_line):
+def test_ddrm_is_set_against_what_needs_no_diffusion(make_line, golden):
     lines = [
         *(make_line("ease", 0.08, seeds=[]), make_line("mf", 0.05)),
-        make_line("mf history mean", 0.056),
+        *(make_line("mf history mean", 0.056), make_line("sgl", 0.1)),
+        make_line("mf+ddrm", 0.06, tests=UNCLEAR),
+        make_line("sgl+ddrm", 0.09, tests=WORSE),
     ]
-    (words,) = in_words(block(*lines, make_line("mf+ddrm", 0.06, tests=UNCLEAR)))
-    assert words == (
-        "mf+ddrm has NDCG@20 0.0600: +20.0% against the backend (0.0500), +7.1% "
-        "against the history mean alone (0.0560), -25.0% against EASE (0.0800). The "
-        "change from the backend is not significant, and the best of these is EASE, "
-        "not DDRM."
-    )
-    (words,) = in_words(block(*lines, make_line("mf+ddrm", 0.09, tests=BETTER)))
-    assert words.endswith(
-        "The gain over the backend is significant, and DDRM's mean is above all of "
-        "these (only the backend was tested against)."
-    )
-    (words,) = in_words(block(*lines, make_line("mf+ddrm", 0.04, tests=WORSE)))
-    assert ". The loss against the backend is significant, and the best" in words
+    assert contrast_table(block(*lines)).text() + "\n" == golden("contrasts.txt")
 
 
-def test_gains_are_over_the_seeds_that_both_have(make_line):
+def test_changes_are_over_the_seeds_that_both_have(make_line):
     lines = [
         *(make_line("ease", 0.03, seeds=[]), make_line("mf", 0.07, 0.05)),
         make_line("mf+ddrm", 0.06, seeds=[1], tests=UNCLEAR),
     ]
-    (words,) = in_words(block(*lines))
-    assert words.startswith(
-        "mf+ddrm has NDCG@20 0.0600: +20.0% against the backend (0.0500), +100.0% "
-        "against EASE (0.0300); over the seeds that both have. "
-    )
-    assert "DDRM's mean is above all" in words
+    (row,) = contrast_table(block(*lines)).rows
+    assert row == ["mf+ddrm", "0.0600", "+20.0%", "+100.0%", "0.0110"]
 
 
 def test_a_rival_that_never_hits_has_no_percentage(make_line):
-    lines = [make_line("ease", 0.0, seeds=[]), make_line("mf", 0.0)]
-    (words,) = in_words(block(*lines, make_line("mf+ddrm", 0.06, tests=BETTER)))
-    assert "NDCG@20 0.0600: all against the backend (0.0000), all against" in words
-    assert "DDRM's mean is above all" in words
-    (words,) = in_words(block(*lines, make_line("mf+ddrm", 0.0)))
-    assert "+0.0% against the backend (0.0000)" in words
-    assert "the best of these is the backend, not DDRM" in words
+    lines = [make_line("ease", 0.05, seeds=[]), make_line("mf", 0.0)]
+    table = contrast_table(block(*lines, make_line("mf+ddrm", 0.06)))
+    assert table.rows == [["mf+ddrm", "0.0600", "+20.0%", ""]]
+    assert table.head == ["", "N@20", "against ease", "p Holm"]
 
 
-@pytest.mark.parametrize("names", [[], ["ease"], ["mf+ddrm"]])
-def test_no_words_without_a_backend(make_line, names):
-    assert in_words(block(*(make_line(name, 0.1) for name in names))) == []
+@pytest.mark.parametrize("names", [[], ["ease"], ["mf"]])
+def test_nothing_is_set_against_without_ddrm(make_line, names):
+    lines = [*(make_line(name, 0.1) for name in names), make_line("mf+ddrm")]
+    assert contrast_table(block(*lines)).head == []
 
 
-def test_words_wait_for_ddrm(make_line):
-    lines = [make_line("ease", 0.08, seeds=[]), make_line("mf", 0.05)]
-    lines += [make_line("mf+ddrm"), make_line("sgl")]
-    assert in_words(block(*lines)) == [
-        "mf+ddrm has not been run; NDCG@20 of the backend 0.0500, EASE 0.0800."
-    ]
+def test_yardsticks_may_stand_in_another_block(make_line):
+    lines = [make_line("mf", 0.05), make_line("mf+ddrm", 0.06)]
+    ease = make_line("ease", 0.08, seeds=[])
+    assert "against ease" not in contrast_table(block(*lines)).head
+    assert "against ease" in contrast_table(block(*lines), [ease]).head
 
 
 def test_plots_have_what_was_run_in_the_colour_of_its_method(
