@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from importlib import metadata
 from typing import Annotated
 
 import typer
+
+from ddrm_pyg.cli._report import COMMAND
 
 _INTERRUPTED = 130
 
@@ -28,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, format="%(message)s", force=True)
     logging.getLogger("ddrm_pyg").setLevel(logging.INFO)
     words = sys.argv[1:] if arguments is None else arguments
+    COMMAND.set(shlex.join(["ddrm-pyg", *words]))
     try:
         result = _app()(
             args=words or ["--help"], prog_name="ddrm-pyg", standalone_mode=False

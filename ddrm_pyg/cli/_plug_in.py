@@ -17,10 +17,16 @@ from ddrm_pyg.cli._output import (
     write_ids,
     write_recommendations,
 )
+from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.identity import complete, fingerprint
-from ddrm_pyg.experiments.plots import plot_panels, run_panels, write_png
-from ddrm_pyg.experiments.plug_in import Row, as_record, as_table, plug_in
+from ddrm_pyg.experiments.plots import (
+    plot_panels,
+    run_panels,
+    to_pictures,
+    write_png,
+)
+from ddrm_pyg.experiments.plug_in import Row, Verdict, as_record, as_table, plug_in
 from ddrm_pyg.experiments.runner import CELLS, Runner
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.files import write_json
@@ -76,6 +82,8 @@ def execute(
     rows, verdict = plug_in(runner, backend, last)
     judged = verdict.record() if verdict else {"verdict": None}
     served = next(row.result for row in rows if row.result.cell == (last or backend))
+    methods = " and ".join(cell.method for cell in (backend, last) if cell)
+    _report(out, f"{source.name}: {methods}", rows, verdict, config)
     _write(out, data, rows, served, judged)
     if as_json:
         print_json({"rows": [as_record(row) for row in rows], **judged})
@@ -86,7 +94,26 @@ def execute(
         if "num_layers" in row.result.notes:
             depth = row.result.notes["num_layers"]
             print(f"{row.name}: {depth} layers, picked by validation NDCG@20")
-    print(f"written to {out} in {time.perf_counter() - begin:.0f} s; see curves.png")
+    print(f"written to {out} in {time.perf_counter() - begin:.0f} s; see {REPORT}")
+
+
+def _report(
+    out: Path,
+    title: str,
+    rows: list[Row],
+    verdict: Verdict | None,
+    config: dict[str, Any],
+) -> None:
+    height = 1.6 + 0.3 * len(rows)
+    write_report(
+        out,
+        title,
+        verdict.headline if verdict else "nothing denoises here: no verdict",
+        [verdict.reason, verdict.advice] if verdict else [],
+        [as_table(rows)],
+        to_pictures(run_panels(rows), height),
+        config,
+    )
 
 
 def _write(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json, raw_ids, write_csv
+from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.audit import (
     as_record,
@@ -15,14 +19,22 @@ from ddrm_pyg.experiments.audit import (
     combine,
     compute_signals,
     injected_weights,
+    noisiest_table,
     to_frame,
 )
-from ddrm_pyg.experiments.plots import audit_panels, plot_panels, write_png
+from ddrm_pyg.experiments.plots import (
+    audit_panels,
+    plot_panels,
+    to_pictures,
+    write_png,
+)
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.experiments.stored import cell_for
 from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import EDGE
-from ddrm_pyg.noise_audit import Estimate
+from ddrm_pyg.noise_audit import Estimate, NoiseAudit
+
+KINDS = ("user", "item")
 
 CANNOT_SAY = [
     "no ratings or noise labels of both kinds: nothing can be said about how well the "
@@ -75,28 +87,61 @@ def command(
     found = combine(signals, data, shares, seed=seed)
     record = as_record(found) | {"cannot_say": [] if found.measures else CANNOT_SAY}
     if out is not None:
-        ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}
-        table = to_frame(found, data, ids)
-        write_csv(out / "audit.csv", table, float_format="%.6g")
-        if found.measures:
-            panels = audit_panels(found, data[EDGE].edge_is_noise)
-            write_png(out / "audit.png", plot_panels(panels, (11, 4.4)))
-        write_json(out / "audit.json", record)
+        _write(out, source, data, found, record)
     if as_json:
         print_json(record)
         return
     if found.gain is not None:
         print(as_table(found).text())
-        print(
-            f"\ncombined less '{found.best_signal}', the best signal: "
-            f"{_signed(found.gain)}"
-        )
+        print(f"\n{_gain(found.gain, found.best_signal)}")
     for sentence in record["cannot_say"]:
         print(f"cannot be said here: {sentence}")
     if out is not None:
-        print(f"written to {out}")
+        print(f"written to {out}; see {REPORT}")
     else:
         print("give --out to keep the score of every interaction")
+
+
+def _headline(audit: NoiseAudit) -> str:
+    if not audit.measures:
+        return "every train interaction has a score, which nothing here can measure"
+    auroc = audit.measures["combined"]["pooled"].auroc.value
+    return f"the score finds noise with an AUROC of {auroc:.3f} (by chance .5)"
+
+
+def _gain(gain: Estimate, best_signal: str | None) -> str:
+    return f"combined less '{best_signal}', the best signal: {_signed(gain)}"
+
+
+def _write(
+    out: Path,
+    source: Source,
+    data: HeteroData,
+    audit: NoiseAudit,
+    record: dict[str, Any],
+) -> None:
+    frame = to_frame(audit, data, {kind: raw_ids(data, kind) for kind in KINDS})
+    write_csv(out / "audit.csv", frame, float_format="%.6g")
+    pictures = {}
+    if audit.measures:
+        panels = audit_panels(audit, data[EDGE].edge_is_noise)
+        write_png(out / "audit.png", plot_panels(panels, (11, 4.4)))
+        pictures = to_pictures(panels, 4.0)
+    write_report(
+        out,
+        f"{source.name}: a noise audit",
+        _headline(audit),
+        [
+            *([_gain(audit.gain, audit.best_signal)] if audit.gain else []),
+            *(f"cannot be said here: {text}" for text in record["cannot_say"]),
+            "A score is a rank among these interactions: look at the noisiest before "
+            "any is dropped. 'ddrm-pyg clean' says what dropping them is worth.",
+        ],
+        [as_table(audit), noisiest_table(frame)],
+        pictures,
+        {"source": asdict(source), "weights": audit.weights},
+    )
+    write_json(out / "audit.json", record)
 
 
 def _signed(estimate: Estimate) -> str:

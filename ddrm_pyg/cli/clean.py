@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._folder import claim
 from ddrm_pyg.cli._output import print_json, raw_ids, write_ids
+from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.datasets.writers import save_interactions, table_writer
 from ddrm_pyg.experiments.audit import combine, stored_signals
@@ -18,6 +20,7 @@ from ddrm_pyg.experiments.clean import (
     as_records,
     as_table,
     choices,
+    headline,
     retrain,
     without,
 )
@@ -88,9 +91,23 @@ def command(
         write_ids(out / "ids.csv", {kind: raw_ids(data, kind) for kind in KINDS})
     rows = as_records(results, drops, data)
     record = {"out": str(out), "drop": drop, "rows": rows}
+    advice = (
+        "Take the copy only where 'cleaned' is above 'plain' and above 'random': "
+        "anything else is the effect of fewer clicks, or of chance."
+    )
+    write_report(
+        runs,
+        f"{source.name}: cleaned of {drop:.1%}",
+        headline(rows),
+        [advice],
+        [as_table(rows)],
+        {},
+        {"source": asdict(source), "drop": drop, "cell": asdict(cell)},
+    )
     write_json(runs / f"clean-{backend}-{drop:g}-seed{seed}.json", record)
     if as_json:
         print_json(record)
         return
     print(as_table(rows).text())
-    print(f"written to {out}")
+    print(f"\n{headline(rows)}\n{advice}")
+    print(f"written to {out}; see {runs / REPORT}")

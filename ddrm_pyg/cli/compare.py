@@ -11,6 +11,7 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._folder import claim
 from ddrm_pyg.cli._output import print_json, write_csv
+from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.compare import (
@@ -22,7 +23,12 @@ from ddrm_pyg.experiments.compare import (
     verdict,
 )
 from ddrm_pyg.experiments.identity import fingerprint
-from ddrm_pyg.experiments.plots import comparison_panels, plot_panels, write_png
+from ddrm_pyg.experiments.plots import (
+    comparison_panels,
+    plot_panels,
+    to_pictures,
+    write_png,
+)
 from ddrm_pyg.experiments.runner import CELLS, Runner
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.experiments.stored import EACH_ONCE, YARDSTICKS, cell_for
@@ -79,15 +85,16 @@ def command(
         "verdict": verdict(rows),
         "cannot_say": silent,
     }
+    _report(out, source.name, rows, record, told)
     _write(out, rows, record)
     if as_json:
         print_json(record)
         return
     print(as_table(rows).text())
-    _print_verdict(record["verdict"])
+    print("\n" + "\n".join(_in_words(record["verdict"])))
     for sentence in silent:
         print(f"cannot be said here: {sentence}")
-    print(f"written to {out}; see compare.png")
+    print(f"written to {out}; see {REPORT}")
 
 
 def _cells(
@@ -96,13 +103,38 @@ def _cells(
     return [cell_for(name, seed=seed, variant=variant, epochs=epochs) for seed in seeds]
 
 
-def _print_verdict(words: dict[str, Any]) -> None:
-    print(
-        f"\nagainst '{words['yardstick']}', the best yardstick (NDCG@20, paired t-test "
-        "over users, Holm-corrected p < .01, at least 1 %):"
+def _in_words(words: dict[str, Any]) -> list[str]:
+    """The verdict, a sentence each: what is above, what is below, what follows."""
+    names = {word: ", ".join(words[word]) or "none" for word in ("above", "below")}
+    yardstick = f"'{words['yardstick']}', the best yardstick"
+    return [
+        f"above {yardstick}: {names['above']}",
+        f"below it: {names['below']}",
+        "NDCG@20, paired t-test over users, Holm-corrected p < .01, at least 1 %",
+        "Take the cheapest that is above it."
+        if words["above"]
+        else f"Take '{words['yardstick']}': nothing is above it, and it is cheap.",
+    ]
+
+
+def _report(
+    out: Path,
+    name: str,
+    rows: list[Comparison],
+    record: dict[str, Any],
+    config: dict[str, Any],
+) -> None:
+    headline, *meaning = _in_words(record["verdict"])
+    silent = [f"cannot be said here: {text}" for text in record["cannot_say"]]
+    write_report(
+        out,
+        f"{name}: a comparison",
+        headline,
+        [*meaning, *silent],
+        [as_table(rows)],
+        to_pictures(comparison_panels(rows), 1.2 + 0.28 * len(rows)),
+        config | {"cells": {row.name: asdict(row.results[0].cell) for row in rows}},
     )
-    for word in ("above", "below"):
-        print(f"  {word}: {', '.join(words[word]) or 'none'}")
 
 
 def _write(out: Path, rows: list[Comparison], record: dict[str, Any]) -> None:

@@ -314,6 +314,19 @@ def _text(estimate: Estimate) -> str:
     return f"{estimate.value:.4f} ({estimate.low:.4f}-{estimate.high:.4f})"
 
 
+def noisiest_table(frame: pd.DataFrame, count: int = 20) -> Table:
+    """Lay out the interactions that look most like noise.
+
+    Args:
+        frame: From :func:`to_frame`.
+        count: How many.
+    """
+    shown = frame.head(count).set_index("user")
+    columns = {"item": Column("item", str), "score": Column("score")}
+    columns["rank"] = Column("rank of the user's", "d")
+    return Table(shown, columns, f"the {len(shown)} noisiest", corner="user")
+
+
 def to_frame(
     audit: NoiseAudit, data: HeteroData, ids: Mapping[str, list[Any]]
 ) -> pd.DataFrame:

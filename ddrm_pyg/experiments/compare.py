@@ -20,6 +20,7 @@ from ddrm_pyg.experiments.tables import (
     CorrectedTest,
     Row,
     Table,
+    legend,
     measure_columns,
     paired_tests,
     star_best,
@@ -143,10 +144,11 @@ def as_table(rows: Sequence[Comparison]) -> Table:
     gain = [row.tested.test.change() if row.tested else "yardstick" for row in rows]
     spread = frame.pop(f"{METRIC} deviation")
     shown = frame.drop(columns=frame.filter(like=" deviation").columns)
+    measures = measure_columns(MEASURES)
     return Table(
-        star_best(shown.assign(gain=gain, spread=spread), MEASURES[:-1]),
+        star_best(shown.assign(gain=gain, spread=spread), METRICS),
         {
-            **measure_columns(MEASURES),
+            **measures,
             "seconds": Column("train s", ".1f"),
             "peak_memory": Column("peak MB", lambda size: f"{size / 2**20:.0f}"),
             "num_parameters": Column("parameters", "d"),
@@ -154,6 +156,11 @@ def as_table(rows: Sequence[Comparison]) -> Table:
             "gain": Column("gain"),
             "p_holm": Column("p Holm"),
         },
+        notes=[
+            *legend(measures),
+            "gain: of NDCG@20 over the best yardstick, significant where p Holm < .01.",
+        ],
+        marked=[row.name for row in rows if row.results[0].cell.method == "ddrm"],
     )
 
 

@@ -193,7 +193,7 @@ def _explain(figure: Figure, marks: Sequence[Mark]) -> None:
         figure.legend(handles=handles, loc="outside upper center", **style)
 
 
-def plot_panels(panels: Sequence[Panel], size: tuple[float, float]) -> Figure:
+def plot_panels(panels: Mapping[str, Panel], size: tuple[float, float]) -> Figure:
     """Draw panels side by side.
 
     Args:
@@ -204,11 +204,23 @@ def plot_panels(panels: Sequence[Panel], size: tuple[float, float]) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    for panel, axes in zip(
-        panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True
-    ):
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    for panel, axes in zip(panels.values(), places, strict=True):
         panel(axes)
     return figure
+
+
+def to_pictures(panels: Mapping[str, Panel], height: float) -> dict[str, bytes]:
+    """Draw each panel by itself, large enough to be read on a phone.
+
+    Args:
+        panels: As for :func:`plot_panels`.
+        height: Inches of each.
+    """
+    return {
+        name: to_png(plot_panels({name: panel}, (4.6, height)), dpi=220)
+        for name, panel in panels.items()
+    }
 
 
 def to_png(figure: Figure, dpi: int = 110) -> bytes:
@@ -226,20 +238,20 @@ def write_png(path: str | os.PathLike[str], figure: Figure) -> None:
         temporary.write_bytes(to_png(figure, dpi=150))
 
 
-def run_panels(rows: Sequence[Row]) -> list[Panel]:
+def run_panels(rows: Sequence[Row]) -> dict[str, Panel]:
     """Validation curves of a run, and its test NDCG@20 with intervals over users."""
     trained = [row for row in rows if row.result.history]
     marks = [
         _interval(row.name, _colour(row.result), row.result.test, METRIC)
         for row in rows
     ]
-    return [
-        lambda axes: _draw_training(axes, trained),
-        lambda axes: _draw_intervals(axes, marks, METRIC),
-    ]
+    return {
+        "training": lambda axes: _draw_training(axes, trained),
+        metric_title(METRIC): lambda axes: _draw_intervals(axes, marks, METRIC),
+    }
 
 
-def comparison_panels(rows: Sequence[Comparison]) -> list[Panel]:
+def comparison_panels(rows: Sequence[Comparison]) -> dict[str, Panel]:
     """Test NDCG@20 and Recall@20 of every row with 95 % intervals over users.
 
     The best yardstick is the dashed line.
@@ -258,20 +270,20 @@ def comparison_panels(rows: Sequence[Comparison]) -> list[Panel]:
 
         return draw
 
-    return [panel(METRIC), panel("recall@20")]
+    return {metric_title(m): panel(m) for m in (METRIC, "recall@20")}
 
 
-def audit_panels(audit: NoiseAudit, noise: Tensor) -> list[Panel]:
+def audit_panels(audit: NoiseAudit, noise: Tensor) -> dict[str, Panel]:
     """Precision among the noisiest interactions, and the AUROCs.
 
     Args:
         audit: With measures.
         noise: ``[E]`` bool labels.
     """
-    return [
-        lambda axes: _draw_precision(axes, audit, noise),
-        lambda axes: _draw_auroc(axes, audit),
-    ]
+    return {
+        "precision": lambda axes: _draw_precision(axes, audit, noise),
+        "AUROC": lambda axes: _draw_auroc(axes, audit),
+    }
 
 
 def _colour(result: Result) -> str:

@@ -10,7 +10,13 @@ from typing import Any
 from ddrm_pyg.experiments.cells import Cell, Result
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.stored import YARDSTICKS
-from ddrm_pyg.experiments.tables import Table, measure_columns, metric_frame, star_best
+from ddrm_pyg.experiments.tables import (
+    Table,
+    legend,
+    measure_columns,
+    metric_frame,
+    star_best,
+)
 from ddrm_pyg.ranking import METRICS
 from ddrm_pyg.significance import PairedTest, paired_test
 
@@ -53,12 +59,29 @@ class Verdict:
     test: PairedTest
 
     def __str__(self) -> str:
+        return f"{self.headline}\n{self.reason}\n{self.advice}"
+
+    @property
+    def headline(self) -> str:
+        """The verdict itself."""
+        return f"verdict on {self.name}: {self.word}"
+
+    @property
+    def reason(self) -> str:
+        """What it rests on."""
         return (
-            f"verdict on {self.name}: {self.word}\n"
             f"{METRIC.upper()} {self.test.change()} against '{self.rival}', the "
             "best use of the backend without it "
             f"(p {self._p}, paired t-test over {self.test.num_users} users)"
         )
+
+    @property
+    def advice(self) -> str:
+        """What to do, in a sentence."""
+        if self.word == "helps":
+            return f"Use '{self.name}': the files of this run hold it."
+        better = "ranks better" if self.word == "hurts" else "is as good and simpler"
+        return f"Do without it: '{self.rival}' {better}."
 
     def record(self) -> dict[str, Any]:
         """Flatten for JSON."""
@@ -172,4 +195,8 @@ def as_record(row: Row) -> dict[str, Any]:
 def as_table(rows: Sequence[Row]) -> Table:
     """Lay out the rows for people; the best value of a column is starred."""
     frame = metric_frame({row.name: row.result.test for row in rows})
-    return Table(star_best(frame, MEASURES), measure_columns(MEASURES))
+    columns = measure_columns(MEASURES)
+    marked = [row.name for row in rows if row.result.cell.method == "ddrm"]
+    return Table(
+        star_best(frame, METRICS), columns, notes=legend(columns), marked=marked
+    )

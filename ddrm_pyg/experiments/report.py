@@ -1,11 +1,17 @@
-"""One HTML page that needs no other file, no network and no script."""
+"""Pages for people: each one HTML file, without network and without a script."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from string import Template
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ddrm_pyg.experiments.tables import Table
 
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -23,10 +29,17 @@ th, td { padding: .15rem .4rem; border-bottom: 1px solid #ddd; text-align: right
          white-space: nowrap; font-weight: normal; }
 th:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 thead th { border-bottom: 2px solid #555; font-weight: bold; }
-.marked th, .marked td { background: #fff3e6; font-weight: bold; }
+.marked th, .marked td { background: #fff3e6; }
+.best { font-weight: bold; }
 img { max-width: 100%; }
-pre { overflow-x: auto; background: #f6f6f6; padding: .8rem; }
+.pictures { display: flex; flex-wrap: wrap; gap: 1rem; margin-top: 1rem; }
+.pictures p { margin: 0; flex: 0 1 36rem; }
+.verdict { font-size: 120%; border-left: .3rem solid #ff7f0e; padding: .3rem .8rem;
+           background: #fff3e6; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6;
+      padding: .8rem; }
 .notes { color: #555; font-size: 90%; }
+ul.notes { padding-left: 1.2rem; }
 </style>
 </head>
 <body>
@@ -35,6 +48,43 @@ $body
 </body>
 </html>
 """)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command has found, on one page: first what it means, last how it was made.
+
+    Attributes:
+        title: Heading.
+        verdict: What was found, in a sentence.
+        meaning: What follows from it, a sentence each.
+        tables: The numbers.
+        pictures: Description to PNG.
+        settings: What was run, for JSON.
+        command: What makes it again.
+    """
+
+    title: str
+    verdict: str
+    meaning: Sequence[str]
+    tables: Sequence[Table]
+    pictures: Mapping[str, bytes]
+    settings: Any
+    command: str
+
+    def html(self) -> str:
+        """Write the page."""
+        pictures = (picture(png, text) for text, png in self.pictures.items())
+        parts = [
+            paragraph(self.verdict, "verdict"),
+            *map(paragraph, self.meaning),
+            *(table.html() for table in self.tables),
+            f'<div class="pictures">{"".join(pictures)}</div>',
+            "<h2>How this was made</h2>",
+            preformatted(self.command),
+            details("settings", json.dumps(self.settings, indent=1)),
+        ]
+        return page(self.title, parts)
 
 
 def page(title: str, parts: Iterable[str]) -> str:

@@ -123,7 +123,7 @@ class Table:
     def _html_row(self, row: Sequence[str]) -> str:
         name, *cells = row
         kind = ' class="marked"' if name in self.marked else ""
-        texts = "".join(f"<td>{escape(text)}</td>" for text in cells)
+        texts = "".join(map(_html_cell, cells))
         return f'<tr{kind}><th scope="row">{escape(name)}</th>{texts}</tr>'
 
     def latex(self) -> str:
@@ -134,6 +134,11 @@ class Table:
         form = f"l{'r' * len(self.columns)}"
         tabular = texts.to_latex(index=False, escape=True, column_format=form)
         return f"% {self.title}\n{tabular}"
+
+
+def _html_cell(text: str) -> str:
+    kind = ' class="best"' if "*" in text else ""
+    return f"<td{kind}>{escape(text)}</td>"
 
 
 def _text(value: Any, form: str | Callable[[Any], str]) -> str:
@@ -176,6 +181,17 @@ def short_title(measure: str) -> str:
 def metric_title(metric: str) -> str:
     """Write a metric's name for people: ``NDCG@20``, ``Recall@20``."""
     return metric.upper() if metric.startswith("ndcg") else metric.capitalize()
+
+
+def legend(columns: Mapping[str, Column]) -> list[str]:
+    """Explain measures and stars, as far as they are among the columns."""
+    words = {
+        "recall@20": "R@20 is Recall@20, N@20 is NDCG@20: higher is better.",
+        "coverage@20": "coverage: the share of all items that anyone's list shows.",
+        "popularity@20": "popularity: the mean number of clicks of what lists show.",
+    }
+    shown = [text for name, text in words.items() if name in columns]
+    return [*shown, "A star is the best of its column."]
 
 
 def measure_columns(measures: Sequence[str]) -> dict[str, Column]:

@@ -97,6 +97,7 @@ def call(
 ) -> Iterator[Caller]:
     """Call a command in this process; curves are drawn for ``finished`` only."""
     monkeypatch.setattr("ddrm_pyg.cli._plug_in.write_png", lambda *_: None)
+    monkeypatch.setattr("ddrm_pyg.cli._plug_in.to_pictures", lambda *_: {})
     root = logging.getLogger()
     handlers = root.handlers[:]
 

@@ -20,7 +20,7 @@ def test_scores_without_labels_and_says_what_it_cannot(call, clicks):
     answer = call("audit", "--data", clicks, *columns, "--out", "out")
     assert answer.code == 0
     assert "cannot be said here: no ratings or noise labels" in answer.out
-    assert sorted(os.listdir("out")) == ["audit.csv", "audit.json"]
+    assert sorted(os.listdir("out")) == ["audit.csv", "audit.json", "report.html"]
     with open("out/audit.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["user", "item", "score", "rank", *SIGNALS]
@@ -48,6 +48,10 @@ def test_measures_with_labels(call, world):
     assert low < value == record["auroc"]["combined"] < high
     assert record == json.loads(Path("out/audit.json").read_text())
     assert Path("out/audit.png").read_bytes()[:4] == b"\x89PNG"
+    report = Path("out/report.html").read_text(encoding="utf-8")
+    assert f"AUROC of {value:.3f}" in report
+    assert report.count("data:image/png;base64,") == 2
+    assert "the 20 noisiest" in report
 
 
 def test_scores_do_not_change_when_nothing_else_is_known(call, world):

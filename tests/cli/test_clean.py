@@ -93,6 +93,10 @@ def test_goes_on_where_it_stopped(call, world, monkeypatch):
     stamp = signals.stat().st_mtime_ns
     assert call(*words, "kept").code == 0
     assert signals.stat().st_mtime_ns == stamp
+    report = Path("runs/report.html").read_text(encoding="utf-8")
+    assert "NDCG@20 after cleaning: " in report
+    assert '<tr class="marked"><th scope="row">cleaned</th>' in report
+    assert "ddrm-pyg clean --data world --runs runs" in report
 
 
 def test_runs_of_other_data_are_refused_by_their_own_name(call, world, clicks):

@@ -28,6 +28,10 @@ def test_table_verdict_and_what_cannot_be_said(call, words, tmp_path):
     assert "the best yardstick" in answer.out
     assert "cannot be said here: no ratings or noise labels" in answer.out
     assert (tmp_path / "out" / "compare.png").read_bytes().startswith(b"\x89PNG")
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "the best yardstick: " in report
+    assert report.count("data:image/png;base64,") == 2
+    assert "cannot be said here: no ratings" in report
 
 
 def test_files_hold_what_json_says(call, words, tmp_path):

@@ -26,6 +26,7 @@ from ddrm_pyg.experiments.plots import (
     plot_blocks,
     plot_panels,
     run_panels,
+    to_pictures,
     to_png,
     write_png,
 )
@@ -145,6 +146,13 @@ def test_curves_without_validation(make_result, history):
     rows = [Row("mf", make_result([0.1, 0.2], history=history, best_epoch=1))]
     curves, _ = drawn(run_panels(rows))
     assert [text.get_text() for text in curves.texts] == ["no validation split"]
+
+
+def test_each_panel_is_a_picture_for_a_phone(rows):
+    pictures = to_pictures(run_panels(rows), 3.0)
+    assert list(pictures) == ["training", "NDCG@20"]
+    for png in pictures.values():
+        assert matplotlib.image.imread(io.BytesIO(png)).shape[:2] == (660, 1012)
 
 
 def test_nothing_found_is_drawn_too(make_result):

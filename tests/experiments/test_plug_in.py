@@ -127,10 +127,11 @@ def test_no_gain_over_nothing_is_no_change(make_result):
 @pytest.mark.parametrize(("p", "shown"), [(0.03, "p = 0.0300"), (1e-9, "p < 0.0001")])
 def test_verdict_in_words(p, shown):
     verdict = Verdict("DDRM", "helps", "history mean", PairedTest(0.01, 0.123, p, 77))
-    first, second = str(verdict).splitlines()
+    first, second, third = str(verdict).splitlines()
     assert first == "verdict on DDRM: helps"
     assert second.startswith("NDCG@20 +12.3% against 'history mean'")
     assert second.endswith(f"({shown}, paired t-test over 77 users)")
+    assert third == "Use 'DDRM': the files of this run hold it."
     assert verdict.record() == {
         "verdict": "helps",
         "rival": "history mean",
@@ -175,6 +176,15 @@ def test_without_validation_nothing_picks_a_depth(data, tmp_path, caplog):
     assert "mf, best depth" not in [row.name for row in rows]
     assert len(rows) == 7
     assert "'mf, best depth' is left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [("hurts", "ranks better"), ("no significant change", "is as good and simpler")],
+)
+def test_what_does_not_help_is_left(word, why):
+    verdict = Verdict("ddrm", word, "mf", PairedTest(0.0, 0.0, 1.0, 9))
+    assert verdict.advice == f"Do without it: 'mf' {why}."
 
 
 def test_table_is_as_people_see_it(make_result, golden):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 from html.parser import HTMLParser
 
+import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ddrm_pyg.experiments.report import (
+    Report,
     details,
     page,
     paragraph,
     picture,
     preformatted,
 )
+from ddrm_pyg.experiments.tables import Column, Table
 
 
 class Texts(HTMLParser):
@@ -59,3 +62,23 @@ def test_pictures_are_in_the_page():
     assert Texts(text).links == [f"data:image/png;base64,{encoded}"]
     assert "with &quot;quotes&quot;" in text
     assert "<script" not in text
+
+
+def test_a_report_says_what_it_means_first_and_how_it_was_made_last():
+    table = Table(pd.DataFrame({"x": [0.5]}, index=["mf"]), {"x": Column("X")})
+    report = Report(
+        title="a <title>",
+        verdict="it helps",
+        meaning=["Use it.", "With care."],
+        tables=[table],
+        pictures={"bars": b"png"},
+        settings={"seed": 0},
+        command="ddrm-pyg run --out 'a b'",
+    )
+    page = Texts(report.html())
+    assert [data for _, data in page.texts[2:]] == [
+        *("a <title>", "it helps", "Use it.", "With care."),
+        *("X", "mf", "0.5000", "How this was made"),
+        *("ddrm-pyg run --out 'a b'", "settings", '{\n "seed": 0\n}'),
+    ]
+    assert len(page.links) == 1
