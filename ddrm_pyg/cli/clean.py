@@ -25,6 +25,7 @@ from ddrm_pyg.experiments.clean import (
     without,
 )
 from ddrm_pyg.experiments.identity import fingerprint
+from ddrm_pyg.experiments.plots import cleaning_panels, to_pictures
 from ddrm_pyg.experiments.runner import CELLS
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.stored import cell_for
@@ -97,11 +98,11 @@ def command(
     )
     write_report(
         runs,
-        f"{source.name}: cleaned of {drop:.1%}",
+        f"{source.name} without its noisiest {100 * drop:g} %",
         headline(rows),
         [advice],
         [as_table(rows)],
-        {},
+        to_pictures(cleaning_panels(results), 2.6),
         {"source": asdict(source), "drop": drop, "cell": asdict(cell)},
     )
     write_json(runs / f"clean-{backend}-{drop:g}-seed{seed}.json", record)

@@ -307,10 +307,18 @@ def as_table(audit: NoiseAudit) -> Table:
     frame = pd.DataFrame.from_dict(rows, orient="index")
     names = (*SCOPES, "average precision")
     columns = {n: Column(h, _text) for n, h in zip(names, heads, strict=True)}
-    return Table(frame, columns if rows else {}, corner="AUROC")
+    if not rows:
+        return Table(frame, {})
+    notes = [
+        "AUROC: the chance that a noisy interaction scores above another; .5 is blind.",
+        "Brackets hold 95 % intervals over users.",
+    ]
+    return Table(frame, columns, corner="AUROC", notes=notes)
 
 
 def _text(estimate: Estimate) -> str:
+    if math.isnan(estimate.value):
+        return ""
     return f"{estimate.value:.4f} ({estimate.low:.4f}-{estimate.high:.4f})"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,12 @@ COLOURS = {
 
 RIVAL, YARDSTICK = "#e377c2", "#999999"
 """Colours of all other models that are trained, and of closed forms."""
+
+_SIGNALS = (
+    *("#1f77b4", "#2ca02c", "#d62728", "#9467bd", "#8c564b"),
+    *("#e377c2", "#bcbd22", "#17becf", "#7f7f7f"),
+)
+"""Colours of an audit's signals, in turn: all but DDRM's."""
 
 _HEAD: dict[str, Any] = {"loc": "left", "fontsize": 10}
 _PAPER: dict[str, Any] = {"marker": "D", "mfc": "none", "color": "0.2", "ms": 4}
@@ -273,6 +280,15 @@ def comparison_panels(rows: Sequence[Comparison]) -> dict[str, Panel]:
     return {metric_title(m): panel(m) for m in (METRIC, "recall@20")}
 
 
+def cleaning_panels(results: Mapping[str, Result]) -> dict[str, Panel]:
+    """Test NDCG@20 of a backend on the data as they are and after each choice."""
+    marks = [
+        _interval(name, _colour(result), result.test, METRIC)
+        for name, result in results.items()
+    ]
+    return {metric_title(METRIC): lambda axes: _draw_intervals(axes, marks, METRIC)}
+
+
 def audit_panels(audit: NoiseAudit, noise: Tensor) -> dict[str, Panel]:
     """Precision among the noisiest interactions, and the AUROCs.
 
@@ -337,11 +353,14 @@ def _draw_precision(axes: Axes, audit: NoiseAudit, noise: Tensor) -> None:
     share = np.linspace(1 / 200, 1, 200)
     shown = np.ceil(share * size).astype(int)
     scores = {"combined": audit.score, **audit.signals}
-    for i, (name, score) in enumerate(scores.items()):
+    colours = itertools.cycle(_SIGNALS)
+    for name, score in scores.items():
         hits = noise[score.argsort(descending=True, stable=True)].double().cumsum(0)
         precision = hits.numpy()[shown - 1] / shown
         style: dict[str, Any] = (
-            {"lw": 2.2, "color": "k"} if i == 0 else {"lw": 1, "color": f"C{i}"}
+            {"lw": 2.2, "color": "k"}
+            if name == "combined"
+            else {"lw": 1, "color": next(colours)}
         )
         axes.plot(share, precision, label=name, **style)
     axes.axhline(float(noise.double().mean()), color="0.6", ls=":", label="by chance")
@@ -353,12 +372,13 @@ def _draw_precision(axes: Axes, audit: NoiseAudit, noise: Tensor) -> None:
 
 def _draw_auroc(axes: Axes, audit: NoiseAudit) -> None:
     names = list(audit.measures)[::-1]
-    for shift, scope in ((0.2, SCOPES[0]), (-0.2, SCOPES[1])):
+    for shift, scope, colour in ((0.2, SCOPES[0], "k"), (-0.2, SCOPES[1], "0.6")):
         estimates = [audit.measures[name][scope].auroc for name in names]
         value = np.array([e.value for e in estimates])
         reach = np.array([(e.value - e.low, e.high - e.value) for e in estimates]).T
         place = np.arange(len(names)) + shift
-        axes.errorbar(value, place, xerr=reach.clip(min=0), fmt="o", ms=4, label=scope)
+        style: dict[str, Any] = {"fmt": "o", "ms": 4, "color": colour, "label": scope}
+        axes.errorbar(value, place, xerr=reach.clip(min=0), **style)
     axes.axvline(0.5, color="0.6", ls=":")
     axes.set_yticks(np.arange(len(names)), names)
     axes.set_title("AUROC, 95 % interval over users", **_HEAD)

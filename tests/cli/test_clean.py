@@ -95,6 +95,7 @@ def test_goes_on_where_it_stopped(call, world, monkeypatch):
     assert signals.stat().st_mtime_ns == stamp
     report = Path("runs/report.html").read_text(encoding="utf-8")
     assert "NDCG@20 after cleaning: " in report
+    assert report.count("data:image/png;base64,") == 1
     assert '<tr class="marked"><th scope="row">cleaned</th>' in report
     assert "ddrm-pyg clean --data world --runs runs" in report
 

@@ -21,6 +21,7 @@ from ddrm_pyg.experiments.plots import (
     Block,
     Mark,
     audit_panels,
+    cleaning_panels,
     colour_of,
     comparison_panels,
     plot_blocks,
@@ -110,6 +111,13 @@ def test_comparison_is_drawn_with_its_yardstick(make_result):
     assert recall.get_xlabel() == "Recall@20"
 
 
+def test_cleaning_is_drawn_choice_by_choice(make_result):
+    results = {"plain": make_result([0.2, 0.4]), "cleaned": make_result([0.4, 0.6])}
+    (bars,) = drawn(cleaning_panels(results))
+    assert widths(bars) == pytest.approx([0.3, 0.5])
+    assert labels(bars) == ["plain", "cleaned"]
+
+
 def test_audit_is_drawn_by_hand():
     data = HeteroData()
     data["user"].num_nodes = data["item"].num_nodes = 2
@@ -123,6 +131,9 @@ def test_audit_is_drawn_by_hand():
         [1, 1, 2 / 3, 1 / 2]
     )
     assert labels(auroc) == ["a", "combined"]
+    # orange is DDRM's
+    colours = {to_rgb(line.get_color()) for line in precision.lines}
+    assert to_rgb(COLOURS["ddrm"]) not in colours
 
 
 def picture(figure):
