@@ -125,7 +125,7 @@ def draw_curves(axes: Axes, marks: Sequence[Mark]) -> None:
 
 
 @dataclass(frozen=True)
-class Block:
+class Group:
     """A part of a picture that has the same metrics as the other parts.
 
     Attributes:
@@ -139,41 +139,41 @@ class Block:
     marks: Mapping[str, Sequence[Mark]]
 
 
-def plot_blocks(blocks: Sequence[Block]) -> Figure:
-    """Draw bars with the metrics side by side, or curves with the blocks side by side.
+def plot_groups(groups: Sequence[Group]) -> Figure:
+    """Draw bars with the metrics side by side, or curves with the groups side by side.
 
     Args:
-        blocks: All of curves or all of bars, with the same metrics; at least one.
+        groups: All of curves or all of bars, with the same metrics; at least one.
     """
-    curves = blocks[0].axis is not None
-    figure, grid = _start_grid(blocks, curves)
-    for panels, block in zip(grid.T if curves else grid, blocks, strict=True):
-        for axes, (metric, marks) in zip(panels, block.marks.items(), strict=True):
+    curves = groups[0].axis is not None
+    figure, grid = _start_grid(groups, curves)
+    for panels, group in zip(grid.T if curves else grid, groups, strict=True):
+        for axes, (metric, marks) in zip(panels, group.marks.items(), strict=True):
             if curves:
                 draw_curves(axes, marks)
-                axes.set(xlabel=block.axis, ylabel=metric_title(metric))
+                axes.set(xlabel=group.axis, ylabel=metric_title(metric))
                 axes.label_outer()
             else:
                 draw_bars(axes, marks)
                 axes.set_xlabel(metric_title(metric))
                 axes.tick_params(labelbottom=True)  # also above one that shares it
-        panels[0].set_title(block.title, **_HEAD)
+        panels[0].set_title(group.title, **_HEAD)
     if not curves:
         _explain(
-            figure, [m for b in blocks for marks in b.marks.values() for m in marks]
+            figure, [m for b in groups for marks in b.marks.values() for m in marks]
         )
     return figure
 
 
-def _start_grid(blocks: Sequence[Block], curves: bool) -> tuple[Figure, Any]:
+def _start_grid(groups: Sequence[Group], curves: bool) -> tuple[Figure, Any]:
     """Begin a figure whose panels are as high as their bars are many."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    metrics = len(blocks[0].marks)
-    longest = [max(map(len, block.marks.values())) for block in blocks]
+    metrics = len(groups[0].marks)
+    longest = [max(map(len, group.marks.values())) for group in groups]
     heights = [3.2] * metrics if curves else [max(2.2, 0.8 + 0.24 * n) for n in longest]
-    columns = len(blocks) if curves else metrics
+    columns = len(groups) if curves else metrics
     size = (max(4.6 * columns, 6.0), sum(heights))
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.06))
     return figure, figure.subplots(

@@ -391,13 +391,9 @@ def _rows_of_backend(plan: Plan, name: str) -> Iterator[Line]:
     yield ddrm
     # what needs no diffusion, as the main job has it
     main_job = [rows_for(last.base, last) for last in ddrm.cells if last.base]
-    names = contrasts(name)
-    for label, row in (
-        (names["its best depth"], f"{name}, best depth"),
-        (names["its history mean"], "history mean"),
-        (names["one pass"], "ddrm, one pass, no noise"),
-    ):
-        yield Line(label, tuple(rows[row] for rows in main_job), name, turn=1)
+    for row in ("its best depth", "its history mean", "one pass"):
+        label = contrasts(name)[row]
+        yield Line(label, tuple(rows[label] for rows in main_job), name, turn=1)
     yield from _as_coded(plan, name, ddrm)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ddrm_pyg.experiments.methods import AROUND
-from ddrm_pyg.experiments.plots import Block, Mark, colour_of, plot_blocks, to_png
+from ddrm_pyg.experiments.plots import Group, Mark, colour_of, plot_groups, to_png
 from ddrm_pyg.experiments.plug_in import METRIC
 from ddrm_pyg.experiments.report import details, page, picture, preformatted
 from ddrm_pyg.experiments.tables import Column, Table, plain, short_title
@@ -176,13 +176,13 @@ def to_plot(reproduction: Reproduction) -> bytes | None:
     blocks = [block for block in reproduction.blocks if any(x.run for x in block.lines)]
     if not blocks:
         return None
-    return to_png(plot_blocks([_drawn(block) for block in blocks]))
+    return to_png(plot_groups([_drawn(block) for block in blocks]))
 
 
-def _drawn(block: BlockResult) -> Block:
+def _drawn(block: BlockResult) -> Group:
     run = [line for line in block.lines if line.run]
     marks = {metric: [_mark(line, metric) for line in run] for metric in DRAWN}
-    return Block(block.title, block.axis, marks)
+    return Group(block.title, block.axis, marks)
 
 
 def _mark(line: LineResult, metric: str) -> Mark:

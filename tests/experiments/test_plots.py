@@ -18,13 +18,13 @@ from ddrm_pyg.experiments.plots import (
     COLOURS,
     RIVAL,
     YARDSTICK,
-    Block,
+    Group,
     Mark,
     audit_panels,
     cleaning_panels,
     colour_of,
     comparison_panels,
-    plot_blocks,
+    plot_groups,
     plot_panels,
     run_panels,
     to_pictures,
@@ -180,12 +180,12 @@ PLAIN, OURS = COLOURS["mf"], COLOURS["ddrm"]
 
 
 def block(*marks, title="t", axis=None):
-    return Block(title, axis, {"recall@20": marks, "ndcg@20": marks})
+    return Group(title, axis, {"recall@20": marks, "ndcg@20": marks})
 
 
 def test_rows_are_bars_and_the_paper_diamonds():
     marks = [Mark("mf", PLAIN, 0.1, paper=0.3), Mark("ease", YARDSTICK, 0.4)]
-    left, right = plot_blocks([block(*marks)]).axes
+    left, right = plot_groups([block(*marks)]).axes
     assert (left.get_xlabel(), right.get_xlabel()) == ("Recall@20", "NDCG@20")
     # from top to bottom
     assert [(bar.get_width(), bar.get_y() + 0.4) for bar in left.patches] == [
@@ -199,7 +199,7 @@ def test_rows_are_bars_and_the_paper_diamonds():
 
 def test_bars_of_another_block_are_below():
     marks = [Mark("mf", PLAIN, 0.1), Mark("mf+ddrm", OURS, 0.2)]
-    figure = plot_blocks([block(*marks), block(Mark("mf", PLAIN, 0.4), title="u")])
+    figure = plot_groups([block(*marks), block(Mark("mf", PLAIN, 0.4), title="u")])
     for above, below in zip(figure.axes[:2], figure.axes[2:], strict=True):
         assert above.get_xlim() == below.get_xlim()
         assert above.xaxis.get_tick_params()["labelbottom"]
@@ -217,7 +217,7 @@ def test_bars_of_another_block_are_below():
     ],
 )
 def test_bars_are_explained_as_far_as_there_is_something(mark, words):
-    legends = plot_blocks([block(mark)]).legends
+    legends = plot_groups([block(mark)]).legends
     assert [text.get_text() for x in legends for text in x.texts] == words
 
 
@@ -228,7 +228,7 @@ def test_points_are_curves_and_the_backend_a_level():
         Mark("mf+ddrm", OURS, 0.3, at=1e-2),
     ]
     other = block(axis="gamma", title="u")
-    axes = plot_blocks([block(*marks, axis="noise_scale"), other]).axes
+    axes = plot_groups([block(*marks, axis="noise_scale"), other]).axes
     assert [a.get_xscale() for a in axes] == ["log", "linear"] * 2
     level, curve = axes[0].lines[:2]
     assert list(level.get_ydata()) == [0.2, 0.2]

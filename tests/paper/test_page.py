@@ -348,7 +348,7 @@ def test_plots_have_what_was_run_in_the_colour_of_its_method(
 ):
     drawn = []
     monkeypatch.setattr(
-        page, "plot_blocks", lambda blocks: drawn.extend(blocks) or real(blocks)
+        page, "plot_groups", lambda blocks: drawn.extend(blocks) or real(blocks)
     )
     lines = [
         make_line("ease", 0.4, seeds=[], cell={"method": "ease"}),
@@ -366,7 +366,7 @@ def test_plots_have_what_was_run_in_the_colour_of_its_method(
     assert to_plot(make_table(block(make_line("mf")))) is None
 
 
-real = page.plot_blocks
+real = page.plot_groups
 
 
 def test_the_repositorys_tables_keep_their_shape():
