@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -83,9 +81,8 @@ def command(
     if docs is not None and epochs is not None:
         raise ValueError("'--docs' keeps full trainings: must be without '--epochs'")
     out = out or Path("runs") / f"reproduce-{source.name}"
-    variant = settings_of or paper_name(source)
     plan = Plan(
-        variant,
+        settings_of or paper_name(source),
         range(seeds),
         epochs,
         backends=options.split(backends),
@@ -103,39 +100,12 @@ def command(
     tell_needs([job.cell for job in todo], benches[AS_IS].graph)
     failed = carry_out(todo, benches, budget)
     results = [[collect(line, benches, failed) for line in b.lines] for b in blocks]
-    words = _command(
-        what,
-        source,
-        {
-            "--rows": rows,
-            "--backends": backends,
-            "--settings-of": settings_of,
-            "--ddrm-settings": ddrm_settings,
-            "--epochs": epochs,
-            "--seeds": seeds if what != "table1" else None,
-            "--validation": validation if validation != "both" else None,
-        },
-    )
-    reproduction = measure(request, blocks, results, benches, words)
+    reproduction = measure(request, blocks, results, benches)
     plot = to_plot(reproduction)
     write(out, reproduction, plot, latex=latex)
     if docs is not None:
         keep(docs, reproduction, kept_cells(request, blocks, results), plot)
     _print(reproduction, out, as_json)
-
-
-def _command(what: str, source: Source, options: dict[str, Any]) -> str:
-    """Write the command that makes the same again."""
-    words = ["ddrm-pyg", "reproduce", what, "--data", source.data]
-    default = asdict(Source())
-    columns = {k: v for k, v in asdict(source).items() if v != default[k]}
-    columns.pop("data", None)
-    if "ratios" in columns:
-        columns["ratios"] = ",".join(f"{share:g}" for share in source.ratios)
-    options = {f"--{k.replace('_', '-')}": v for k, v in columns.items()} | options
-    for name, value in options.items():
-        words += [] if value in (None, "") else [name, str(value)]
-    return shlex.join(words)
 
 
 def _print_jobs(todo: list[tuple[Job, bool]], as_json: bool) -> None:

@@ -7,8 +7,9 @@ https://doi.org/10.1145/3626772.3657825), with the yardsticks that it leaves out
 from __future__ import annotations
 
 import fnmatch
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ddrm_pyg.experiments.stored import (
     cell_for,
     denoised,
     load_settings,
+    paper_name,
     stored_name,
 )
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
@@ -541,6 +543,35 @@ class Request:
         blocks = pick(arrange(self.what, plan), self.rows)
         return select_validation(blocks, self.validation)
 
+    @property
+    def command(self) -> str:
+        """The command that makes the same again, wherever its results are kept."""
+        plan = self.plan
+        own_settings = plan.variant != paper_name(self.source)
+        options = {
+            **_source_options(self.source),
+            "--rows": ",".join(self.rows),
+            "--backends": ",".join(plan.backends),
+            "--settings-of": plan.variant if own_settings else None,
+            "--ddrm-settings": plan.ddrm_settings,
+            "--epochs": plan.epochs,
+            "--seeds": len(plan.seeds) if self.what != "table1" else None,
+            "--validation": self.validation if self.validation != "both" else None,
+        }
+        words = ["ddrm-pyg", "reproduce", self.what, "--data", self.source.data]
+        for name, value in options.items():
+            words += [] if value in (None, "") else [name, str(value)]
+        return shlex.join(words)
+
     def check(self) -> None:
         """Refuse what is unknown whatever the data are."""
         replace(self, validation="both").blocks(labelled=True)
+
+
+def _source_options(source: Source) -> dict[str, Any]:
+    """The options of a source that are not its defaults, but for ``--data``."""
+    default = asdict(Source(source.data))
+    changed = {k: v for k, v in asdict(source).items() if v != default[k]}
+    if "ratios" in changed:
+        changed["ratios"] = ",".join(f"{share:g}" for share in source.ratios)
+    return {f"--{name.replace('_', '-')}": value for name, value in changed.items()}

@@ -277,7 +277,6 @@ def measure(
     blocks: Sequence[Block],
     results: Sequence[Sequence[Sequence[CellResult]]],
     benches: Benches,
-    command: str,
 ) -> Reproduction:
     """Measure what there is of a table or figure.
 
@@ -286,7 +285,6 @@ def measure(
         blocks: Its lines.
         results: What there is of each line of each block, cell by cell.
         benches: The data.
-        command: What makes it again.
     """
     source, plan = request.source, request.plan
     conditions = [*dict.fromkeys(line.condition for b in blocks for line in b.lines)]
@@ -297,7 +295,7 @@ def measure(
         data=conditions[0].base(source).name,
         settings=plan.variant,
         ddrm_settings=_in_words(plan.ddrm_settings),
-        command=command,
+        command=request.command,
         versions=versions(),
         statistics=count(source) if request.what == "table1" else None,
         blocks=[

@@ -20,6 +20,7 @@ from ddrm_pyg.paper.outline import (
     TARGETS,
     Condition,
     Plan,
+    Request,
     arrange,
     clean_source,
     has_labels,
@@ -309,3 +310,42 @@ def test_clean_data_are_found_by_name_and_beside(tmp_path):
     assert clean_source(Source(str(natural))) == Source(str(tmp_path / "clean"))
     (tmp_path / "mine").mkdir()
     assert clean_source(Source(str(tmp_path / "mine"))) is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request("table1", Source("ml-1m"), Plan("ml-1m")), "table1 --data ml-1m"),
+        (
+            Request("table2", Source("ml-1m"), Plan("yelp", (0,), 2), ("mf*", "ease")),
+            "table2 --data ml-1m --rows 'mf*,ease' --settings-of yelp --epochs 2 "
+            "--seeds 1",
+        ),
+        (
+            Request(
+                "figure6",
+                Source("a b.csv", user="u", liked_from=4.0, ratios=(0.8, 0.1, 0.1)),
+                Plan(backends=("mf", "sgl"), ddrm_settings="ddrm_quick"),
+                validation="noisy",
+            ),
+            "figure6 --data 'a b.csv' --user u --liked-from 4.0 --ratios 0.8,0.1,0.1 "
+            "--backends mf,sgl --ddrm-settings ddrm_quick --seeds 3 "
+            "--validation noisy",
+        ),
+    ],
+    ids=["plain", "rows", "table"],
+)
+def test_the_command_makes_the_same_again(request_, words):
+    assert request_.command == f"ddrm-pyg reproduce {words}"
+
+
+def test_validation_sets_are_picked_as_far_as_they_are_known():
+    noisy, liked = (
+        Request("table2", Source("ml-1m"), ML_1M, ("mf",), validation)
+        for validation in ("noisy", "liked")
+    )
+    assert [b.lines[0].condition for b in noisy.blocks(labelled=True)] == [AS_IS]
+    assert [b.lines[0].condition for b in liked.blocks(labelled=True)] == [LIKED]
+    liked.check()  # as far as one can tell without the data
+    with pytest.raises(ValueError, match=r"'--validation' must .*\(got 'liked'\)"):
+        liked.blocks(labelled=False)

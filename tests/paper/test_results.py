@@ -225,7 +225,7 @@ def reproduced(benches, blocks, plan=None, what="table2"):
     request = Request(what, benches.source, plan or Plan())
     failed = carry_out(jobs(blocks), benches)
     results = [[collect(line, benches, failed) for line in b.lines] for b in blocks]
-    return measure(request, blocks, results, benches, "again")
+    return measure(request, blocks, results, benches)
 
 
 def test_a_reproduction_holds_what_pages_need(benches):
@@ -237,7 +237,8 @@ def test_a_reproduction_holds_what_pages_need(benches):
     table = reproduced(benches, blocks, Plan("ml-1m"))
     assert (table.what, table.data) == ("table2", "synthetic")
     assert (table.settings, table.ddrm_settings) == ("ml-1m", None)
-    assert (table.command, table.statistics) == ("again", None)
+    command = "ddrm-pyg reproduce table2 --data synthetic --settings-of ml-1m --seeds 3"
+    assert (table.command, table.statistics) == (command, None)
     assert [block.title for block in table.blocks] == ["one", "two"]
     assert [line.condition for line in table.lines] == [AS_IS.name, LIKED.name]
     assert table.fingerprints == {
