@@ -348,4 +348,7 @@ def _parameters(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
         yield from list(_parameters(function.__mro__[1]))[1:]
 
 
-RUNNER_GIVES = ("seed", "checkpoint", "log", "device", "progress", "edge_time")
+RUNNER_GIVES = (
+    *("seed", "checkpoint", "log", "device", "progress", "callbacks"),
+    "edge_time",
+)

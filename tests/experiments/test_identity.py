@@ -165,3 +165,10 @@ def test_other_times_are_another_cell(data):
     timed[EDGE].edge_time = torch.arange(edges)
     other[EDGE].edge_time = torch.arange(edges).flip(0)
     assert len({fingerprint(d) for d in (data, timed, other)}) == 3
+
+
+def test_what_the_runner_gives_is_no_setting():
+    # nothing that watches a training is part of what is trained
+    settings = {"epochs", "batch_size", "lr", "weight_decay", "metric"}
+    settings |= {"eval_every", "patience", "precision"}
+    assert complete(Cell("mf", 0)).fit.keys() == settings
