@@ -111,7 +111,7 @@ def rows_for(backend: Cell, last: Cell | None = None) -> dict[str, Cell]:
         "item_knn": Cell("item_knn"),
         "ease": Cell("ease"),
         name: backend,
-        f"{name} best depth": Cell("best_depth", model=combine, base=backend),
+        f"{name}, best depth": Cell("best_depth", model=combine, base=backend),
     }
     if last is None:
         return rows
@@ -120,9 +120,9 @@ def rows_for(backend: Cell, last: Cell | None = None) -> dict[str, Cell]:
     history = {k: v for k, v in last.model.items() if k == "history"}
     return rows | {
         # where this DDRM starts: with its weights, or the comparison is not with it
-        f"{name} history mean": Cell("history_mean", model=history, base=backend),
-        f"{name}+ddrm one pass": Cell("one_pass", base=last),
-        f"{name}+ddrm": last,
+        "history mean": Cell("history_mean", model=history, base=backend),
+        "ddrm, one pass, no noise": Cell("one_pass", base=last),
+        "ddrm": last,
     }
 
 
@@ -145,7 +145,7 @@ def plug_in(
     cells = rows_for(backend, last)
     if not runner.has_validation:
         logger.warning(
-            "no validation split: '%s best depth' is left out, nothing can pick it",
+            "no validation split: '%s, best depth' is left out, nothing can pick it",
             backend.method,
         )
         cells = {k: c for k, c in cells.items() if c.method != "best_depth"}

@@ -393,9 +393,13 @@ def _rows_of_backend(plan: Plan, name: str) -> Iterator[Line]:
     yield ddrm
     # what needs no diffusion, as the main job has it
     main_job = [rows_for(last.base, last) for last in ddrm.cells if last.base]
-    for row in ("its best depth", "its history mean", "one pass"):
-        label = contrasts(name)[row]
-        yield Line(label, tuple(rows[label] for rows in main_job), name, turn=1)
+    for label, row in (
+        ("its best depth", f"{name}, best depth"),
+        ("its history mean", "history mean"),
+        ("one pass", "ddrm, one pass, no noise"),
+    ):
+        cells = tuple(rows[row] for rows in main_job)
+        yield Line(contrasts(name)[label], cells, name, turn=1)
     yield from _as_coded(plan, name, ddrm)
 
 

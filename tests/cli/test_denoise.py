@@ -36,9 +36,7 @@ def test_files_of_all_kinds_give_the_same(ask, emb):
         records.append(json.loads(answer.out))
     assert records[0] == records[1] == records[2]
     names = [row["name"] for row in records[0]["rows"]]
-    assert names[3:6] == [
-        *("embeddings", "embeddings best depth", "embeddings history mean")
-    ]
+    assert names[3:6] == ["embeddings", "embeddings, best depth", "history mean"]
     denoised = Embeddings.load("out/embeddings.safetensors")
     assert torch.equal(denoised.item, emb.item)
     assert denoised.user.shape == emb.user.shape

@@ -48,28 +48,28 @@ def test_rows_and_what_each_starts_from():
         "item_knn",
         "ease",
         "mf",
-        "mf best depth",
-        "mf history mean",
-        "mf+ddrm one pass",
-        "mf+ddrm",
+        "mf, best depth",
+        "history mean",
+        "ddrm, one pass, no noise",
+        "ddrm",
     ]
-    assert cells["mf"] == BACKEND == cells["mf history mean"].base
-    assert cells["mf best depth"].base == BACKEND
-    assert cells["mf+ddrm"] == DDRM == cells["mf+ddrm one pass"].base
+    assert cells["mf"] == BACKEND == cells["history mean"].base
+    assert cells["mf, best depth"].base == BACKEND
+    assert cells["ddrm"] == DDRM == cells["ddrm, one pass, no noise"].base
 
 
 def test_history_mean_weighs_as_the_ddrm_it_is_compared_with():
     told = {"history": {"kind": "recency", "tau": 5}, "train_start": "history"}
     cells = rows_for(BACKEND, replace(DDRM, model={**DDRM.model, **told}))
-    assert cells["mf history mean"].model == {"history": told["history"]}
-    assert rows_for(BACKEND, DDRM)["mf history mean"].model == {}
+    assert cells["history mean"].model == {"history": told["history"]}
+    assert rows_for(BACKEND, DDRM)["history mean"].model == {}
 
 
 def test_best_depth_combines_as_the_embeddings_do():
     given = Cell("embeddings", model={"combine": "normalized-sum"})
     cells = rows_for(given, Cell("ddrm", base=given))
-    assert cells["embeddings best depth"].model == {"combine": "normalized-sum"}
-    assert rows_for(BACKEND, DDRM)["mf best depth"].model == {"combine": "mean"}
+    assert cells["embeddings, best depth"].model == {"combine": "normalized-sum"}
+    assert rows_for(BACKEND, DDRM)["mf, best depth"].model == {"combine": "mean"}
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,10 @@ def test_p_of_five_percent_is_not_enough(make_result):
 def test_rival_is_the_strongest(make_result):
     rivals = [
         Row("mf", make_result([0.1, 0.2])),
-        Row("mf best depth", make_result([0.3, 0.4])),
+        Row("mf, best depth", make_result([0.3, 0.4])),
         Row("history mean", make_result([0.2, 0.3])),
     ]
-    assert judge(Row("ddrm", make_result([0.9, 0.8])), rivals).rival == "mf best depth"
+    assert judge(Row("ddrm", make_result([0.9, 0.8])), rivals).rival == "mf, best depth"
 
 
 def test_gain_over_nothing_helps_and_is_valid_json(make_result):
@@ -145,13 +145,13 @@ def test_verdict_in_words(p, shown):
 @pytest.mark.parametrize("cleaner", ["t-ce", "r-ce", "deca", "wbpr"])
 def test_a_cleaner_takes_the_place_of_ddrm(cleaner):
     last = Cell(f"mf+{cleaner}", 0, BACKEND.model, BACKEND.fit)
-    assert list(rows_for(BACKEND, last))[3:] == ["mf", "mf best depth", last.method]
+    assert list(rows_for(BACKEND, last))[3:] == ["mf", "mf, best depth", last.method]
 
 
 def test_nothing_is_judged_where_nothing_denoises(data, tmp_path):
     rows, verdict = plug_in(Runner(data, tmp_path, progress=False), BACKEND, None)
     assert verdict is None
-    assert [row.name for row in rows][-1] == "mf best depth"
+    assert [row.name for row in rows][-1] == "mf, best depth"
 
 
 def test_record_of_a_row(make_result):
@@ -173,9 +173,9 @@ def test_without_validation_nothing_picks_a_depth(data, tmp_path, caplog):
     data["user", "interacts", "item"].val_edge_label_index = torch.empty(2, 0).long()
     with caplog.at_level(logging.WARNING, "ddrm_pyg"):
         rows, _ = plug_in(Runner(data, tmp_path, progress=False), BACKEND, DDRM)
-    assert "mf best depth" not in [row.name for row in rows]
+    assert "mf, best depth" not in [row.name for row in rows]
     assert len(rows) == 7
-    assert "'mf best depth' is left out" in caplog.text
+    assert "'mf, best depth' is left out" in caplog.text
 
 
 @pytest.mark.parametrize(
