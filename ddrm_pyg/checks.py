@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection
 from numbers import Integral
 from typing import Any
@@ -66,10 +67,14 @@ def check_list_length(k: int, num_items: int) -> None:
 
 
 def check_among(known: Collection[Any], **values: str) -> None:
-    """Refuse unknown words, by name."""
+    """Refuse unknown words, by name, with the nearest right one."""
     for name, value in values.items():
         if value not in known:
-            raise ValueError(f"'{name}' must be one of {sorted(known)} (got '{value}')")
+            near = difflib.get_close_matches(str(value), map(str, known), n=1)
+            raise ValueError(
+                f"'{name}' must be one of {sorted(known)} (got '{value}')"
+                + (f"; did you mean '{near[0]}'?" if near else "")
+            )
 
 
 def _check_finite(name: str, value: float) -> None:

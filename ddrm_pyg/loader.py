@@ -10,9 +10,13 @@ from torch import Tensor, distributed
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sampling import NegativeDraw, draw_negatives, draw_positives
+from ddrm_pyg.graph.sequences import UserSequences
 
 UserDraw = Literal["interactions", "uniform"]
 """How the users of triplets are drawn, see :func:`triplet_batches`."""
+
+MIN_HISTORY = 3
+"""Interactions that a history needs to be cut into a past and a future."""
 
 _DRAW = 1 << 16
 """Triplets drawn at a time: enough to amortise a call, few enough for any memory."""
@@ -193,6 +197,73 @@ def user_row_batches(
     users = users[order.to(users.device)]
     for first in range(0, users.numel(), batch_size):
         yield table.rows(users[first + rank : first + batch_size : world_size])
+
+
+class Cuts(NamedTuple):
+    """A batch of histories, each cut into a past and a future.
+
+    Attributes:
+        user: ``[B]`` int64.
+        cut: ``[B]`` int64, how many of the user's interactions are past.
+    """
+
+    user: Tensor
+    cut: Tensor
+
+
+def cut_batches(
+    sequences: UserSequences,
+    *,
+    batch_size: int,
+    generator: torch.Generator,
+    window: int = 10,
+    cuts: int = 4,
+    rank: int | None = None,
+    world_size: int | None = None,
+) -> Iterator[Cuts]:
+    """Yield one epoch of cuts, in random order.
+
+    A history of n interactions is cut once for every ``window`` of them, at least once
+    and at most ``cuts`` times, each time behind a uniformly drawn place from n / 4 on,
+    so that there is a past and a future. Histories shorter than three are left out.
+
+    Args:
+        sequences: Train interactions in order.
+        batch_size: Cuts per batch; the last one may be smaller.
+        generator: Source of all randomness; equal states give equal epochs.
+        window: Interactions per cut.
+        cuts: Cuts per user at most.
+        rank: With several processes, the share of each batch that this one takes;
+            this process's rank if None.
+        world_size: Number of processes, by default those of ``torch.distributed`` where
+            it is initialised. All of them draw the same epoch.
+
+    Raises:
+        ValueError: No history can be cut, ``batch_size``, ``window`` or ``cuts`` < 1
+            or ``rank`` not below ``world_size``.
+    """
+    rank, world_size = _share(batch_size, rank, world_size)
+    for name, value in (("window", window), ("cuts", cuts)):
+        if value < 1:
+            raise ValueError(f"'{name}' must be >= 1 (got {value})")
+    length = sequences.length
+    users = (length >= MIN_HISTORY).nonzero().flatten()
+    if users.numel() == 0:
+        raise ValueError(
+            f"'graph' must have a user with {MIN_HISTORY} train interactions or more "
+            f"(got {int(length.max()) if length.numel() else 0} at most)"
+        )
+    users = users.repeat_interleave((length[users] // window).clamp(1, cuts))
+    device = generator.device
+    order = torch.randperm(users.numel(), generator=generator, device=device)
+    users = users[order.to(users.device)]
+    share = torch.rand(users.numel(), generator=generator, device=device)
+    first = (length[users] // 4).clamp(min=1)
+    places = length[users] - first
+    cut = first + (share.to(users.device).double() * places).long()
+    for begin in range(0, users.numel(), batch_size):
+        part = slice(begin + rank, begin + batch_size, world_size)
+        yield Cuts(users[part], cut[part])
 
 
 def processes() -> tuple[int, int]:

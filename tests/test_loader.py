@@ -8,7 +8,14 @@ from scipy.stats import chisquare
 
 from ddrm_pyg import loader
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.loader import RowTable, Triplets, triplet_batches, user_row_batches
+from ddrm_pyg.graph.sequences import UserSequences
+from ddrm_pyg.loader import (
+    RowTable,
+    Triplets,
+    cut_batches,
+    triplet_batches,
+    user_row_batches,
+)
 
 
 def epoch(graph, batch_size=4, seed=0, **options):
@@ -256,3 +263,68 @@ def test_rows_that_cannot_be_are_refused(path_graph):
     nobody = path_graph.subgraph(torch.zeros(3, dtype=torch.bool))
     with pytest.raises(ValueError, match="'graph' must have a user with train"):
         row_epoch(nobody)
+
+
+def cuts_of(lengths, num_items=40, seed=0, **options):
+    pairs = [(u, i) for u, count in enumerate(lengths) for i in range(count)]
+    graph = InteractionGraph(torch.tensor(pairs).T, len(lengths), num_items)
+    sequences = UserSequences.from_graph(graph)
+    generator = torch.Generator().manual_seed(seed)
+    options = {"batch_size": 4, "generator": generator, **options}
+    return list(cut_batches(sequences, **options))
+
+
+@given(
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=6),
+    window=st.integers(1, 12),
+    cuts=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
+def test_every_cut_leaves_a_past_and_a_future(lengths, window, cuts, seed):
+    assume(max(lengths) >= 3)
+    batches = cuts_of(lengths, seed=seed, window=window, cuts=cuts)
+    user = torch.cat([batch.user for batch in batches]).tolist()
+    cut = torch.cat([batch.cut for batch in batches]).tolist()
+    for u, c in zip(user, cut, strict=True):
+        assert max(lengths[u] // 4, 1) <= c < lengths[u]
+    expected = {
+        u: min(max(n // window, 1), cuts) for u, n in enumerate(lengths) if n >= 3
+    }
+    assert Counter(user) == expected
+
+
+def test_cuts_are_drawn_anew_and_belong_to_their_generator():
+    one, same, other = (cuts_of([30, 30, 30], seed=seed) for seed in (1, 1, 2))
+    assert all(
+        torch.equal(a, b)
+        for x, y in zip(one, same, strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
+    assert any(not torch.equal(x.cut, y.cut) for x, y in zip(one, other, strict=True))
+    places = {
+        int(c) for seed in range(60) for b in cuts_of([8], seed=seed) for c in b.cut
+    }
+    assert places == set(range(2, 8))  # uniform from n / 4 on
+
+
+def test_processes_share_a_batch_of_cuts():
+    whole = cuts_of([9] * 10, window=3)
+    parts = [cuts_of([9] * 10, window=3, rank=r, world_size=2) for r in range(2)]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        for k, share in enumerate(shares):
+            assert torch.equal(batch.user[k::2], share.user)
+            assert torch.equal(batch.cut[k::2], share.cut)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "options", "message"),
+    [
+        ([2, 1], {}, r"a user with 3 train interactions or more \(got 2 at most\)"),
+        ([5], {"window": 0}, r"'window' must be >= 1 \(got 0\)"),
+        ([5], {"cuts": 0}, r"'cuts' must be >= 1 \(got 0\)"),
+        ([5], {"batch_size": 0}, r"'batch_size' must be >= 1 \(got 0\)"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(lengths, options, message):
+    with pytest.raises(ValueError, match=message):
+        cuts_of(lengths, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -23,12 +24,14 @@ from ddrm_pyg.diffusion import (
 from ddrm_pyg.embeddings import Embeddings, as_embeddings
 from ddrm_pyg.graph.history_weight import HistorySums
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph
-from ddrm_pyg.loader import Triplets, UserDraw, triplet_batches
+from ddrm_pyg.graph.sequences import UserSequences
+from ddrm_pyg.loader import Cuts, Triplets, UserDraw, triplet_batches
 from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.losses.reweighted import belief_weight
 from ddrm_pyg.nn._parts import draw, drop
 from ddrm_pyg.nn._pretrained import Pretrained
 from ddrm_pyg.nn.denoiser import GateDenoiser, MLPDenoiser, TransformerDenoiser
+from ddrm_pyg.nn.future import SCALES, FutureLoss, FutureTraining, HistoryMeans, Past
 
 Sampler = Literal["posterior", "skip"]
 """Which steps the reverse process visits, see :class:`DDRM`."""
@@ -42,7 +45,7 @@ Denoiser = Literal["mlp", "transformer"]
 Attention = Literal["multi-head", "gate", "learned-gate"]
 """Which reading of the transformer, see :class:`DDRM`."""
 
-TrainStart = Literal["item", "history"]
+TrainStart = Literal["item", "history", "past"]
 """What the item network learns to denoise, see :class:`DDRMRecommender`."""
 
 _PASSES, _SHARE = 6, 5
@@ -107,7 +110,10 @@ class DDRM(Pretrained, nn.Module):
         dropout: Probability of dropping an entry of a noisy vector in training
             (default: 0.5; 0 with ``attention="gate"``, which takes no other).
         fix_first_beta: Overwrite the first beta with 1e-5, as the authors' code does.
-        denoiser: ``"mlp"``, or ``"transformer"`` (Table 3).
+        denoiser: ``"mlp"``, or ``"transformer"`` (Table 3); or a network of one's own:
+            a module, of which the user network is a copy, or a function of
+            ``embedding_dim`` that makes one. It maps noisy rows and conditions
+            ``[B, D]`` and steps ``[B]`` or ``[1]`` to ``[B, D]``.
         attention: Of the transformer: ``"multi-head"`` as the paper words it, see
             :class:`~ddrm_pyg.nn.denoiser.TransformerDenoiser`, or the ``"gate"`` of the
             authors' code, see :class:`~ddrm_pyg.nn.denoiser.GateDenoiser`, which drops
@@ -120,6 +126,10 @@ class DDRM(Pretrained, nn.Module):
             of Table 3's dynamic scale, of which no code is published).
         denoise_user: False removes the user network (Figure 5): in the losses the
             user's own vector takes the place of its reconstruction.
+        residual: Networks predict what is to be added to the noisy vector, in place of
+            the clean one (ours).
+        hidden_dropout: Probability of dropping an entry of a hidden layer in training
+            (ours; of ``denoiser="mlp"`` only).
 
     Raises:
         ValueError: An argument out of its range.
@@ -151,19 +161,28 @@ class DDRM(Pretrained, nn.Module):
         activation: str = "relu",
         dropout: float | None = None,
         fix_first_beta: bool = True,
-        denoiser: Denoiser = "mlp",
+        denoiser: Denoiser | nn.Module | Callable[[int], nn.Module] = "mlp",
         attention: Attention = "multi-head",
         start: Start = "history",
         dynamic_scale: bool = False,
         denoise_user: bool = True,
+        residual: bool = False,
+        hidden_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         check_among(get_args(Sampler), sampler=sampler)
-        check_among(get_args(Denoiser), denoiser=denoiser)
+        if isinstance(denoiser, str):
+            check_among(get_args(Denoiser), denoiser=denoiser)
         check_among(get_args(Attention), attention=attention)
         check_among(get_args(Start), start=start)
         check_share(reconstruction_weight=reconstruction_weight)
         check_at_least(0, gamma=gamma)
+        check_share(hidden_dropout=hidden_dropout)
+        if hidden_dropout > 0 and denoiser != "mlp":
+            raise ValueError(
+                "'hidden_dropout' must be 0 but for denoiser='mlp' "
+                f"(got {hidden_dropout})"
+            )
         self.embedding_dim = embedding_dim
         if num_start_steps is None:
             num_start_steps = num_train_timesteps
@@ -184,6 +203,8 @@ class DDRM(Pretrained, nn.Module):
         self.dropout = _dropout(dropout, denoiser, attention)
         self.start = start
         self.dynamic_scale = dynamic_scale
+        self.residual = residual
+        self.hidden_dropout = hidden_dropout
         self._schedule: dict[str, Any] = {
             "num_steps": num_train_timesteps,
             "noise_min": noise_min,
@@ -239,7 +260,7 @@ class DDRM(Pretrained, nn.Module):
     def reset_parameters(self) -> None:
         """Draw all weights anew from torch's global generator."""
         for denoiser in (self.user_denoiser, self.item_denoiser):
-            if denoiser is not None:
+            if isinstance(denoiser, (MLPDenoiser, TransformerDenoiser, GateDenoiser)):
                 denoiser.reset_parameters()
         self._warn_untrained = True
 
@@ -284,12 +305,7 @@ class DDRM(Pretrained, nn.Module):
             neg_item_emb=neg_item_emb,
             history_emb=start,
         )
-        step = partial(torch.randint, self.num_train_timesteps)
-        t = draw(step, user_emb[:, 0], generator)
-        scale = None
-        if self.dynamic_scale:
-            scale = draw(torch.rand, user_emb[:, 0], generator)
-            scale = 2 * self.noise_scale * scale
+        t, scale = self._draw_steps(user_emb, generator)
         user_hat = user_emb
         if self.user_denoiser is not None:
             user_hat = self._reconstruct(
@@ -309,6 +325,46 @@ class DDRM(Pretrained, nn.Module):
         weight = belief_weight(positive, self.gamma)
         return weight * ((1 - share) * recommendation + share * reconstruction)
 
+    def restore(
+        self,
+        start_emb: Tensor,
+        cond: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Noise vectors to random steps and predict what they should have been.
+
+        What the item network does in training, as a step of a loss of one's own;
+        entries are dropped in training mode only.
+
+        Args:
+            start_emb: ``[B, D]`` what is noised.
+            cond: ``[B, D]`` collaborative information.
+            generator: Source of steps, noise and dropout; torch's global one if None.
+
+        Returns:
+            ``[B, D]``, with a gradient.
+
+        Raises:
+            ValueError: Vectors that are not D wide, or not as many of each.
+        """
+        self._warn_untrained = False
+        self._check_rows(start_emb=start_emb, cond=cond)
+        t, scale = self._draw_steps(start_emb, generator)
+        return self._reconstruct(
+            self.item_denoiser, start_emb, cond, t, generator, scale
+        )
+
+    def _draw_steps(
+        self, like: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """A step per row, and its noise scale where that is drawn, too."""
+        step = partial(torch.randint, self.num_train_timesteps)
+        t = draw(step, like[:, 0], generator)
+        if not self.dynamic_scale:
+            return t, None
+        return t, 2 * self.noise_scale * draw(torch.rand, like[:, 0], generator)
+
     def _reconstruct(
         self,
         denoiser: nn.Module,
@@ -325,10 +381,14 @@ class DDRM(Pretrained, nn.Module):
             variance = linear_variance_noise(t, scale, **self._schedule).unsqueeze(-1)
             kept, added = (1 - variance).sqrt(), variance.sqrt()
             x_t = kept.to(x_start) * x_start + added.to(noise) * noise
-        if self.training:
-            x_t = drop(x_t, self.dropout, generator)
+        seen = drop(x_t, self.dropout, generator) if self.training else x_t
+        options = {}
+        if self.training and self.hidden_dropout > 0:
+            rate = self.hidden_dropout
+            options["after"] = partial(drop, rate=rate, generator=generator)
         # what is compared is compared in full precision, under autocast, too
-        return denoiser(x_t, cond, t).to(x_start.dtype)
+        x_hat = denoiser(seen, cond, t, **options).to(x_start.dtype)
+        return x_t + x_hat if self.residual else x_hat
 
     def forward(
         self,
@@ -510,13 +570,17 @@ class DDRM(Pretrained, nn.Module):
         return self._fitting(as_embeddings(tables)), graph
 
     def _fitting(self, emb: Embeddings) -> Embeddings:
-        """Take tables of any float type to the networks' own."""
+        """Take tables of any float type to the networks' own; refuse other widths."""
         if emb.user.size(1) != self.embedding_dim:
             raise ValueError(
                 f"'embeddings' must be {self.embedding_dim} wide, as 'ddrm' is "
                 f"(got {emb.user.size(1)})"
             )
-        dtype = next(self.item_denoiser.parameters()).dtype
+        return self._cast(emb)
+
+    def _cast(self, emb: Embeddings) -> Embeddings:
+        parameter = next(self.item_denoiser.parameters(), torch.empty(0))
+        dtype = parameter.dtype
         if {emb.user.dtype, emb.item.dtype} != {dtype}:
             emb = emb.to(dtype)
             emb.check()  # what was finite in float64 need not be in float32
@@ -555,7 +619,8 @@ class DDRM(Pretrained, nn.Module):
     ) -> Tensor:
         def predict(x_t: Tensor, k: int) -> Tensor:
             step = torch.tensor([self._steps[k]], device=x_t.device)
-            return denoiser(x_t, cond, step)
+            x_hat = denoiser(x_t, cond, step)
+            return x_t + x_hat if self.residual else x_hat
 
         count = len(self._steps)
         return posterior_sample(self._walk, predict, x_t, count, noise=step_noise)
@@ -577,13 +642,28 @@ class DDRMRecommender(nn.Module):
         train_start: ``"item"`` trains to restore the noised item itself, as
             published. ``"history"`` (ours) starts where inference starts: the item is
             to be restored from the noised weighted mean of the user's other items.
+            ``"past"`` (ours) generates what came next from what came before, see
+            :class:`~ddrm_pyg.nn.future.FutureTraining`.
         users: How triplets are drawn, see :func:`ddrm_pyg.loader.triplet_batches`;
             uniformly over users, as published.
         seed: Seed of the noise at inference, so that a model has one ranking.
+        edge_time: ``[E]`` when each train interaction happened, for
+            ``train_start="past"``: ``data["user", "interacts", "item"].edge_time``, or
+            ``torch.arange(E)`` where interactions stand in the order of the events.
+        scales: E-foldings of the history means that a past starts from, in
+            interactions; infinity weighs all alike.
+        beside: More start sources of a past, whose widths add to those of the item
+            vectors: :class:`~ddrm_pyg.nn.future.HistoryMeans` of another item table,
+            :class:`~ddrm_pyg.nn.future.HistoryStates` of a sequential model.
+        window: Items after a cut that are targets.
+        cuts: Cuts per user and epoch at most.
+        loss: Of a past: ``"softmax"`` over all items, or ``"bpr"``.
+        num_sampled: Items of a sampled softmax; see
+            :class:`~ddrm_pyg.nn.future.FutureTraining`.
 
     Raises:
-        ValueError: The vectors' width is not the plug-in's, or an unknown
-            ``train_start`` or ``users``.
+        ValueError: The vectors' width is not the plug-in's, an unknown
+            ``train_start`` or ``users``, or ``train_start="past"`` without times.
     """
 
     user_emb: Tensor
@@ -599,12 +679,38 @@ class DDRMRecommender(nn.Module):
         train_start: TrainStart = "item",
         users: UserDraw = "uniform",
         seed: int = 0,
+        edge_time: Tensor | None = None,
+        scales: Sequence[float] = SCALES,
+        beside: Sequence[nn.Module] = (),
+        window: int = 10,
+        cuts: int = 4,
+        loss: FutureLoss = "softmax",
+        num_sampled: int | None = None,
     ) -> None:
         super().__init__()
-        emb = as_embeddings(embeddings)
-        emb = ddrm._fitting(emb)
         check_among(get_args(TrainStart), train_start=train_start)
         check_among(get_args(UserDraw), users=users)
+        emb = as_embeddings(embeddings)
+        self.future: FutureTraining | None = None
+        if train_start == "past":
+            emb = ddrm._cast(emb)
+            if edge_time is None:
+                raise ValueError(
+                    "'edge_time' must be given with train_start='past': the data's "
+                    "edge_time, or torch.arange(E) where the interactions stand in "
+                    "the order of the events"
+                )
+            sources = [HistoryMeans(emb.item, scales), *beside]
+            self.future = FutureTraining(
+                Past(sources, ddrm.embedding_dim),
+                edge_time,
+                window=window,
+                cuts=cuts,
+                loss=loss,
+                num_sampled=num_sampled,
+            )
+        else:
+            emb = ddrm._fitting(emb)
         self.ddrm = ddrm
         self.train_start = train_start
         self.users = users
@@ -625,9 +731,13 @@ class DDRMRecommender(nn.Module):
 
     def batches(
         self, graph: InteractionGraph, *, batch_size: int, generator: torch.Generator
-    ) -> Iterator[Triplets]:
-        """Yield one epoch of triplets."""
+    ) -> Iterator[Triplets] | Iterator[Cuts]:
+        """Yield one epoch of triplets, or of cuts."""
         self.embeddings.check_matches(graph.num_users, graph.num_items)
+        if self.future is not None:
+            return self.future.batches(
+                graph, batch_size=batch_size, generator=generator
+            )
         if self.history_weight is not None:
             graph.check_per_edge(self.history_weight, "history_weight")
         return triplet_batches(
@@ -635,9 +745,17 @@ class DDRMRecommender(nn.Module):
         )
 
     def losses(
-        self, batch: Triplets, graph: InteractionGraph, *, generator: torch.Generator
+        self,
+        batch: Triplets | Cuts,
+        graph: InteractionGraph,
+        *,
+        generator: torch.Generator,
     ) -> Iterator[Tensor]:
         """Yield the loss ``[B]`` of a batch."""
+        if self.future is not None and isinstance(batch, Cuts):
+            yield self.future.loss(self.ddrm, batch, graph, generator=generator)
+            return
+        assert isinstance(batch, Triplets)
         history_emb = None
         if self.train_start == "history":
             sums = self._history_sums(graph)
@@ -657,13 +775,42 @@ class DDRMRecommender(nn.Module):
 
     def scorer(self, graph: InteractionGraph) -> Embeddings:
         """Generate all ideal items; equal seeds give equal rankings."""
+        generator = torch.Generator(self.user_emb.device).manual_seed(self.seed)
+        if self.future is not None:
+            sequences = self.future.sequences(graph)
+            return self.future.embeddings(self.ddrm, sequences, generator=generator)
         return self.ddrm(
             self.user_emb,
             self.item_emb,
             graph,
             history_weight=self.history_weight,
-            generator=torch.Generator(self.user_emb.device).manual_seed(self.seed),
+            generator=generator,
         )
+
+    def generate(self, histories: Sequence[Tensor]) -> Embeddings:
+        """Generate ideal items for new users, from histories in order.
+
+        Of ``train_start="past"``. A user of the train graph gets what :meth:`scorer`
+        has for the same history, and what a user gets depends on that history alone,
+        unless the start is noised.
+
+        Args:
+            histories: One ``[L]`` int64 tensor of items per user, from first to last.
+
+        Returns:
+            Embeddings with a row per history.
+
+        Raises:
+            ValueError: Another ``train_start``, or an item out of range.
+        """
+        if self.future is None:
+            raise ValueError(
+                "'train_start' must be 'past' for histories in order (got "
+                f"'{self.train_start}'); 'ddrm.generate' takes history means"
+            )
+        sequences = UserSequences.from_histories(histories, len(self.item_emb))
+        generator = torch.Generator(self.user_emb.device).manual_seed(self.seed)
+        return self.future.embeddings(self.ddrm, sequences, generator=generator)
 
 
 def _count_as_trained(ddrm: nn.Module, keys: Any) -> None:
@@ -678,7 +825,7 @@ def _in_chunks(
     return torch.cat([function(rows, guides) for rows, guides in chunks])
 
 
-def _dropout(dropout: float | None, denoiser: Denoiser, attention: Attention) -> float:
+def _dropout(dropout: float | None, denoiser: Any, attention: Attention) -> float:
     """Decide how much is dropped: nothing where the authors' code has no dropout."""
     keeps_all = denoiser == "transformer" and attention == "gate"
     if dropout is None:
@@ -693,13 +840,17 @@ def _dropout(dropout: float | None, denoiser: Denoiser, attention: Attention) ->
 
 
 def _network(
-    denoiser: Denoiser,
+    denoiser: Denoiser | nn.Module | Callable[[int], nn.Module],
     attention: Attention,
     embedding_dim: int,
     hidden_dims: Sequence[int],
     time_dim: int,
     activation: str,
-) -> MLPDenoiser | TransformerDenoiser | GateDenoiser:
+) -> nn.Module:
+    if isinstance(denoiser, nn.Module):
+        return copy.deepcopy(denoiser)
+    if not isinstance(denoiser, str):
+        return denoiser(embedding_dim)
     if denoiser == "mlp":
         return MLPDenoiser(embedding_dim, hidden_dims, time_dim, activation)
     if attention != "multi-head":

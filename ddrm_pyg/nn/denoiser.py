@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,20 +51,36 @@ class MLPDenoiser(nn.Module):
         """Draw all weights anew from torch's global generator."""
         reset_linear(self)
 
-    def forward(self, x_t: Tensor, cond: Tensor, t: Tensor) -> Tensor:
+    def forward(
+        self,
+        x_t: Tensor,
+        cond: Tensor,
+        t: Tensor,
+        *,
+        after: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Predict the clean rows.
 
         Args:
             x_t: ``[B, D]`` noisy rows.
             cond: ``[B, D]`` collaborative information.
             t: ``[B]`` int64 steps, 0-based, or ``[1]`` where all rows share one.
+            after: Applied to the activations of every hidden layer, for instance to
+                drop some in training.
 
         Returns:
             ``[B, D]``.
         """
         time = self.time(timestep_embedding(t, self.time_dim).to(x_t.dtype))
         time = time.expand(x_t.size(0), -1)
-        return self.layers(torch.cat([x_t, time, cond], dim=-1))
+        hidden = torch.cat([x_t, time, cond], dim=-1)
+        if after is None:
+            return self.layers(hidden)
+        for layer in self.layers:
+            hidden = layer(hidden)
+            if not isinstance(layer, nn.Linear):
+                hidden = after(hidden)
+        return hidden
 
 
 class TransformerDenoiser(nn.Module):

@@ -1145,3 +1145,110 @@ def test_trained_and_loaded_networks_do_not_warn(graph, caplog):
     loaded.load_state_dict(trained.state_dict())
     loaded(emb, graph)
     assert caplog.records == []
+
+
+# networks of one's own, residuals, dropout of hidden layers, steps of one's own losses
+
+
+class Sum(nn.Module):
+    """Adds what it is given; one parameter, so that it can be trained."""
+
+    def __init__(self, scale=2.0):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    def forward(self, x_t, cond, t):
+        return self.scale * x_t + cond
+
+
+def test_a_module_of_ones_own_denoises():
+    own = Sum()
+    model = make(denoiser=own, num_start_steps=0)
+    assert model.item_denoiser is not own
+    assert model.item_denoiser is not model.user_denoiser
+    start, cond = vectors(5, 5)
+    torch.testing.assert_close(model.generate(start, cond), 2 * start + cond)
+    loss = model.loss(start, start, cond, generator=seeded()).mean()
+    loss.backward()
+    assert model.item_denoiser.scale.grad is not None
+    assert own.scale.grad is None
+
+
+def test_a_factory_makes_a_network_for_each_side():
+    widths = []
+
+    def factory(embedding_dim):
+        widths.append(embedding_dim)
+        return Sum(float(len(widths)))
+
+    model = make(denoiser=factory)
+    assert widths == [3, 3]
+    assert model.user_denoiser.scale.item() == 1
+    assert model.item_denoiser.scale.item() == 2
+    model.reset_parameters()  # leaves what is not its own
+    assert model.item_denoiser.scale.item() == 2
+
+
+def test_a_residual_network_adds_to_the_noisy_vector():
+    plain, residual = (
+        make(denoiser=Sum(), num_start_steps=0, residual=r) for r in (False, True)
+    )
+    start, cond = vectors(5, 5)
+    added = residual.generate(start, cond) - plain.generate(start, cond)
+    torch.testing.assert_close(added, start)
+    one, two = (
+        m.eval().restore(start, cond, generator=seeded()) for m in (plain, residual)
+    )
+    noisy = (one - cond) / 2
+    torch.testing.assert_close(two - one, noisy)
+
+
+def test_restore_is_what_the_loss_restores():
+    model = make(reconstruction_weight=1.0, denoise_user=False).eval()
+    user, item = vectors(5, 5)
+    restored = model.restore(item, user, generator=seeded(4))
+    loss = model.loss(user, item, item, generator=seeded(4))
+    expected = (restored - item).square().mean(-1) / 2
+    torch.testing.assert_close(loss, expected)
+    with pytest.raises(
+        ValueError, match=r"'cond' must have one row per 'start_emb', 5"
+    ):
+        model.restore(item, user[:4])
+
+
+def test_hidden_dropout_drops_in_training_alone():
+    options = {"dropout": 0.0, "hidden_dims": (64,), "num_start_steps": 0}
+    plain, dropping = (make(hidden_dropout=h, **options) for h in (0.0, 0.5))
+    start, cond = vectors(5, 5)
+    assert torch.equal(
+        plain.train().generate(start, cond), dropping.train().generate(start, cond)
+    )
+    one, same, other = (
+        dropping.restore(start, cond, generator=seeded(s)) for s in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert not torch.allclose(one, plain.restore(start, cond, generator=seeded(1)))
+    # the mean over many masks is what is not dropped: the last layer is linear
+    calm = make(hidden_dropout=0.5, noise_scale=1e-6, **options)
+    rows = [calm.restore(start, cond, generator=seeded(s)) for s in range(1500)]
+    steps = [calm.eval().restore(start, cond, generator=seeded(s)) for s in range(1500)]
+    torch.testing.assert_close(
+        torch.stack(rows).mean(0), torch.stack(steps).mean(0), atol=0.05, rtol=0.1
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden_dropout": 1.5}, r"'hidden_dropout' must lie in \[0, 1\] \(got 1.5\)"),
+        (
+            {"hidden_dropout": 0.5, "denoiser": "transformer"},
+            r"'hidden_dropout' must be 0 but for denoiser='mlp' \(got 0.5\)",
+        ),
+        ({"denoiser": "mpl"}, "did you mean 'mlp'"),
+    ],
+)
+def test_networks_that_do_not_exist_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        make(**options)

@@ -1,0 +1,178 @@
+"""Histories in the order in which they happened, cut anywhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ddrm_pyg.graph.interaction_graph import InteractionGraph, row_pointer
+
+_FEW = 0.01
+"""Share of interactions whose time may be unknown: they stand first, which is said."""
+
+logger = logging.getLogger("ddrm_pyg")
+
+
+class Bags(NamedTuple):
+    """Some interactions of each of B users, one after the other.
+
+    Attributes:
+        row: ``[M]`` int64, positions in the batch, ascending.
+        item: ``[M]`` int64, from first to last within each row.
+        offset: ``[B]`` int64, where each row begins.
+        later: ``[M]`` int64, how many interactions of the same row come after.
+    """
+
+    row: Tensor
+    item: Tensor
+    offset: Tensor
+    later: Tensor
+
+    @property
+    def num_rows(self) -> int:
+        """B; a row may be empty."""
+        return self.offset.numel()
+
+    def padded(self, length: int, padding: int) -> Tensor:
+        """Write the last ``length`` items of each row out, aligned to the right.
+
+        Args:
+            length: Number of columns.
+            padding: What stands where a row has no item.
+
+        Returns:
+            ``[B, length]`` int64.
+        """
+        items = self.item.new_full((self.num_rows, length), padding)
+        kept = self.later < length
+        items[self.row[kept], length - 1 - self.later[kept]] = self.item[kept]
+        return items
+
+
+class UserSequences:
+    """Every user's items from first to last, each item once.
+
+    Args:
+        pointer: ``[num_users + 1]`` int64, where each user's items begin.
+        item: ``[E]`` int64.
+        num_items: Number of items, those without interactions included.
+    """
+
+    def __init__(self, pointer: Tensor, item: Tensor, num_items: int) -> None:
+        self.pointer = pointer
+        self.item = item
+        self.num_items = num_items
+
+    @classmethod
+    def from_graph(
+        cls, graph: InteractionGraph, edge_time: Tensor | None = None
+    ) -> UserSequences:
+        """Put the interactions of a graph in order.
+
+        Args:
+            graph: Train interactions. Of a pair that repeats, the first one counts.
+            edge_time: ``[E]`` when each happened; interactions of equal time stand in
+                the order of ``edge_index``, as all do if None. Unknown times (-1) come
+                first, which is logged.
+
+        Raises:
+            ValueError: Times that do not order: not one per interaction, NaN, unknown
+                for more than 1 % of the interactions, or all equal.
+        """
+        user, item = graph.edge_index
+        order = torch.arange(graph.num_edges, device=graph.device)
+        if edge_time is not None:
+            order = _check_time(graph, edge_time).argsort(stable=True)
+        order = order[user[order].argsort(stable=True)]
+        user, item = user[order], item[order]
+        key, place = (user * graph.num_items + item).sort(stable=True)
+        repeated = torch.zeros_like(key, dtype=torch.bool)
+        repeated[place[1:][key[1:] == key[:-1]]] = True
+        degree = torch.bincount(user[~repeated], minlength=graph.num_users)
+        return cls(row_pointer(degree), item[~repeated], graph.num_items)
+
+    @classmethod
+    def from_histories(
+        cls, histories: Sequence[Tensor], num_items: int
+    ) -> UserSequences:
+        """Take histories of users who need not be in any graph.
+
+        Args:
+            histories: One ``[L]`` int64 tensor of items per user, from first to last;
+                may be empty. Of an item that repeats, the first one counts.
+            num_items: Number of items.
+
+        Raises:
+            ValueError: An item out of range.
+        """
+        lengths = [len(history) for history in histories]
+        count = torch.tensor(lengths, dtype=torch.int64)
+        item = torch.cat([torch.empty(0, dtype=torch.int64), *histories])
+        edges = torch.stack([torch.repeat_interleave(count), item])
+        return cls.from_graph(InteractionGraph(edges, len(histories), num_items))
+
+    @property
+    def num_users(self) -> int:
+        """Number of users, those without interactions included."""
+        return self.pointer.numel() - 1
+
+    @property
+    def length(self) -> Tensor:
+        """``[num_users]`` int64, items of each user."""
+        return self.pointer[1:] - self.pointer[:-1]
+
+    def before(self, user: Tensor, cut: Tensor | None = None) -> Bags:
+        """List the first items of some users.
+
+        Args:
+            user: ``[B]`` int64.
+            cut: ``[B]`` int64, how many of each; all if None.
+        """
+        stop = self.length[user] if cut is None else cut
+        return self._between(user, torch.zeros_like(user), stop)
+
+    def after(self, user: Tensor, cut: Tensor, size: int) -> Bags:
+        """List the items of some users that follow a cut, at most ``size`` of each."""
+        stop = torch.minimum(cut + size, self.length[user])
+        return self._between(user, cut, stop)
+
+    def _between(self, user: Tensor, first: Tensor, stop: Tensor) -> Bags:
+        count = stop - first
+        row = torch.repeat_interleave(count)
+        offset = row_pointer(count)[:-1]
+        place = torch.arange(row.numel(), device=row.device) - offset[row]
+        item = self.item[(self.pointer[user] + first)[row] + place]
+        return Bags(row, item, offset, count[row] - 1 - place)
+
+
+def _check_time(graph: InteractionGraph, edge_time: Tensor) -> Tensor:
+    """Return the times of a caller, if they put the interactions in order."""
+    time = graph.check_per_edge(edge_time, "edge_time").to(graph.device)
+    count = graph.num_edges
+    if time.is_floating_point() and bool(time.isnan().any()):
+        raise ValueError(
+            "'edge_time' must be known for every interaction "
+            f"(got {int(time.isnan().sum())} NaN of {count})"
+        )
+    unknown = int((time < 0).sum())
+    if unknown > _FEW * count:
+        raise ValueError(
+            "'edge_time' must be known (>= 0) for 99 % of the interactions "
+            f"(got {unknown} of {count} unknown)"
+        )
+    if unknown:
+        logger.warning(
+            "%d of %d train interactions have no time: they count as the first ones",
+            unknown,
+            count,
+        )
+    if graph.num_edges > 1 and bool((time == time[0]).all()):
+        raise ValueError(
+            "'edge_time' must tell interactions apart (got "
+            f"{time[0].item()} for all {graph.num_edges})"
+        )
+    return time
