@@ -22,7 +22,7 @@ def linear_variance_betas(
     r"""Betas whose accumulated noise variance grows linearly (Eq. 8 of DDRM).
 
     .. math:: 1 - \bar\alpha_t = s \left[ \alpha_{\min} + \tfrac{t - 1}{T - 1}
-              (\alpha_{\max} - \alpha_{\min}) \right], \quad t = 1 \dots T
+              (\alpha_{\max} - \alpha_{\min}) \right], \quad t = 1 \ldots T
 
     Departure of the authors' code, on by default: the first beta is overwritten with
     1e-5, so that Eq. 8 holds for no step exactly; for small :math:`s` that value

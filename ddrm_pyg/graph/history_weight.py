@@ -100,7 +100,7 @@ class HistorySums:
 def history_agreement(graph: InteractionGraph, item_emb: Tensor) -> Tensor:
     r"""Compare every train item with the rest of its user's history.
 
-    .. math:: a_{ui} = \cos\Big(e_i,\; \sum_{j \in I_u} e_j - e_i\Big)
+    .. math:: a_{ui} = \cos\left(e_i,\; \sum_{j \in I_u} e_j - e_i\right)
 
     Args:
         graph: Train interactions; a pair that occurs twice is its own company.

@@ -159,8 +159,8 @@ class GateDenoiser(nn.Module):
     r"""The Transformer of DDRM's Table 3, as in the authors' code: a gate.
 
     .. math:: v = x_t + \tau_t, \quad
-              g = \sigma\big(f_k(v) \odot f_q(c)\big), \quad
-              \hat x_0 = f_o\big(g \odot f_v(v)\big)
+              g = \sigma\left(f_k(v) \odot f_q(c)\right), \quad
+              \hat x_0 = f_o\left(g \odot f_v(v)\right)
 
     with four MLPs f and the sinusoids :math:`\tau_t` of the step, as many as the
     vectors are wide. There is no softmax and there are no heads.

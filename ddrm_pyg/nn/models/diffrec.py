@@ -418,7 +418,7 @@ class OrderWeight(nn.Module):
     r"""Weights that grow with the order of a user's interactions (T-DiffRec).
 
     .. math:: w_m = w_{\min} + \tfrac{m - 1}{M - 1} (w_{\max} - w_{\min}),
-              \quad m = 1 \dots M
+              \quad m = 1 \ldots M
 
     over the M interactions of a user; a single one has :math:`w_{\min}`. Interactions
     of equal time keep the order of the graph.

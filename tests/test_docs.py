@@ -1,0 +1,89 @@
+"""The pages of the documentation: their programs run, and the whole builds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ddrm_pyg.datasets import SyntheticInteractions
+from ddrm_pyg.embeddings import Embeddings
+
+REPOSITORY = Path(__file__).parents[1]
+DOCS = REPOSITORY / "docs"
+PAGES = sorted(
+    path.relative_to(DOCS).as_posix()
+    for folder in (DOCS, DOCS / "howto", DOCS / "tutorials")
+    for path in folder.glob("*.md")
+)
+BLOCK = re.compile(
+    r"(?:<!-- needs: (?P<needs>\w+) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL
+)
+
+
+def blocks_of(page: str) -> list[tuple[str, str]]:
+    """What each Python program of a page needs, and its text."""
+    text = (DOCS / page).read_text("utf-8")
+    return [(match["needs"], match["code"]) for match in BLOCK.finditer(text)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """What readers have: clicks, and vectors in an order of their own."""
+    folder = tmp_path_factory.mktemp("reader")
+    data = SyntheticInteractions(120, 120, 3600)[0]
+    store = data["user", "interacts", "item"]
+    pairs = torch.cat(
+        [store.edge_index, store.val_edge_label_index, store.test_edge_label_index], 1
+    )
+    user, item = pairs.numpy()
+    # one user who knows nearly all items
+    user, item = np.append(user, np.full(118, 120)), np.append(item, np.arange(118))
+    clicks = pd.DataFrame({"uid": user, "sku": item}).drop_duplicates()
+    clicks["uid"] = "u" + clicks["uid"].astype(str)
+    clicks["sku"] = "sku-" + clicks["sku"].astype(str)
+    clicks["ts"] = np.arange(len(clicks))
+    clicks.to_csv(folder / "clicks.csv", index=False)
+    generator = np.random.default_rng(0)
+    for column, name in (("uid", "users"), ("sku", "items")):
+        ids = generator.permutation(clicks[column].unique())
+        vectors = pd.DataFrame(generator.normal(size=(len(ids), 16)))
+        vectors.assign(id=ids).to_csv(folder / f"{name}.csv", index=False)
+    emb = Embeddings(torch.zeros(2, 4), torch.zeros(3, 4))
+    emb.save(folder / "runs" / "mine" / "embeddings.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)])
+def test_programs_of_a_page_run(page, world, monkeypatch):
+    monkeypatch.chdir(world)
+    names: dict[str, object] = {}
+    for needs, code in blocks_of(page):
+        if needs:
+            pytest.importorskip(needs)
+        exec(compile(code, page, "exec"), names)
+
+
+def test_there_are_programs_to_run():
+    assert sum(len(blocks_of(page)) for page in PAGES) > 10
+
+
+@pytest.mark.slow
+def test_the_documentation_builds_without_a_warning(tmp_path):
+    pytest.importorskip("furo")
+    build = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", str(DOCS)]
+    done = subprocess.run(
+        [*build, "-d", tmp_path / "trees", tmp_path / "html"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "html" / "api" / "ddrm_pyg.nn.ddrm.html").is_file()
+    assert "ddrm-pyg run" in (tmp_path / "html" / "cli.html").read_text("utf-8")
