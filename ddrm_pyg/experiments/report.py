@@ -21,7 +21,7 @@ _PAGE = Template("""<!DOCTYPE html>
 <title>$title</title>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto;
-       padding: 0 1rem; color: #222; }
+       padding: 0 1rem; color: #222; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;
         font-size: 87%; }
@@ -36,8 +36,7 @@ img { max-width: 100%; }
 .pictures p { margin: 0; flex: 0 1 36rem; }
 .verdict { font-size: 120%; border-left: .3rem solid #ff7f0e; padding: .3rem .8rem;
            background: #fff3e6; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6;
-      padding: .8rem; }
+pre { white-space: pre-wrap; background: #f6f6f6; padding: .8rem; }
 .notes { color: #555; font-size: 90%; }
 ul.notes { padding-left: 1.2rem; }
 </style>

@@ -120,6 +120,9 @@ class Table:
         parts.append(f'<ul class="notes">{notes}</ul>' if notes else "")
         return "\n".join(filter(None, parts))
 
+    def _repr_html_(self) -> str:  # notebooks show it
+        return self.html()
+
     def _html_row(self, row: Sequence[str]) -> str:
         name, *cells = row
         kind = ' class="marked"' if name in self.marked else ""

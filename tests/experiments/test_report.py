@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import shutil
+import subprocess
+from html import escape
 from html.parser import HTMLParser
 
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +22,8 @@ from ddrm_pyg.experiments.report import (
     preformatted,
 )
 from ddrm_pyg.experiments.tables import Column, Table
+
+CHROMIUM = shutil.which("chromium")
 
 
 class Texts(HTMLParser):
@@ -82,3 +88,34 @@ def test_a_report_says_what_it_means_first_and_how_it_was_made_last():
         *("ddrm-pyg run --out 'a b'", "settings", '{\n "seed": 0\n}'),
     ]
     assert len(page.links) == 1
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_report_fits_a_phone(tmp_path):
+    wide = pd.DataFrame({f"column {i}": [i / 7] for i in range(30)}, index=["a row"])
+    columns = {name: Column(name) for name in wide}
+    report = Report(
+        title="title" * 30,
+        verdict="helps" * 40,
+        meaning=["'lightgcn, best depth' ranks better"],
+        tables=[Table(wide, columns, notes=["a note"])],
+        pictures={},
+        settings={"path": "x" * 500},
+        command=f"ddrm-pyg run --out {'a' * 300}",
+    )
+    script = (
+        "onload = () => { const page = frame.contentDocument.documentElement;"
+        "document.title = page.scrollWidth <= page.clientWidth ? 'fits' : 'overflows' }"
+    )
+    (tmp_path / "phone.html").write_text(
+        f'<iframe id="frame" width="400" srcdoc="{escape(report.html())}"></iframe>'
+        f"<script>{script}</script>",
+        encoding="utf-8",
+    )
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    flags += ["--disable-background-networking", "--virtual-time-budget=2000"]
+    url = (tmp_path / "phone.html").as_uri()
+    dumped = subprocess.run(
+        [CHROMIUM, *flags, url], capture_output=True, text=True, timeout=100, check=True
+    )
+    assert "<title>fits</title>" in dumped.stdout

@@ -121,6 +121,7 @@ def test_html_marks_a_row(table):
     marked = dataclasses.replace(table, marked=["mf"]).html()
     assert marked.count('<tr class="marked"><th scope="row">mf</th>') == 1
     assert "<li>a &lt;note&gt;</li>" in marked
+    assert table._repr_html_() == table.html()  # what a notebook shows
 
 
 def test_latex_is_one_tabular(table):
