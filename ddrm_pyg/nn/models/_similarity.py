@@ -6,12 +6,37 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, csr_tensor, row_pointer
-from ddrm_pyg.loader import RowTable
+from ddrm_pyg.loader import RowTable, UserRows
 
 COLUMNS = 512
-"""Items of which the users' columns are held dense at once."""
+"""Columns of an item-item matrix that are held dense at once."""
+
+_PRODUCTS = 1 << 23
+"""Pairs of a user's items that are counted at once, see :func:`shared_users`."""
+
+_DENSE = 1 / 64
+"""Share of entries from which on a sparse matrix is faster as dense blocks."""
+
+
+def shared_users(graph: InteractionGraph) -> Iterator[tuple[int, Tensor]]:
+    """Count the users that items share, some items with all others at a time.
+
+    Args:
+        graph: Train interactions, without repeats.
+
+    Yields:
+        The first item of a block, and ``[<= num_items, num_items]`` float32, sparse
+        CSR, of the pairs that share a user.
+    """
+    user, item = graph.edge_index
+    pairs = torch.zeros(graph.num_items, dtype=torch.int64, device=graph.device)
+    pairs = pairs.index_add(0, item, graph.degree("user")[user])
+    block = (pairs.cumsum(0) - 1).clamp(min=0) // _PRODUCTS
+    sizes = block.unique_consecutive(return_counts=True)[1].tolist()
+    yield from _counts(graph, sizes)
 
 
 def cooccurrence(graph: InteractionGraph) -> Iterator[tuple[int, Tensor]]:
@@ -23,22 +48,35 @@ def cooccurrence(graph: InteractionGraph) -> Iterator[tuple[int, Tensor]]:
     Yields:
         The first item of a block, and ``[num_items, <= COLUMNS]`` float32.
     """
-    user, item = graph.edge_index
-    by_item = graph.adj_t()
-    ones = csr_tensor(
-        by_item.crow_indices(),
-        by_item.col_indices(),
-        torch.ones_like(by_item.values()),
-        (graph.num_items, graph.num_users),
+    whole, rest = divmod(graph.num_items, COLUMNS)
+    for start, block in _counts(graph, [COLUMNS] * whole + [rest] * (rest > 0)):
+        yield start, block.to_dense().T.contiguous()
+
+
+def _counts(graph: InteractionGraph, sizes: list[int]) -> Iterator[tuple[int, Tensor]]:
+    """Yield blocks of rows of the counts, of given sizes; sparse CSR."""
+    by_user, by_item = _ones(graph.adj()), _ones(graph.adj_t())
+    pointer, user = by_item.crow_indices(), by_item.col_indices()
+    start = 0
+    for size in sizes:
+        first, last = int(pointer[start]), int(pointer[start + size])
+        rows = csr_tensor(
+            pointer[start : start + size + 1] - first,
+            user[first:last],
+            by_item.values()[first:last],
+            (size, graph.num_users),
+        )
+        yield start, rows @ by_user
+        start += size
+
+
+def _ones(matrix: Tensor) -> Tensor:
+    return csr_tensor(
+        matrix.crow_indices(),
+        matrix.col_indices(),
+        torch.ones_like(matrix.values()),
+        matrix.shape,
     )
-    for start in range(0, graph.num_items, COLUMNS):
-        stop = min(start + COLUMNS, graph.num_items)
-        within = (item >= start) & (item < stop)
-        columns = torch.zeros(graph.num_users, stop - start, device=graph.device)
-        columns[user[within], item[within] - start] = 1
-        block = ones @ columns
-        del columns  # or those of two blocks are held
-        yield start, block
 
 
 def inverse_gram(graph: InteractionGraph, l2: float) -> Tensor:
@@ -82,14 +120,47 @@ class SimilarityScorer:
             graph.check_weight(history_weight)
         self.table = RowTable(graph, history_weight)
         self.matrix = matrix
+        self._blocks: list[Tensor] = [matrix]
+        if matrix.layout == torch.sparse_csr:
+            share = matrix.values().numel() / max(matrix.shape.numel(), 1)
+            self._blocks = _columns(matrix) if share > _DENSE else []
 
     def scores(self, user: Tensor) -> Tensor:
         """Sum the matrix rows of each user's items; ``[B, num_items]``."""
         rows = self.table.rows(user)
-        block = csr_tensor(
-            row_pointer(torch.bincount(rows.row, minlength=user.numel())),
-            rows.item,
-            rows.value,
-            (user.numel(), self.table.graph.num_items),
+        pointer = row_pointer(torch.bincount(rows.row, minlength=user.numel()))
+        if self._blocks:
+            sums = [
+                _sum_rows(block.to_dense(), rows, pointer) for block in self._blocks
+            ]
+            return sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
+        shape = (user.numel(), len(self.matrix))
+        return (
+            csr_tensor(pointer, rows.item, rows.value, shape) @ self.matrix
+        ).to_dense()
+
+
+def _columns(matrix: Tensor) -> list[Tensor]:
+    """Split a sparse CSR matrix into blocks of columns."""
+    row = torch.repeat_interleave(matrix.crow_indices().diff())
+    column, value = matrix.col_indices(), matrix.values()
+    blocks = []
+    for start in range(0, matrix.shape[1], COLUMNS):
+        stop = min(start + COLUMNS, matrix.shape[1])
+        within = (column >= start) & (column < stop)
+        blocks.append(
+            csr_tensor(
+                row_pointer(torch.bincount(row[within], minlength=len(matrix))),
+                column[within] - start,
+                value[within],
+                (len(matrix), stop - start),
+            )
         )
-        return (block @ self.matrix).to_dense()
+    return blocks
+
+
+def _sum_rows(matrix: Tensor, rows: UserRows, pointer: Tensor) -> Tensor:
+    """Multiply users' rows with a dense matrix: bags of its rows."""
+    return F.embedding_bag(
+        rows.item, matrix, pointer[:-1], mode="sum", per_sample_weights=rows.value
+    )

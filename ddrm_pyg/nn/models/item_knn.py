@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from scipy.sparse import csc_array
 from torch import Tensor
 
-from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.nn.models._similarity import SimilarityScorer, cooccurrence
+from ddrm_pyg.graph.interaction_graph import InteractionGraph, csr_tensor
+from ddrm_pyg.nn.models._similarity import SimilarityScorer, shared_users
 
 
 class ItemKNN:
@@ -39,7 +41,7 @@ class ItemKNN:
     def scorer(
         self, graph: InteractionGraph, *, history_weight: Tensor | None = None
     ) -> SimilarityScorer:
-        """Compute the similarities, a block of columns at a time.
+        """Compute the similarities, those of some items at a time.
 
         Args:
             graph: Train interactions.
@@ -52,34 +54,64 @@ class ItemKNN:
                 interaction.
         """
         pairs = graph.without_repeats()  # counts are of users
-        if self.k is None:
-            matrix = torch.cat(list(_cosine_columns(pairs)), dim=1)
-        else:
-            matrix = _nearest(pairs, min(self.k, graph.num_items))
+        matrix = _all(pairs) if self.k is None else _nearest(pairs, self.k)
         return SimilarityScorer(graph, matrix, history_weight)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(k={self.k})"
 
 
-def _cosine_columns(graph: InteractionGraph) -> Iterator[Tensor]:
-    """Yield blocks ``[num_items, <= COLUMNS]`` of C, left to right."""
-    scale = graph.degree("item").clamp(min=1).to(torch.float32).rsqrt()
-    for start, block in cooccurrence(graph):
-        column = torch.arange(start, start + block.shape[1], device=graph.device)
-        block *= scale.unsqueeze(1)
-        block *= scale[column]
-        block[column, column - start] = 0
-        yield block
+def _all(graph: InteractionGraph) -> Tensor:
+    """Compute C, dense."""
+    matrix = torch.empty(graph.num_items, graph.num_items, device=graph.device)
+    for start, block in _cosines(graph):
+        matrix[start : start + len(block)] = block.to_dense()
+    return matrix
 
 
 def _nearest(graph: InteractionGraph, k: int) -> Tensor:
     """Keep the k largest entries of every column of C; sparse CSR."""
-    best = [block.topk(k, dim=0) for block in _cosine_columns(graph)]
-    value = torch.cat([top.values for top in best], dim=1)
-    row = torch.cat([top.indices for top in best], dim=1)
-    column = torch.arange(graph.num_items, device=graph.device).expand_as(row)
+    parts = [_largest(block, k) for _, block in _cosines(graph)]
+    count, row, value = (np.concatenate(part) for part in zip(*parts, strict=True))
     size = (graph.num_items, graph.num_items)
-    index = torch.stack([row.flatten(), column.flatten()])
-    coo = torch.sparse_coo_tensor(index, value.flatten(), size, check_invariants=False)
-    return coo.to_sparse_csr()
+    by_column = csc_array((value, row, np.append(0, count.cumsum())), shape=size)
+    matrix = by_column.tocsr()
+    return csr_tensor(
+        torch.from_numpy(matrix.indptr).long(),
+        torch.from_numpy(matrix.indices).long(),
+        torch.from_numpy(matrix.data),
+        size,
+    ).to(graph.device)
+
+
+def _largest(block: Tensor, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Keep the k largest positive entries of every row of a sparse CSR block.
+
+    Returns:
+        The number of entries of each row, and their columns and values.
+    """
+    pointer, column, value = (
+        part.cpu().numpy()
+        for part in (block.crow_indices(), block.col_indices(), block.values())
+    )
+    keep = value > 0
+    for row in (np.diff(pointer) > k).nonzero()[0]:
+        start, stop = pointer[row : row + 2]
+        smaller = value[start:stop].argpartition(-k)[:-k]
+        keep[start + smaller] = False
+    count = np.diff(np.append(0, keep.cumsum())[pointer])
+    return count, column[keep], value[keep]
+
+
+def _cosines(graph: InteractionGraph) -> Iterator[tuple[int, Tensor]]:
+    """Yield blocks of rows of C, which are its columns; sparse CSR."""
+    scale = graph.degree("item").clamp(min=1).to(torch.float32).rsqrt()
+    for start, block in shared_users(graph):
+        row = start + torch.repeat_interleave(block.crow_indices().diff())
+        column = block.col_indices()
+        value = block.values() * scale[row] * scale[column]
+        value[row == column] = 0
+        yield (
+            start,
+            csr_tensor(block.crow_indices(), column, value, block.shape),
+        )

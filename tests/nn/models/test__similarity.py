@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,6 +10,7 @@ from ddrm_pyg.nn.models._similarity import (
     SimilarityScorer,
     cooccurrence,
     inverse_gram,
+    shared_users,
 )
 from ddrm_pyg.typing import Scorer
 
@@ -34,6 +36,24 @@ def test_cooccurrence_counts_shared_users(graph, columns):
     torch.testing.assert_close(inverse @ gram, torch.eye(graph.num_items).double())
 
 
+@given(graph=st.from_type(InteractionGraph), products=st.sampled_from([1, 4, 99]))
+def test_shared_users_are_counted_some_items_at_a_time(graph, products):
+    graph = graph.without_repeats()
+    rows = binary_rows(graph)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_similarity, "_PRODUCTS", products)
+        starts, blocks = zip(*shared_users(graph), strict=True)
+    counts = torch.cat([block.to_dense() for block in blocks])
+    assert torch.equal(counts, rows.T @ rows)
+    assert list(starts) == [0, *np.cumsum([len(block) for block in blocks])[:-1]]
+    if products == 99:
+        assert len(blocks) == 1
+    pairs = rows.sum(1) @ rows  # no block has more than the limit but for one item
+    for start, block in zip(starts, blocks, strict=True):
+        size = pairs[start : start + len(block)]
+        assert len(block) == 1 or float(size[:-1].sum()) <= 2 * products
+
+
 @given(graph=st.from_type(InteractionGraph), pick=st.data())
 def test_scores_sum_the_matrix_rows_of_the_users_items(graph, pick):
     graph = graph.without_repeats()
@@ -41,8 +61,16 @@ def test_scores_sum_the_matrix_rows_of_the_users_items(graph, pick):
     user = torch.tensor(user, dtype=torch.int64)
     matrix = torch.arange(float(graph.num_items**2)).view(-1, graph.num_items)
     expected = binary_rows(graph)[user] @ matrix
-    for form in (matrix, matrix.to_sparse_csr()):
-        scorer = SimilarityScorer(graph, form)
+    forms = [
+        (matrix, 0.0),
+        (matrix.to_sparse_csr(), 0.0),
+        (matrix.to_sparse_csr(), 1.0),
+    ]
+    for form, dense_from in forms:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_similarity, "_DENSE", dense_from)
+            patch.setattr(_similarity, "COLUMNS", 4)
+            scorer = SimilarityScorer(graph, form)
         assert isinstance(scorer, Scorer)
         assert torch.equal(scorer.scores(user), expected)
 

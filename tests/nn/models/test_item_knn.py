@@ -68,21 +68,24 @@ def test_similarity_by_hand(path_graph, k):
 
 
 @pytest.mark.parametrize("k", [None, 2])
-@pytest.mark.parametrize("columns", [5, 512])
-def test_withheld_item_of_the_own_colour_comes_first(
-    checkerboard, k, columns, monkeypatch
-):
-    monkeypatch.setattr(_similarity, "COLUMNS", columns)
+def test_withheld_item_of_the_own_colour_comes_first(checkerboard, k):
     scorer = ItemKNN(k).scorer(checkerboard.graph)
     assert torch.equal(checkerboard.first_choice(scorer), checkerboard.withheld)
 
 
 @pytest.mark.parametrize("k", [None, 3])
-def test_blocks_of_columns_change_nothing(checkerboard, k, monkeypatch):
+@pytest.mark.parametrize("products", [1, 100])
+def test_items_counted_at_a_time_change_nothing(checkerboard, k, products, monkeypatch):
     whole = ItemKNN(k).scorer(checkerboard.graph).matrix.to_dense()
-    monkeypatch.setattr(_similarity, "COLUMNS", 5)
+    monkeypatch.setattr(_similarity, "_PRODUCTS", products)
     in_blocks = ItemKNN(k).scorer(checkerboard.graph).matrix.to_dense()
     assert torch.equal(in_blocks, whole)
+
+
+def test_neighbours_are_stored_and_nothing_else(path_graph):
+    # where fewer than k items share a user there is nothing to keep
+    for k in (1, 5):
+        assert ItemKNN(k).scorer(path_graph).matrix.values().numel() == 2
 
 
 @pytest.mark.parametrize("k", [None, 2])
