@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from ddrm_pyg.cli import _app
 
@@ -39,8 +40,8 @@ def test_documented_command_is_understood(line):
     group = typer.main.get_command(_app())
     line = line.replace("--device cuda", "--device cpu")  # not everywhere
     words = shlex.split(line, comments=True)[1:]
-    command = group
-    while words and words[0] in getattr(command, "commands", {}):
-        command = command.commands[words.pop(0)]
-    assert command is not group
+    command, context = group, typer.Context(group)
+    while isinstance(command, TyperGroup):
+        command = command.get_command(context, words.pop(0))
+    assert command is not None
     command.make_context("ddrm-pyg", words)  # refuses unknown options; runs nothing

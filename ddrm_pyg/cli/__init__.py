@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import os
 import shlex
 import sys
-from importlib import metadata
-from typing import Annotated
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ddrm_pyg.cli._report import COMMAND
 
@@ -47,27 +50,59 @@ def main(arguments: list[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _app() -> typer.Typer:
-    from ddrm_pyg.cli import (
-        audit,
-        clean,
-        compare,
-        data,
-        denoise,
-        doctor,
-        evaluate,
-        recommend,
-        reproduce,
-        run,
-        tune,
-    )
+COMMANDS = (
+    *("run", "compare", "reproduce", "evaluate", "denoise", "recommend"),
+    *("tune", "audit", "clean", "doctor", "data"),
+)
+"""Files of this folder, in the order of the help: a function ``command`` each, or a
+function ``app`` that makes a group of commands."""
 
+_PLAIN: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "add_completion": False,
+}
+
+
+class Commands(TyperGroup):
+    """Imports a command once it is called: what only prints does without torch."""
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"{__name__}.{cmd_name}")
+        if hasattr(module, "app"):
+            return typer.main.get_command(module.app())
+        app = typer.Typer(**_PLAIN)
+        app.command(cmd_name)(module.command)
+        return typer.main.get_command(app)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands with their summaries, read from their files."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _summary(name)) for name in COMMANDS])
+
+
+def _summary(name: str) -> str:
+    """Read the first line that a command says of itself, without importing it."""
+    path = Path(__file__).with_name(f"{name}.py")
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name in ("command", "app"):
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    raise LookupError(f"{path}: no function 'command' or 'app'")
+
+
+def _app() -> typer.Typer:
     app = typer.Typer(
         name="ddrm-pyg",
         help="Recommenders that survive noisy clicks.",
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        add_completion=False,
+        cls=Commands,
+        **_PLAIN,
     )
 
     @app.callback()
@@ -85,13 +120,6 @@ def _app() -> typer.Typer:
     ) -> None:
         _refuse_several_processes(context.invoked_subcommand)
 
-    commands = (
-        *(run, compare, reproduce, evaluate, denoise, recommend),
-        *(tune, audit, clean, doctor),
-    )
-    for command in commands:
-        app.command(command.__name__.rpartition(".")[2])(command.command)
-    app.add_typer(data.app(), name="data")
     return app
 
 

@@ -21,10 +21,8 @@ _FIRST_DATE = 10**8  # seconds: smaller numbers are ranks rather than moments
 
 
 def app() -> typer.Typer:
-    """Return the commands of the group."""
-    group = typer.Typer(
-        help="Show a data set, or write it in another format.", rich_markup_mode=None
-    )
+    """Show a data set, or write it in another format."""
+    group = typer.Typer(help=app.__doc__, rich_markup_mode=None)
     for command in (describe, convert):
         group.command()(command)
     return group

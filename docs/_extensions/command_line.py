@@ -9,6 +9,7 @@ import typer
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from typer.core import TyperGroup
 
 from ddrm_pyg.cli import _app
 
@@ -36,8 +37,9 @@ def _lines(command: Any, name: str) -> Iterator[str]:
         for option, meaning in rows:
             yield f"* - `{option}`\n  - {meaning.replace('*', chr(92) + '*')}"
         yield "```\n"
-    for child, sub in getattr(command, "commands", {}).items():
-        yield from _lines(sub, f"{name} {child}")
+    if isinstance(command, TyperGroup):
+        for child in command.list_commands(context):
+            yield from _lines(command.get_command(context, child), f"{name} {child}")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

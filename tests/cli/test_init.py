@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from typer import Abort
+from typer import Abort, Context
+from typer.main import get_command
 
 import ddrm_pyg
-from ddrm_pyg.cli import _fail, main
+from ddrm_pyg.cli import COMMANDS, _app, _fail, main
 
 
 def test_no_words_print_the_help(call):
@@ -119,3 +122,25 @@ def test_words_of_the_process_are_the_default(monkeypatch, capsys):
 def test_torch_waits_for_thread_options():
     code = "import sys, ddrm_pyg.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["rnu"], ["--bogus"]])
+def test_what_only_prints_imports_no_torch(words):
+    program = (
+        "import sys\n"
+        "from ddrm_pyg.cli import main\n"
+        f"main({words})\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_the_help_lists_every_command_with_its_own_words(call):
+    context = Context(get_command(_app()))
+    for name in COMMANDS:
+        command = context.command.get_command(context, name)
+        summary = command.help.partition("\n")[0]
+        assert re.search(rf"^  {name} +{re.escape(summary[:30])}", call().out, re.M)
+    files = {path.stem for path in Path(ddrm_pyg.cli.__file__).parent.glob("[a-z]*.py")}
+    assert set(COMMANDS) == files
