@@ -35,6 +35,8 @@ COLOURS = {
     "mf": "#1f77b4",
     "lightgcn": "#17becf",
     "sgl": "#9467bd",
+    "svd": "#393b79",
+    "sasrec": "#637939",
     "best_depth": "#aec7e8",
     "history_mean": "#c5b0d5",
     "propagated": "#9edae5",

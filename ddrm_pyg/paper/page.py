@@ -235,16 +235,12 @@ def tables(reproduction: Reproduction) -> list[Table]:
     """Every table of a reproduction."""
     if reproduction.statistics is not None:
         return [statistics_table(reproduction.statistics, reproduction.data)]
-    blocks = reproduction.blocks
-    shown = [block_table(block) for block in blocks]
-    if reproduction.what == "table2":
-        fixed = [line for line in reproduction.lines if line.run and not line.seeds]
-        pairs = zip(
-            shown, (contrast_table(block, fixed) for block in blocks), strict=True
-        )
-        shown = [
-            table for pair in pairs for table in pair if table.columns or table.notes
-        ]
+    fixed = [line for line in reproduction.lines if line.run and not line.seeds]
+    shown = []
+    for block in reproduction.blocks:
+        shown.append(block_table(block))
+        if reproduction.what == "table2":
+            shown += filter(None, [contrast_table(block, fixed)])
     return shown
 
 
@@ -317,31 +313,35 @@ def _not_converged(lines: Sequence[LineResult]) -> list[str]:
     ]
 
 
-def contrast_table(block: BlockResult, beside: Sequence[LineResult] = ()) -> Table:
+def contrast_table(
+    block: BlockResult, beside: Sequence[LineResult] = ()
+) -> Table | None:
     """Set DDRM's NDCG@20 against what needs no diffusion, backend by backend.
 
     Args:
         block: A block of Table 2.
         beside: Lines of another block that its selection does not touch.
+
+    Returns:
+        A row per backend on which DDRM has been run; None if there is none.
     """
     lines = {line.name: line for line in [*beside, *block.lines] if line.run}
-    backends = {f"{name}+ddrm": name for name in PAPER_BACKENDS}
     rows = {
         name: _contrasts(lines[name], contrasts(backend), lines)
-        for name, backend in backends.items()
-        if name in lines
+        for backend in PAPER_BACKENDS
+        if (name := f"{backend}+ddrm") in lines
     }
+    if not rows:
+        return None
     frame = pd.DataFrame.from_dict(rows, orient="index")
-    shown = [name for name in contrasts("") if rows and frame[name].notna().any()]
+    shown = [name for name in contrasts("") if frame[name].notna().any()]
     columns = {
         METRIC: Column(short_title(METRIC)),
         **{name: Column(f"against {name}", "+.1%") for name in shown},
         "p_holm": Column("p Holm"),
     }
     title = f"DDRM and what needs no diffusion, {block.title}"
-    return Table(
-        frame, columns if rows else {}, title, notes=[CONTRASTS] if rows else []
-    )
+    return Table(frame, columns, title, notes=[CONTRASTS])
 
 
 def _contrasts(
