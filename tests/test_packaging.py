@@ -60,6 +60,14 @@ def test_setup_cfg_is_not_overridden():
 
 def test_version_is_the_same_everywhere(setup_cfg):
     assert setup_cfg["metadata"]["version"] == ddrm_pyg.__version__
+    citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {ddrm_pyg.__version__}\n" in citation
+
+
+def test_the_image_has_the_pinned_torch():
+    image = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    pinned = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").split()
+    assert re.search(r"torch==\S+", image).group() in pinned
 
 
 def test_console_script(setup_cfg):
