@@ -189,14 +189,44 @@ def user_row_batches(
         ValueError: No user has train items, ``batch_size`` < 1 or ``rank`` not below
             ``world_size``.
     """
-    rank, world_size = _share(batch_size, rank, world_size)
     users = table.graph.degree("user").nonzero().flatten()
     if users.numel() == 0:
         raise ValueError("'graph' must have a user with train interactions")
+    for user in user_batches(
+        users,
+        batch_size=batch_size,
+        generator=generator,
+        rank=rank,
+        world_size=world_size,
+    ):
+        yield table.rows(user)
+
+
+def user_batches(
+    users: Tensor,
+    *,
+    batch_size: int,
+    generator: torch.Generator,
+    rank: int | None = None,
+    world_size: int | None = None,
+) -> Iterator[Tensor]:
+    """Yield one epoch of users: each once, in random order.
+
+    Args:
+        users: ``[N]`` int64 users to train on.
+        batch_size: Users per batch; the last one may be smaller.
+        generator: Source of all randomness; equal states give equal epochs.
+        rank: As for :func:`user_row_batches`.
+        world_size: Likewise.
+
+    Raises:
+        ValueError: ``batch_size`` < 1 or ``rank`` not below ``world_size``.
+    """
+    rank, world_size = _share(batch_size, rank, world_size)
     order = torch.randperm(users.numel(), generator=generator, device=generator.device)
     users = users[order.to(users.device)]
     for first in range(0, users.numel(), batch_size):
-        yield table.rows(users[first + rank : first + batch_size : world_size])
+        yield users[first + rank : first + batch_size : world_size]
 
 
 class Cuts(NamedTuple):

@@ -88,6 +88,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.nn.models.cdae",
         "ddrm_pyg.nn.models.multivae",
         "ddrm_pyg.nn.models.diffrec",
+        "ddrm_pyg.nn.models.sasrec",
         "ddrm_pyg.nn.deca",
     ),
     (  # floor 4: verbs

@@ -14,6 +14,7 @@ from ddrm_pyg.loader import (
     Triplets,
     cut_batches,
     triplet_batches,
+    user_batches,
     user_row_batches,
 )
 
@@ -328,3 +329,29 @@ def test_processes_share_a_batch_of_cuts():
 def test_what_cannot_be_cut_is_refused(lengths, options, message):
     with pytest.raises(ValueError, match=message):
         cuts_of(lengths, **options)
+
+
+def test_users_come_once_in_random_order_and_in_shares():
+    users = torch.tensor([9, 2, 4, 7, 1])
+    joined = [
+        torch.cat(list(user_batches(users, batch_size=2, generator=generator)))
+        for generator in (torch.Generator().manual_seed(seed) for seed in (0, 0, 1))
+    ]
+    assert torch.equal(joined[0].sort().values, users.sort().values)
+    assert torch.equal(joined[0], joined[1])
+    assert not torch.equal(joined[0], joined[2])
+    shares = [
+        list(
+            user_batches(
+                users,
+                batch_size=2,
+                generator=torch.Generator().manual_seed(0),
+                rank=rank,
+                world_size=2,
+            )
+        )
+        for rank in range(2)
+    ]
+    assert [len(batch) for batch in shares[1]] == [1, 1, 0]
+    mixed = torch.cat([torch.cat(pair) for pair in zip(*shares, strict=True)])
+    assert torch.equal(mixed, joined[0])

@@ -107,6 +107,34 @@ def draw_negatives(
     return item
 
 
+def draw_candidates(
+    graph: InteractionGraph, count: int, *, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    r"""Draw items to stand for all in a softmax, by popularity.
+
+    .. math:: P(j) = (d_j + 1) \,/ \sum_k (d_k + 1)
+
+    with :math:`d_j` the train interactions of item j: popular items have most of a
+    softmax, and those without any must not be forgotten.
+
+    Args:
+        graph: Train interactions.
+        count: Number of draws, with replacement.
+        generator: Source of all randomness.
+
+    Returns:
+        ``[count]`` int64 items, and ``[count]`` float32 logarithms of P.
+    """
+    weight = (graph.degree("item") + 1).double()
+    share = torch.rand(
+        count, generator=generator, device=generator.device, dtype=torch.float64
+    )
+    total = weight.cumsum(0)
+    item = torch.searchsorted(total, share.to(total.device) * total[-1], right=True)
+    item = item.clamp(max=graph.num_items - 1)  # a product may round up to the end
+    return item, (weight[item] / total[-1]).log().float()
+
+
 def _pick(pool: Tensor, like: Tensor, generator: torch.Generator) -> Tensor:
     """Draw from a pool with replacement, in the shape of a tensor."""
     drawn = torch.randint(

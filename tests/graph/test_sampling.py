@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.graph.sampling import draw_negatives, draw_positives
+from ddrm_pyg.graph.sampling import (
+    draw_candidates,
+    draw_negatives,
+    draw_positives,
+)
 
 
 def seeded(seed=0):
@@ -188,3 +192,15 @@ def test_unknown_negatives_are_refused(path_graph):
         draw_negatives(
             path_graph, torch.tensor([1]), generator=seeded(), negatives="hard"
         )
+
+
+def test_candidates_come_by_popularity_and_none_is_left_out():
+    # three of four interactions are with item 0, none with items 2 and 3
+    graph = InteractionGraph(torch.tensor([[0, 1, 2, 3], [0, 0, 0, 1]]), 4, 4)
+    item, log_probability = draw_candidates(graph, 40_000, generator=seeded())
+    law = torch.tensor([4, 2, 1, 1]) / 8
+    torch.testing.assert_close(log_probability.exp(), law[item])
+    assert chisquare(torch.bincount(item, minlength=4), 40_000 * law).pvalue > 0.01
+    again = draw_candidates(graph, 40_000, generator=seeded())
+    assert torch.equal(again[0], item)
+    assert not torch.equal(draw_candidates(graph, 40_000, generator=seeded(1))[0], item)

@@ -1,9 +1,11 @@
 import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ddrm_pyg.losses import softmax
 from ddrm_pyg.losses.softmax import sampled_softmax_loss, softmax_loss
 
 
@@ -44,3 +46,28 @@ def test_the_correction_makes_any_draw_an_estimate_of_the_whole():
         sums.append((loss + logits[0, 2]).exp())
     whole = logits.exp().sum()
     assert abs(torch.stack(sums).mean() / whole - 1) < 0.03
+
+
+@pytest.mark.parametrize("score_bytes", [1, 100, 1 << 20])
+def test_products_are_compared_as_if_they_were_held(score_bytes, monkeypatch):
+    monkeypatch.setattr(softmax, "_SCORE_BYTES", score_bytes)
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(7, 3, generator=generator).requires_grad_()
+    item_emb = torch.randn(5, 3, generator=generator).requires_grad_()
+    item = torch.tensor([4, 4, 0, 1, 3, 3, 2])
+    weight = torch.rand(7, generator=generator)  # rows may weigh differently
+    loss = softmax.softmax_loss_of_products(query, item_emb, item)
+    held = softmax_loss(query @ item_emb.T, torch.arange(7), item)
+    torch.testing.assert_close(loss, held)
+    gradients = torch.autograd.grad((loss * weight).sum(), (query, item_emb))
+    expected = torch.autograd.grad((held * weight).sum(), (query, item_emb))
+    torch.testing.assert_close(gradients, expected)
+
+
+def test_products_are_float32_under_autocast():
+    query, item_emb = torch.randn(4, 8), torch.randn(6, 8)
+    item = torch.tensor([0, 5, 1, 1])
+    loss = softmax.softmax_loss_of_products(query, item_emb, item)
+    with torch.autocast("cpu", torch.bfloat16):
+        again = softmax.softmax_loss_of_products(query, item_emb, item)
+    assert torch.equal(again, loss)

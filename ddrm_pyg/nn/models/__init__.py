@@ -16,6 +16,7 @@ from ddrm_pyg.nn.models.lightgcn import LightGCN
 from ddrm_pyg.nn.models.mf import MF
 from ddrm_pyg.nn.models.multivae import MultiDAE, MultiVAE
 from ddrm_pyg.nn.models.popularity import Popularity
+from ddrm_pyg.nn.models.sasrec import SASRec
 from ddrm_pyg.nn.models.sgl import SGL
 from ddrm_pyg.nn.models.svd import SVD
 
@@ -35,6 +36,7 @@ __all__ = [
     "MultiVAE",
     "OrderWeight",
     "Popularity",
+    "SASRec",
     "TDiffRec",
     "group_items",
 ]
