@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
+from ddrm_pyg.checks import check_among
 from ddrm_pyg.transforms.core import (
     SPLITS,
     get_block,
@@ -20,6 +23,11 @@ from ddrm_pyg.transforms.core import (
     select,
     set_block,
 )
+
+Scope = Literal["user", "global"]
+"""Whose timeline is cut, see :class:`TemporalSplit`."""
+
+logger = logging.getLogger("ddrm_pyg")
 
 
 def check_ratios(ratios: Sequence[float]) -> tuple[float, float, float]:
@@ -62,15 +70,24 @@ class TemporalSplit(BaseTransform):
     takes the place of time, for false positives as well. Each block comes out grouped
     by user and in that order inside a user.
 
+    With ``scope="global"`` one moment parts train from validation, and another one
+    validation from test, so that nobody's future is in anybody's training: the ratios
+    are shares of all interactions. Held-out pairs of users or items that train does not
+    have are left out, and so are the false positives after the second moment; their
+    numbers are logged.
+
     Args:
         ratios: Shares of train, validation and test, whatever ``order`` says.
         order: The blocks from earliest to latest. The published ML-1M is
             ``("train", "test", "val")``.
         seed: Seeds the generator of the random order; unused where time is known.
+        scope: ``"user"`` cuts each user's own timeline, ``"global"`` everyone's at the
+            same moments.
 
     Raises:
-        ValueError: The ratios are refused by :func:`check_ratios`, or ``order`` does
-            not name each block once.
+        ValueError: The ratios are refused by :func:`check_ratios`, ``order`` does
+            not name each block once, or is another than the default with
+            ``scope="global"``.
     """
 
     def __init__(
@@ -78,11 +95,18 @@ class TemporalSplit(BaseTransform):
         ratios: Sequence[float] = (0.7, 0.1, 0.2),
         order: Sequence[str] = SPLITS,
         seed: int = 0,
+        scope: Scope = "user",
     ) -> None:
         if sorted(order) != sorted(SPLITS):
             raise ValueError(
                 f"'order' must name train, val and test once each (got {tuple(order)})"
             )
+        check_among(get_args(Scope), scope=scope)
+        if scope == "global" and tuple(order) != SPLITS:
+            raise ValueError(
+                f"'order' must be {SPLITS} with scope='global' (got {tuple(order)})"
+            )
+        self.scope = scope
         self.ratios = check_ratios(ratios)
         self.order = tuple(order)
         self.seed = seed
@@ -100,15 +124,18 @@ class TemporalSplit(BaseTransform):
             rating and noise label that its pairs had.
 
         Raises:
-            ValueError: The data are split, or no user has enough liked interactions
-                for a test pair.
+            ValueError: The data are split, no user has enough liked interactions
+                for a test pair, or nothing tells the times of a global split.
         """
         require_unsplit(data, "TemporalSplit")
         block = get_block(data, "train")
         block = select(block, self._timeline(block))
-        split = self._assign(
-            block["index"][0], ~noise_of(block), data["user"].num_nodes
-        )
+        if self.scope == "global":
+            split = self._assign_by_moment(block)
+        else:
+            split = self._assign(
+                block["index"][0], ~noise_of(block), data["user"].num_nodes
+            )
         if not bool((split == SPLITS.index("test")).any()):
             raise ValueError(
                 f"{self!r} leaves no test pairs: no user has enough liked interactions"
@@ -145,6 +172,48 @@ class TemporalSplit(BaseTransform):
         split[~liked] = torch.where(early, SPLITS.index("train"), SPLITS.index("val"))
         return split
 
+    def _assign_by_moment(self, block: dict[str, Tensor]) -> Tensor:
+        """Return the position in :data:`SPLITS` of each pair, -1 for those left out."""
+        if "time" not in block or bool((block["time"] == block["time"][:1]).all()):
+            raise ValueError(
+                "scope='global' needs 'edge_time' that tells interactions apart; "
+                "scope='user' does without"
+            )
+        count = block["time"].numel()
+        bounds = [_round(torch.tensor(count * share)) for share in self._until()]
+        split = torch.empty(count, dtype=torch.int64)
+        rank = torch.arange(count)
+        split[torch.from_numpy(_stable_argsort(block["time"].numpy()))] = sum(
+            (rank >= bound).long() for bound in bounds
+        )
+        held_out, disliked = split > 0, (split == 2) & noise_of(block)
+        unseen = torch.zeros(2, count, dtype=torch.bool)
+        for row, index in enumerate(block["index"]):
+            in_train = torch.zeros(int(index.max()) + 1, dtype=torch.bool)
+            in_train[index[~held_out]] = True
+            unseen[row] = held_out & ~in_train[index]
+        for row, name in enumerate(("users", "items")):
+            pairs = unseen[row]
+            if bool(pairs.any()):
+                logger.warning(
+                    "%d held-out interactions of %d %s that train does not have are "
+                    "left out",
+                    int(pairs.sum()),
+                    block["index"][row][pairs].unique().numel(),
+                    name,
+                )
+        if bool(disliked.any()):
+            logger.warning(
+                "%d false positives after the last %g %% began are left out",
+                int(disliked.sum()),
+                100 * self.ratios[2],
+            )
+        return split.masked_fill(unseen.any(0) | disliked, -1)
+
+    def _until(self) -> tuple[float, float]:
+        """Shares of the interactions before validation, and before test."""
+        return self.ratios[0], self.ratios[0] + self.ratios[1]
+
     def _sizes(self, num_liked: Tensor) -> Tensor:
         """Return the block sizes ``[U, 3]`` in the order of :data:`SPLITS`."""
         train, _, test = (_round(num_liked.double() * ratio) for ratio in self.ratios)
@@ -154,8 +223,10 @@ class TemporalSplit(BaseTransform):
         return torch.stack([train, num_liked - train - test, test], dim=1)
 
     def __repr__(self) -> str:
+        scope = "" if self.scope == "user" else f", scope={self.scope!r}"
         return (
-            f"TemporalSplit(ratios={self.ratios}, order={self.order}, seed={self.seed})"
+            f"TemporalSplit(ratios={self.ratios}, order={self.order}, "
+            f"seed={self.seed}{scope})"
         )
 
 

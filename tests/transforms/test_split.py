@@ -1,7 +1,10 @@
 import itertools
+import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.transforms import HoldOutValidation, TemporalSplit
@@ -186,3 +189,79 @@ def test_repr_states_every_setting():
         "TemporalSplit(ratios=(0.7, 0.1, 0.2), order=('train', 'val', 'test'), seed=3)"
     )
     assert repr(HoldOutValidation()) == "HoldOutValidation(share=0.1, seed=0)"
+
+
+def at(*events, users=3, items=4):
+    """Unsplit interactions of (user, item, time, liked)."""
+    user, item, time, liked = zip(*events, strict=True)
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = users, items
+    data[EDGE].edge_index = torch.tensor([user, item])
+    data[EDGE].edge_time = torch.tensor(time)
+    data[EDGE].edge_is_noise = ~torch.tensor(liked)
+    return data
+
+
+def test_one_moment_parts_everyones_past_from_the_future(caplog):
+    data = at(
+        (0, 0, 50, True),  # the 5th of ten: train
+        (0, 1, 10, True),
+        (0, 2, 90, True),  # test
+        (1, 1, 20, True),
+        (1, 0, 70, False),  # a false positive of validation
+        (1, 2, 100, False),  # one of test: left out
+        (2, 3, 95, True),  # an item and a user that train does not have
+        (0, 0, 30, True),
+        (1, 2, 40, True),
+        (1, 0, 60, True),
+    )
+    split = TemporalSplit((0.6, 0.1, 0.3), scope="global")
+    with caplog.at_level("WARNING", "ddrm_pyg"):
+        out = split(data)
+    store = out[EDGE]
+    assert store.edge_index.T.tolist() == [
+        [0, 1],
+        [0, 0],
+        [0, 0],
+        [1, 1],
+        [1, 2],
+        [1, 0],
+    ]
+    assert store.edge_time.tolist() == [10, 30, 50, 20, 40, 60]
+    assert store.val_edge_label_index.T.tolist() == [[1, 0]]
+    assert store.val_edge_is_noise.tolist() == [True]
+    assert store.test_edge_label_index.T.tolist() == [[0, 2]]
+    assert "1 held-out interactions of 1 users that train does not have" in caplog.text
+    assert "1 held-out interactions of 1 items that train does not have" in caplog.text
+    assert "1 false positives after the last 30 % began" in caplog.text
+    assert repr(split).endswith("scope='global')")
+
+
+@given(st.integers(0, 999), st.integers(12, 60))
+def test_no_later_interaction_is_trained_on(seed, count):
+    generator = torch.Generator().manual_seed(seed)
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 3, 4
+    data[EDGE].edge_index = torch.stack(
+        [torch.randint(n, (count,), generator=generator) for n in (3, 4)]
+    )
+    data[EDGE].edge_time = torch.randperm(count, generator=generator)
+    store = TemporalSplit(scope="global")(data)[EDGE]
+    blocks = [store.edge_time, store.val_edge_time, store.test_edge_time]
+    assert blocks[0].numel() == math.floor(0.7 * count + 0.5 + 1e-9)
+    assert blocks[0].max() < min(block.min() for block in blocks[1:] if len(block))
+    if len(blocks[1]) and len(blocks[2]):
+        assert blocks[1].max() < blocks[2].min()
+
+
+def test_a_global_split_needs_times_and_the_order_of_time():
+    data = at((0, 0, 5, True), (0, 1, 5, True), (1, 2, 5, True))
+    with pytest.raises(ValueError, match="needs 'edge_time' that tells interactions"):
+        TemporalSplit(scope="global")(data)
+    del data[EDGE]["edge_time"]
+    with pytest.raises(ValueError, match="scope='user' does without"):
+        TemporalSplit(scope="global")(data)
+    with pytest.raises(ValueError, match=r"'order' must be .* with scope='global'"):
+        TemporalSplit(order=("train", "test", "val"), scope="global")
+    with pytest.raises(ValueError, match="'scope' must be one of"):
+        TemporalSplit(scope="world")
