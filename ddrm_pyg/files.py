@@ -5,43 +5,141 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # only POSIX has locks that end with their process
+    fcntl = None  # type: ignore[assignment]
+
+_MARK = ".partial-"
+"""In the name of every temporary folder."""
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces it on success.
+    """Yield a temporary path near ``path`` that replaces it on success.
 
-    The temporary name keeps the suffix of ``path``, because several writers choose
-    the format by it. On an exception the temporary file is removed and ``path``
-    stays as it was. Missing parent folders are created.
+    The temporary file has the name of ``path``, because several writers choose the
+    format by the suffix. On an exception the temporary file is removed and ``path``
+    stays as it was. Missing parent folders are created. Temporary files that a killed
+    process has left in the folder are removed.
 
     Args:
         path: The file to write.
 
     Yields:
         The path to write to instead.
+
+    Raises:
+        OSError: It cannot be written; the message names ``path``.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    remove_abandoned(target.parent)
+    with _named(target), _temporary(target) as temporary:
         yield temporary
-        # mkstemp makes private files; a result is as readable as any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         os.replace(temporary, target)
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """Make a file in a folder of its own, which is locked while its writer lives.
+
+    Not the file: a writer may put another in its place.
+    """
+    while True:
+        made = tempfile.mkdtemp(prefix=f".{target.stem}{_MARK}", dir=target.parent)
+        folder = Path(made)
+        with held(folder, wait=True):
+            if not folder.exists():
+                continue  # taken for abandoned before it was locked
+            try:
+                temporary = folder / target.name
+                temporary.touch()
+                yield temporary
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Say which file could not be written, whatever the writer says."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(target)) from error
+    except (RuntimeError, SafetensorError) as error:  # torch's and safetensors' own
+        reason = str(error).partition("\n")[0]
+        raise OSError(f"{target}: could not be written ({reason})") from error
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of a folder whose writers are gone, and only those.
+
+    A writer's lock ends with its process, however that ends. Where nothing can be
+    locked nothing is removed.
+    """
+    for path in folder.glob(f".*{_MARK}*/"):
+        with _opened(path) as handle:
+            if handle is not None and _lock(handle, wait=False):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder, so that no other process works in it at the same time.
+
+    Args:
+        folder: The folder. Where folders cannot be locked it is not held.
+        wait: Until another process lets it go.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+    """
+    with _opened(folder) as handle:
+        if handle is not None and _lock(handle, wait=wait) is False:
+            raise BlockingIOError(
+                f"{folder}: another process is at work there; wait for it or stop it"
+            )
+        yield
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int | None]:
+    """Open a folder to lock it; None where that is impossible or it is gone."""
+    try:
+        handle = None if fcntl is None else os.open(folder, os.O_RDONLY)
+    except OSError:
+        handle = None
+    try:
+        yield handle
     finally:
-        temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(handle: int, *, wait: bool) -> bool | None:
+    """Lock an open file until it is closed: False if another has, None if none can."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems
+        return None
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -53,6 +151,22 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], record: Any) -> None:
     """Write JSON for people to read, whole or not at all."""
     write_text(path, json.dumps(record, indent=1) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        ValueError: It holds something else; the message names the file.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a JSON file ({error})") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}: must hold a JSON object (got {str(record)[:40]})")
+    return record
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
@@ -393,24 +393,52 @@ class _Run:
     ) -> None:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            saved = state["settings"]
+            saved = dict(state["settings"])
         except Exception as error:  # torch raises many kinds on a broken file
-            raise ValueError(f"{path}: not a readable checkpoint") from error
+            raise ValueError(_damaged(path, error)) from error
         for name, value in settings.items():
             if saved.get(name) != value:
                 raise ValueError(
                     f"{path}: the checkpoint is of another run: '{name}' was "
                     f"{saved.get(name)} and is {value}; give another file"
                 )
-        self.epoch, self.failures = state["epoch"], state["failures"]
+        try:
+            self._restore(state)
+        except Exception as error:  # a file of the same shape may hold anything
+            raise ValueError(_damaged(path, error)) from error
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Go on where a checkpoint ends; the caller's model is changed last."""
+        self.epoch, self.failures = int(state["epoch"]), int(state["failures"])
         self.result = FitResult(**state["result"])
         self.result.resumed_from = self.epoch
+        if [record["epoch"] for record in self.result.history] != [
+            *range(1, self.epoch + 1)
+        ]:
+            raise ValueError("its history is not that of its epochs")
         self.best = state["best"]
-        self.model.load_state_dict(state["model"])
+        for weights in (state["model"], self.best):
+            if weights is not None and _shapes(weights) != _shapes(
+                self.model.state_dict()
+            ):
+                raise ValueError("its weights are not those of such a model")
         self.optimizer.load_state_dict(state["optimizer"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         torch.set_rng_state(state["global_generator"])
+        self.model.load_state_dict(state["model"])
+
+
+def _shapes(weights: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: getattr(value, "shape", None) for name, value in weights.items()}
+
+
+def _damaged(path: str | os.PathLike[str], error: Exception) -> str:
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    return (
+        f"{path}: not a readable checkpoint ({reason}); delete it, and training begins "
+        "anew"
+    )
 
 
 def _check_model(model: Any) -> None:

@@ -1,9 +1,23 @@
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
+from safetensors import SafetensorError
 
-from ddrm_pyg.files import atomic_path, hash_file, write_json, write_text
+from ddrm_pyg.files import (
+    atomic_path,
+    fcntl,
+    hash_file,
+    held,
+    read_json,
+    remove_abandoned,
+    write_json,
+    write_text,
+)
+
+posix = pytest.mark.skipif(fcntl is None, reason="locks end with processes on POSIX")
 
 
 def interrupted_write(target):
@@ -42,9 +56,106 @@ def test_exception_leaves_the_old_file_and_no_temporary(tmp_path):
 
 
 def test_exception_leaves_no_file_where_there_was_none(tmp_path):
-    with pytest.raises(RuntimeError), atomic_path(tmp_path / "result.txt"):
-        raise RuntimeError
+    with pytest.raises(KeyError), atomic_path(tmp_path / "result.txt"):
+        raise KeyError
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("PytorchStreamWriter failed\nat frame #0"), r"Writer failed\)$"),
+        (
+            SafetensorError("No space left on device"),
+            r"r\.txt: could .* left on device\)",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            r"No space left on device: '.*r\.txt'",
+        ),
+        (PermissionError(13, "Permission denied", "x"), r"Permission denied: 'x'"),
+    ],
+)
+def test_what_writers_raise_is_told_in_one_line_with_the_file(tmp_path, error, message):
+    with pytest.raises(OSError, match=message), atomic_path(tmp_path / "r.txt"):
+        raise error
+    assert os.listdir(tmp_path) == []
+
+
+WRITE = """
+import os, signal, sys
+from ddrm_pyg.files import atomic_path
+with atomic_path(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read() if sys.argv[2] == "wait" else os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def writer(path, then):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITE, str(path), then],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"writing\n"
+    return process
+
+
+@posix
+def test_what_a_killed_writer_left_goes_with_the_next_write_and_nothing_else(tmp_path):
+    (tmp_path / ".table.partial-mine").touch()  # of a name like ours, but no folder
+    with writer(tmp_path / "live.txt", "wait") as alive:
+        with writer(tmp_path / "dead.txt", "kill") as dead:
+            dead.wait()
+        (tmp_path / ".hidden.txt").touch()
+        left = {path.name.partition(".partial-")[0] for path in tmp_path.iterdir()}
+        assert left == {".table", ".live", ".dead", ".hidden.txt"}
+        write_text(tmp_path / "other.txt", "x")
+        left = {path.name.partition(".partial-")[0] for path in tmp_path.iterdir()}
+        assert left == {".table", ".live", ".hidden.txt", "other.txt"}
+        alive.communicate(b"")
+    assert (tmp_path / "live.txt").read_text() == "half"
+
+
+@posix
+def test_a_folder_is_held_by_one_at_a_time_and_let_go_by_death(tmp_path):
+    hold = "import sys; from ddrm_pyg.files import held; from pathlib import Path\n"
+    hold += "with held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline() == b"held\n"
+        refused = pytest.raises(BlockingIOError, match="another process is at work")
+        with refused, held(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+        with held(tmp_path):
+            pass
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "r.json: not a JSON file"),
+        ("{", "r.json: not a JSON file"),
+        ("\0", "r.json: not a JSON file"),
+        ("[" * 100_000, "r.json: not a JSON file"),
+        ("[]", r"r.json: must hold a JSON object \(got \[\]\)"),
+        ("null", r"r.json: must hold a JSON object \(got None\)"),
+        ("1", r"r.json: must hold a JSON object \(got 1\)"),
+    ],
+)
+def test_json_that_is_no_object_is_refused_by_name(tmp_path, text, message):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_json(tmp_path / "r.json")
+    write_json(tmp_path / "r.json", {"é": [1]})
+    assert read_json(tmp_path / "r.json") == {"é": [1]}
 
 
 def test_a_failing_replacement_leaves_no_temporary(tmp_path):
@@ -54,11 +165,15 @@ def test_a_failing_replacement_leaves_no_temporary(tmp_path):
     assert os.listdir(tmp_path) == ["folder"]
 
 
-def test_temporary_is_a_sibling_with_the_same_suffix(tmp_path):
+def test_temporary_is_in_a_folder_beside_and_of_the_same_name(tmp_path):
     with atomic_path(str(tmp_path / "table.npz")) as temporary:
-        assert temporary.parent == tmp_path
-        assert temporary.suffix == ".npz"
-        assert temporary.name != "table.npz"
+        assert temporary.parent.parent == tmp_path
+        assert temporary.name == "table.npz"
+        temporary.unlink()  # a writer may put another file in its place
+        temporary.write_text("x")
+        remove_abandoned(tmp_path)
+    assert (tmp_path / "table.npz").read_text() == "x"
+    assert os.listdir(tmp_path) == ["table.npz"]
 
 
 def test_missing_parents_are_created(tmp_path):

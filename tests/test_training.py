@@ -1,3 +1,4 @@
+import copy
 import json
 import logging
 import os
@@ -730,6 +731,36 @@ def test_an_unreadable_checkpoint_is_refused_and_kept(data, checkpoint):
         with pytest.raises(ValueError, match=r"run\.pt: not a readable checkpoint"):
             fit(make_mf(), data, batch_size=256, checkpoint=checkpoint)
         assert checkpoint.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.clear(),
+        lambda state: state.pop("epoch"),
+        lambda state: state.update(epoch=None),
+        lambda state: state.update(epoch=7),
+        lambda state: state.update(model={}),
+        lambda state: state.update(best={"user_table": torch.ones(1)}),
+        lambda state: state.update(optimizer={}),
+        lambda state: state["result"].update(history=None),
+        lambda state: state.update(result={"a": 1}),
+        lambda state: state.update(generators={}),
+        lambda state: state.update(settings=None),
+        lambda state: state.update(global_generator=torch.ones(2)),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_changes_no_model(data, checkpoint, damage):
+    state = torch.load(checkpoint, weights_only=True)
+    damage(state)
+    torch.save(state, checkpoint)
+    model = make_mf()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(
+        ValueError, match=r"run\.pt: not a readable .*delete it, and tr"
+    ):
+        fit(model, data, batch_size=256, checkpoint=checkpoint)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
 def test_a_pickle_in_a_checkpoint_is_not_run(data, tmp_path):

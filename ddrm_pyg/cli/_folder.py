@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddrm_pyg.experiments.runner import CELLS
-from ddrm_pyg.files import write_json
+from ddrm_pyg.files import held, read_json, remove_abandoned, write_json
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -40,12 +40,27 @@ def claim(
         ValueError: ``out`` holds something else.
     """
     config = json.loads(json.dumps(config))  # tuples become lists, as in the file
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"'{option}' must be a new folder or a run's (got {out})")
+    out.mkdir(parents=True, exist_ok=True)
+    with held(out, wait=True):  # of two that claim it, one comes second
+        _claim(out, config, finished, overwrite, option)
+
+
+def _claim(
+    out: Path,
+    config: dict[str, Any],
+    finished: str | None,
+    overwrite: bool,
+    option: str,
+) -> None:
+    remove_abandoned(out)
     found = read_config(out, config.keys())
     if found == config:
         logger.info("continuing in %s", out)
         return
     if found is None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if any(out.iterdir()):
             raise ValueError(f"'{option}' must be a new folder or a run's (got {out})")
     elif finished is None or not overwrite:
         advice = "; give --overwrite to replace it" if finished else ""
@@ -62,11 +77,10 @@ def claim(
 def read_config(folder: Path, keys: Any) -> dict[str, Any] | None:
     """Read what a folder holds; None if it is no folder of such a config."""
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = read_json(folder / CONFIG)
     except (OSError, ValueError):
         return None
-    known = isinstance(config, dict) and config.keys() == set(keys)
-    return config if known else None
+    return config if config.keys() == set(keys) else None
 
 
 def _difference(found: dict[str, Any], config: dict[str, Any]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from ddrm_pyg.cli._folder import _difference, claim, read_config
@@ -36,7 +39,62 @@ def test_overwriting_forgets_cells_and_results(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"config.json", "notes.txt"}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"source": 1}', "\0"])
+def test_a_folder_with_nothing_but_a_killed_writers_temporary_is_new(tmp_path):
+    (tmp_path / ".config.partial-12345678").mkdir()
+    claim(tmp_path, CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("text", ["not empty", None])
+def test_what_is_no_new_folder_is_refused_and_stays(tmp_path, text):
+    out = tmp_path / "out"
+    if text is None:
+        out.touch()
+    else:
+        out.mkdir()
+        (out / "notes.txt").write_text(text)
+    with pytest.raises(ValueError, match="'--out' must be a new folder or a run's"):
+        claim(out, CONFIG)
+    assert len(list(tmp_path.rglob("*"))) == (1 if text is None else 2)
+
+
+CLAIM = """
+import sys
+from pathlib import Path
+from ddrm_pyg.cli._folder import claim
+sys.stdin.readline()
+try:
+    claim(Path(sys.argv[1]), {"seed": int(sys.argv[2])})
+    print("claimed")
+except ValueError:
+    print("refused")
+"""
+
+
+def test_of_two_different_runs_one_claims_a_new_folder(tmp_path):
+    for race in range(3):
+        out = tmp_path / str(race)
+        racers = [
+            subprocess.Popen(
+                [sys.executable, "-c", CLAIM, str(out), str(seed)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for seed in range(2)
+        ]
+        for racer in racers:
+            racer.stdin.write("go\n")
+            racer.stdin.flush()
+        told = [racer.communicate()[0].split() for racer in racers]
+        assert sorted(told) == [["claimed"], ["refused"]]
+        winner = told.index(["claimed"])
+        assert read_config(out, {"seed"}) == {"seed": winner}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[" * 100_000, "{", "[]", "{}", '{"source": 1}', "\0"]
+)
 def test_config_of_anything_else_is_none(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     assert read_config(tmp_path, CONFIG) is None
