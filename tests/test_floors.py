@@ -108,7 +108,9 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.paper.results",
         "ddrm_pyg.paper.page",
         "ddrm_pyg.paper.docs",
+        "ddrm_pyg.serving",
         "ddrm_pyg.cli",
+        "ddrm_pyg.__main__",
     ),
 )
 PLACES = [(entry, floor) for floor, entries in enumerate(HOUSE, 1) for entry in entries]

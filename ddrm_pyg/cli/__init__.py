@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 COMMANDS = (
     *("run", "compare", "reproduce", "evaluate", "denoise", "recommend"),
-    *("tune", "audit", "clean", "doctor", "data"),
+    *("export", "serve", "tune", "audit", "clean", "doctor", "data"),
 )
 """Files of this folder, in the order of the help: a function ``command`` each, or a
 function ``app`` that makes a group of commands."""

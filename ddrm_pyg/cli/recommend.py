@@ -12,7 +12,7 @@ import typer
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._folder import CONFIG, read_config
+from ddrm_pyg.cli._finished import fold_in, open_run
 from ddrm_pyg.cli._output import (
     Chunks,
     lists,
@@ -20,14 +20,9 @@ from ddrm_pyg.cli._output import (
     raw_ids,
     write_recommendations,
 )
-from ddrm_pyg.cli._plug_in import FINISHED, KEYS
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.experiments.cells import cell_from_record
-from ddrm_pyg.experiments.identity import fingerprint
-from ddrm_pyg.experiments.methods import load_ddrm
-from ddrm_pyg.experiments.runner import CELLS, Runner
-from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import recommend_chunks
 
@@ -50,7 +45,7 @@ def command(
     """List the best unseen items, in your own ids."""
     if user and history:
         raise ValueError("'--user' and '--history' exclude each other (got both)")
-    data, runner, config = _open(run)
+    data, runner, config = open_run(run)
     item_ids = raw_ids(data, "item")
     if history is None:
         user_ids = raw_ids(data, "user")
@@ -66,22 +61,6 @@ def command(
         print_json({"recommendations": records})
     if out or not as_json:
         write_recommendations(out, chunks, user_ids, item_ids)
-
-
-def _open(run: Path) -> tuple[HeteroData, Runner, dict[str, Any]]:
-    config = read_config(run, KEYS)
-    if config is None:
-        raise ValueError(f"{run}: not the folder of a run (no {CONFIG} of one)")
-    if not (run / FINISHED).exists():
-        raise ValueError(f"{run}: the run must be finished (no {FINISHED})")
-    source = config["source"]
-    data = Source(**{**source, "ratios": tuple(source["ratios"])}).load()
-    if fingerprint(data) != config["fingerprint"]:
-        raise ValueError(
-            f"{run}: the data must be what the run was made of "
-            f"({source['data']} has changed)"
-        )
-    return data, Runner(data, run / CELLS, progress=False), config
 
 
 def _known(
@@ -122,22 +101,11 @@ def _new(
     history = InteractionGraph(
         torch.stack([user, item])[:, known], pairs.num_users, len(item_ids)
     )
-    cell = cell_from_record(config["denoise"] or config["backend"])
-    if not runner.has_run(cell):
-        raise ValueError(
-            f"{runner.cell_folder(cell)}: needed for '--history', not there"
-        )
-    trained = runner.run(cell)
-    items = trained.embeddings().item
-    ideal = runner.graph.history_mean(items, history=history)
-    if cell.method == "ddrm":
-        if cell.model.get("history"):
-            raise ValueError(
-                "'--history' takes runs whose histories weigh alike "
-                f"(got one with {dict(cell.model['history'])})"
-            )
+    ddrm, items, mean_item = fold_in(runner, config, "'--history'")
+    ideal = history.history_mean(items, fallback=mean_item)
+    if ddrm is not None:
         # without noise: a list depends on its user alone, wherever it is made
-        ideal = load_ddrm(trained).generate(ideal, noise=torch.zeros_like(ideal))
+        ideal = ddrm.generate(ideal, noise=torch.zeros_like(ideal))
     chunks = recommend_chunks(
         Embeddings(ideal, items), torch.arange(len(ideal)), k=k, exclude=history
     )

@@ -1,0 +1,51 @@
+"""``ddrm-pyg export``: programs that list for any history, to serve elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli._finished import FoldIn, fold_in, open_run
+from ddrm_pyg.cli._output import print_json, raw_ids
+from ddrm_pyg.pipeline import IDS, Pipeline
+from ddrm_pyg.serving.engine import MANIFEST
+from ddrm_pyg.serving.export import Format, export
+
+
+def command(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="Folder of a finished run or a Pipeline."),
+    ],
+    out: Annotated[Path, typer.Option(file_okay=False, help="New folder to write.")],
+    k: Annotated[
+        int | None,
+        typer.Option("-k", "--k", min=1, help="Longest list; 100 if not given."),
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="pt2, onnx or both: pt2,onnx.")
+    ] = ",".join(get_args(Format)),
+    as_json: options.Json = False,
+) -> None:
+    """Write programs that turn a history into a list, and what they need."""
+    chosen = cast("list[Format]", options.split(formats))
+    parts, item_ids = _read(source)
+    export(out, **parts._asdict(), item_ids=item_ids, k=k, formats=chosen)
+    record = {"out": str(out), "num_items": len(item_ids), "formats": chosen}
+    if as_json:
+        print_json(record)
+        return
+    print(f"{len(item_ids)} items as {', '.join(chosen)}, see {out / MANIFEST}")
+
+
+def _read(source: Path) -> tuple[FoldIn, list[str | int]]:
+    if (source / IDS).is_file():
+        pipeline = Pipeline.from_pretrained(source)
+        items = pipeline.embeddings.item
+        mean = pipeline.known.mean_item(items)
+        return FoldIn(pipeline.ddrm, items, mean), pipeline.item_ids
+    data, runner, config = open_run(source)
+    return fold_in(runner, config, "'export'"), raw_ids(data, "item")

@@ -1,0 +1,1 @@
+"""Out of training and into production: programs without Python, and a server."""

@@ -1,0 +1,56 @@
+"""One export that the tests share: writing it takes seconds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.serving.export import export
+
+for package in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(package)
+
+NUM_ITEMS = 500
+K = 20
+
+
+class Exported(NamedTuple):
+    """A folder and what it was made of."""
+
+    folder: object
+    ddrm: DDRM
+    item_emb: torch.Tensor
+    mean_item: torch.Tensor
+    ids: list
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Exported:
+    """Both formats of a DDRM with visible noise; ids with blanks and quotes."""
+    torch.manual_seed(0)
+    ddrm = DDRM(16, (32,), num_train_timesteps=10, noise_scale=0.5, noise_max=0.7)
+    ddrm.eval()
+    item_emb = torch.randn(NUM_ITEMS, 16)
+    ids = [f'book "{row}", é' for row in range(NUM_ITEMS)]
+    parts = {"ddrm": ddrm, "item_emb": item_emb, "mean_item": item_emb.mean(0)}
+    folder = tmp_path_factory.mktemp("exports") / "first"
+    export(folder, **parts, item_ids=ids, k=K)
+    return Exported(folder, **parts, ids=ids)
+
+
+def random_histories(num_rows, length, num_items, seed=0):
+    """Distinct rows, some padded, the first one empty."""
+    draw = torch.Generator().manual_seed(seed)
+    rows = torch.rand(num_rows, num_items, generator=draw).argsort(1)[:, :length]
+    size = torch.randint(0, length + 1, (num_rows, 1), generator=draw)
+    size[0] = 0
+    return rows.where(torch.arange(rows.size(1)) < size, num_items)
+
+
+@pytest.fixture
+def histories():
+    """Make tables of rows of histories."""
+    return random_histories

@@ -1,0 +1,98 @@
+"""Programs list what the package lists, for every size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.ranking import recommend
+from ddrm_pyg.serving.program import ENCODE, RECOMMEND, Encode, Recommend, trace
+
+
+def test_lists_by_hand():
+    item_emb = torch.tensor([[2.0, 0], [1, 0], [0, 1], [3, 0]])
+    program = Recommend(Encode(None), torch.tensor([0.0, 1.0]), 3)
+    pad = 4
+    history = torch.tensor([[1, pad], [pad, pad], [0, 3]])
+    exclude = torch.tensor([[3], [pad], [1]])
+    score, item = program(history, exclude, item_emb)
+    inf = torch.inf
+    # [1, 0] ranks 3, 0, 1, 2; the mean item ranks 2 first; [2.5, 0] has 2 left
+    assert item[0].tolist() == [0, 2, pad]
+    assert score[0].tolist() == [2, 0, -inf]
+    assert (item[1, 0], score[1, 0]) == (2, 1)
+    assert item[2].tolist() == [2, pad, pad]
+    assert score[2].tolist() == [0, -inf, -inf]
+
+
+@pytest.mark.parametrize("options", [None, {}, {"num_start_steps": 0}])
+def test_lists_are_those_of_the_package(options, histories):
+    torch.manual_seed(3)
+    num_items, item_emb = 300, torch.randn(300, 8)
+    ddrm = None
+    if options is not None:
+        ddrm = DDRM(8, (16,), num_train_timesteps=5, **options).eval()
+    history = histories(300, 12, num_items)
+    program = Recommend(Encode(ddrm), item_emb.mean(0), 10).eval()
+    score, item = program(history, torch.full((300, 1), num_items), item_emb)
+    row, place = (history < num_items).nonzero().T
+    pairs = torch.stack([row, history[row, place]])
+    graph = InteractionGraph(pairs, 300, num_items)
+    ideal = graph.history_mean(item_emb, fallback=item_emb.mean(0))
+    if ddrm is not None:
+        ideal = ddrm.generate(ideal, noise=torch.zeros_like(ideal))
+    expected = recommend((ideal, item_emb), torch.arange(300), k=10, exclude=graph)
+    torch.testing.assert_close(score, expected[0], rtol=1e-5, atol=1e-5)
+    assert torch.equal(item, expected[1])
+
+
+@pytest.fixture(scope="module")
+def traced():
+    torch.manual_seed(0)
+    ddrm = DDRM(8, (16,), num_train_timesteps=5)
+    mean = torch.randn(8)
+    eager = Recommend(Encode(ddrm), mean, 5).eval()
+    return trace(ddrm, mean, 5), eager
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 300])
+@pytest.mark.parametrize("length", [1, 2, 7, 300])
+def test_traced_programs_take_any_size(traced, histories, size, length):
+    programs, eager = traced
+    item_emb = torch.randn(length + 5, 8)
+    inputs = (
+        histories(size, length, length + 5),
+        histories(size, 2, length + 5, seed=1),
+        item_emb,
+    )
+    score, item = programs[RECOMMEND].module()(*inputs)
+    expected = eager(*inputs)
+    assert torch.equal(score, expected[0])
+    assert torch.equal(item, expected[1])
+    mean = torch.randn(size, 8)
+    assert torch.equal(programs[ENCODE].module()(mean), eager.encode(mean))
+
+
+def test_nothing_is_drawn_in_a_program(traced):
+    """The trap: an export that draws has lost the seed, and says nothing."""
+    for program in traced[0].values():
+        assert not any("rand" in str(node.target) for node in program.graph.nodes)
+        assert not any(p.requires_grad for p in program.parameters())
+
+
+def test_tracing_changes_no_model():
+    ddrm = DDRM(8, (16,), num_train_timesteps=5).train()
+    trace(ddrm, torch.zeros(8), 1)
+    assert ddrm.training
+    assert all(p.requires_grad for p in ddrm.parameters())
+
+
+@pytest.mark.parametrize(("k", "num_items"), [(1, 1), (1, 2), (4, 4)])
+def test_small_catalogues(k, num_items):
+    program = trace(None, torch.zeros(3), k)[RECOMMEND].module()
+    rows = torch.full((1, 1), num_items)
+    score, item = program(rows, rows, torch.eye(num_items, 3))
+    assert score.tolist() == [[0.0] * k]
+    assert len(set(item[0].tolist())) == k
