@@ -107,8 +107,9 @@ def fit(
     """Train a recommender with Adam and keep its best weights by validation.
 
     Only train interactions are trained on and only validation pairs select; test pairs
-    are never read. The same seed gives the same bits on CPU, and a run that is killed
-    and started again with the same ``checkpoint`` ends with the bits of a straight one.
+    are never read. The same seed gives the same bits on CPU with the same number of
+    threads (AdaGCL's differ between one and two), and a run that is killed and started
+    again with the same ``checkpoint`` ends with the bits of a straight one.
 
     Where ``torch.distributed`` is initialised, all processes call this alike: they
     start from the weights of rank 0, each takes its share of every batch, and gradients

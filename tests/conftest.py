@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,6 +79,21 @@ def share_above() -> Callable[[Scorer, InteractionGraph], float]:
         return float(above.float().mean())
 
     return share
+
+
+@pytest.fixture
+def agrees(request: pytest.FixtureRequest) -> Callable[[Any, Any], None]:
+    """Compare numbers to as many digits as the test's fidelity mark promises."""
+    mark = request.node.get_closest_marker("fidelity")
+    tolerance = 10.0 ** -mark.kwargs["digits"]
+
+    def check(ours: Any, expected: Any) -> None:
+        ours, expected = (
+            torch.as_tensor(x).detach().double() for x in (ours, expected)
+        )
+        torch.testing.assert_close(ours, expected, rtol=tolerance, atol=tolerance)
+
+    return check
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from ddrm_pyg.extras import import_extra, versions
+from ddrm_pyg.extras import check_device, import_extra, versions
 
 
 def test_what_is_there_is_imported():
@@ -20,6 +20,13 @@ def test_what_is_absent_is_named_with_its_extra(monkeypatch):
     with pytest.raises(ImportError) as told:
         import_extra("faiss", "lists need faiss", "ann")
     assert str(told.value) == "lists need faiss: pip install 'ddrm_pyg[ann]'"
+
+
+def test_a_device_that_holds_no_values_is_refused():
+    check_device("cpu")
+    for device in ("meta", torch.device("meta")):
+        with pytest.raises(ValueError, match=r"'device' must be usable .*'meta'"):
+            check_device(device)
 
 
 def test_versions_are_of_python_and_what_results_depend_on():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import logging
 import os
 import shlex
@@ -31,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     # before torch is imported: idle OpenMP threads that spin make every step many
     # times slower as soon as another process runs
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _print_anything()
     logging.basicConfig(stream=sys.stderr, format="%(message)s", force=True)
     logging.getLogger("ddrm_pyg").setLevel(logging.INFO)
     words = sys.argv[1:] if arguments is None else arguments
@@ -48,6 +50,17 @@ def main(arguments: list[str] | None = None) -> int:
     if result == _INTERRUPTED:  # typer's word for it, too
         print("ddrm-pyg: interrupted", file=sys.stderr)
     return result if isinstance(result, int) else 0
+
+
+def _print_anything() -> None:
+    """Let no terminal refuse an id: escapes there, UTF-8 in files and pipes."""
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if stream.isatty():
+            stream.reconfigure(errors="backslashreplace")
+        else:
+            stream.reconfigure(encoding="utf-8")
 
 
 COMMANDS = (

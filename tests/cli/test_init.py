@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -22,6 +23,20 @@ def test_no_words_print_the_help(call):
     for command in ("run", "evaluate", "denoise", "recommend", "doctor"):
         assert f"\n  {command} " in answer.out
     assert call("--help") == answer
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "expected"), [(True, rb"caf\xe9"), (False, "café".encode())]
+)
+def test_any_id_is_printed_on_an_ascii_terminal(monkeypatch, is_terminal, expected):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, "ascii", write_through=True)
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal, raising=False)
+    monkeypatch.setattr("sys.stdout", stream)
+    assert main(["--version"]) == 0
+    print("café", end="")
+    assert raw.getvalue().endswith(expected)
+    stream.detach()
 
 
 def test_version_is_printed_with_or_without_a_command(call):

@@ -121,10 +121,18 @@ def replayed_draws(seed, size, num_steps):
     )
 
 
+@pytest.mark.fidelity(
+    "DDRM",
+    "the loss, Eqs. 6-7 and 15-22",
+    "the equations, row by row in float64",
+    digits=4,
+)
 @pytest.mark.parametrize("reconstruction_weight", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("gamma", [0.0, 0.8])
 @pytest.mark.parametrize("fix_first_beta", [True, False])
-def test_loss_is_equations_18_to_22(reconstruction_weight, gamma, fix_first_beta):
+def test_loss_is_equations_18_to_22(
+    reconstruction_weight, gamma, fix_first_beta, agrees
+):
     model = make(
         dropout=0.0,
         reconstruction_weight=reconstruction_weight,
@@ -136,7 +144,7 @@ def test_loss_is_equations_18_to_22(reconstruction_weight, gamma, fix_first_beta
     user, item, negative = triplet(20)
     loss = model.loss(user, item, negative, generator=seeded(11))
     expected = naive_loss(model, user, item, negative, draws, fix_first_beta)
-    torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=1e-6)
+    agrees(loss, expected)
 
 
 def test_extreme_balances_leave_out_the_other_loss():
@@ -248,10 +256,16 @@ def naive_generate(model, history, cond, noise, step_noise=None):
     return torch.tensor(np.stack(rows))
 
 
+@pytest.mark.fidelity(
+    "DDRM",
+    "generation, Algorithm 2 and Eqs. 8, 12, 23",
+    "the algorithm, row by row in float64",
+    digits=4,
+)
 @pytest.mark.parametrize(
     ("num_start_steps", "num_inference_steps"), [(None, None), (2, 3), (4, 7), (0, 2)]
 )
-def test_forward_is_algorithm_2(graph, num_start_steps, num_inference_steps):
+def test_forward_is_algorithm_2(graph, num_start_steps, num_inference_steps, agrees):
     model = make(
         sampler="posterior",
         num_start_steps=num_start_steps,
@@ -266,12 +280,20 @@ def test_forward_is_algorithm_2(graph, num_start_steps, num_inference_steps):
     history[2] = (2 * item[0] + item[1] + item[2]) / 4  # the cold user
     noise = torch.randn(4, 3, generator=seeded(9)).numpy()
     expected = naive_generate(model, history.numpy(), emb.user.double().numpy(), noise)
-    torch.testing.assert_close(out.user.double(), expected, rtol=1e-4, atol=1e-5)
+    agrees(out.user, expected)
     assert torch.equal(out.item, emb.item)
 
 
+@pytest.mark.fidelity(
+    "DDRM",
+    "sampling noise, Eq. 13 (off by default)",
+    "the algorithm with noise, row by row in float64",
+    digits=4,
+)
 @pytest.mark.parametrize("steps", [1, 4, 6])
-def test_sampling_noise_is_drawn_for_each_step_but_the_last(graph, monkeypatch, steps):
+def test_sampling_noise_is_drawn_for_each_step_but_the_last(
+    graph, monkeypatch, steps, agrees
+):
     arguments = {"sampler": "posterior", "num_inference_steps": steps}
     model = make(**arguments, sampling_noise=True)
     emb = vectors(4, 4)
@@ -285,7 +307,7 @@ def test_sampling_noise_is_drawn_for_each_step_but_the_last(graph, monkeypatch, 
         draws[0].double().numpy(),
         [None, *(noise.double().numpy() for noise in reversed(draws[1:]))],
     )
-    torch.testing.assert_close(out.user.double(), expected, rtol=1e-4, atol=1e-5)
+    agrees(out.user, expected)
     # whatever the chunks
     monkeypatch.setattr(module, "_CHUNK", 3)
     chunked = model(*emb, graph, generator=seeded(9)).user

@@ -50,6 +50,7 @@ def set_scores(model, logit):
         model.item_table.fill_(logit)
 
 
+@pytest.mark.fidelity("DeCA", "D, DP and DN", "values by hand", digits=5)
 @pytest.mark.parametrize(
     ("alpha", "agreement", "terms"),
     [
@@ -58,9 +59,9 @@ def set_scores(model, logit):
         (1, 0.104642, (0.345430, 8.175974, 2.389971, 1.067794)),
     ],
 )
-def test_hand_values(path_graph, batch, alpha, agreement, terms):
+def test_hand_values(path_graph, batch, alpha, agreement, terms, agrees):
     d = agreement_loss(F, G, alpha=alpha)
-    assert float(d) == pytest.approx(agreement, abs=1e-6)
+    agrees(d, agreement)
     dp = denoise_positives_loss(F, H, LABEL, c1=10)
     dn = denoise_negatives_loss(F, H_PRIME, LABEL, c2=10)
     assert (d + torch.cat([dp, dn])).tolist() == pytest.approx(terms, abs=2e-6)
@@ -143,8 +144,14 @@ def test_without_disagreement_the_rest_is_left(path_graph, batch, backend):
     torch.testing.assert_close(loss, plain + 3 * (1 - f) + penalty)
 
 
+@pytest.mark.fidelity(
+    "DeCA",
+    "several negatives of a positive",
+    "one negative at a time, added up",
+    digits=5,
+)
 @pytest.mark.parametrize("negatives", ["uniform", "popularity"])
-def test_losses_of_more_negatives_add_up(checkerboard, negatives):
+def test_losses_of_more_negatives_add_up(checkerboard, negatives, agrees):
     graph = checkerboard.graph
     torch.manual_seed(0)
     deca = DeCA(MF(12, 12, 4, l2=0, negatives=negatives), c1=7, c2=3, alpha=0.3)
@@ -183,7 +190,7 @@ def test_losses_of_more_negatives_add_up(checkerboard, negatives):
             if int(step) == 0
             else denoise_negatives_loss(f, h, one, c2=3)
         )
-        torch.testing.assert_close(total, sum(parts) - 2 * positive)
+        agrees(total, sum(parts) - 2 * positive)
         deca.step.copy_(step + 1)
 
 

@@ -116,8 +116,14 @@ def encoded(t, dim):
     return np.array(row + [0.0] * (dim % 2))
 
 
+@pytest.mark.fidelity(
+    "DDRM",
+    "the Transformer of Table 3 as the paper words it",
+    "attention written out, in NumPy",
+    digits=5,
+)
 @pytest.mark.parametrize(("dim", "num_heads"), [(4, 2), (5, 2), (3, 1), (1, 4)])
-def test_transformer_attends_over_the_entries_of_each_head(dim, num_heads):
+def test_transformer_attends_over_the_entries_of_each_head(dim, num_heads, agrees):
     torch.manual_seed(0)
     denoiser = TransformerDenoiser(dim, (7, 6), 4, "tanh", num_heads).double()
     for parameter in denoiser.parameters():
@@ -145,16 +151,22 @@ def test_transformer_attends_over_the_entries_of_each_head(dim, num_heads):
         normal = normal * denoiser.norm.weight.detach().numpy()
         normal = normal + denoiser.norm.bias.detach().numpy()
         expected = hidden + naive_mlp(denoiser.layers, normal, np.tanh)
-        assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-6, abs=1e-6)
+        agrees(found, expected)
 
 
 def learned_gate(*arguments):
     return GateDenoiser(*arguments, learn_time=True)
 
 
+@pytest.mark.fidelity(
+    "DDRM",
+    "the gate of Table 3, and ours with a learned step",
+    "its formula from the weights alone, in NumPy",
+    digits=5,
+)
 @pytest.mark.parametrize("kind", [GateDenoiser, learned_gate])
 @pytest.mark.parametrize("dim", [4, 5])
-def test_gate_is_the_sigmoid_of_key_times_query(kind, dim):
+def test_gate_is_the_sigmoid_of_key_times_query(kind, dim, agrees):
     torch.manual_seed(0)
     denoiser = kind(dim, (7, 6)).double()
     for parameter in denoiser.parameters():
@@ -177,7 +189,7 @@ def test_gate_is_the_sigmoid_of_key_times_query(kind, dim):
         )
         gated = value / (1 + np.exp(-key * query))
         expected = naive_mlp(denoiser.layers, gated, np.tanh)
-        assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-5, abs=1e-6)
+        agrees(found, expected)
 
 
 def test_only_the_learned_gate_maps_the_step():

@@ -155,8 +155,16 @@ def test_start_noise_belongs_to_the_user_and_the_seed():
     assert not torch.equal(noise, other._noise(torch.tensor([4, 9]))(like))
 
 
+@pytest.mark.fidelity(
+    "DiffRec",
+    "ranking with and without start noise, with sampling noise",
+    "the posterior steps, user by user",
+    digits=5,
+)
 @pytest.mark.parametrize("num_start_steps", [0, 3])
-def test_sampling_noise_is_drawn_for_each_step_but_the_last(graph, num_start_steps):
+def test_sampling_noise_is_drawn_for_each_step_but_the_last(
+    graph, num_start_steps, agrees
+):
     options = {"num_start_steps": num_start_steps, "noise_scale": 5.0, "seed": 3}
     model = make(sampling_noise=True, num_train_timesteps=4, **options)
     diffuser = model.diffuser
@@ -174,7 +182,7 @@ def test_sampling_noise_is_drawn_for_each_step_but_the_last(graph, num_start_ste
             x, variance = diffuser.diffusion.q_posterior(x_start, x, step)
             if step > 0:
                 x = x + variance.sqrt() * torch.empty(1, 5).normal_(generator=own)
-        torch.testing.assert_close(scores[[user]], x)
+        agrees(scores[[user]], x)
     # nobody else in the batch counts
     alone = model.scorer(graph).scores(torch.tensor([1]))
     torch.testing.assert_close(alone, scores[[1]])
@@ -182,8 +190,11 @@ def test_sampling_noise_is_drawn_for_each_step_but_the_last(graph, num_start_ste
     assert not torch.equal(silent.scorer(graph).scores(torch.arange(3)), scores)
 
 
+@pytest.mark.fidelity(
+    "DiffRec", "noise scale 0", "the network, applied T times", digits=5
+)
 @pytest.mark.parametrize("reweight", [True, False])
-def test_without_noise_rows_are_restored_from_themselves(graph, reweight):
+def test_without_noise_rows_are_restored_from_themselves(graph, reweight, agrees):
     # the lowest scale of the authors' grid: no diffusion, all steps alike
     model = make(noise_scale=0, dropout=0.0, num_train_timesteps=3, reweight=reweight)
     diffuser = model.diffuser
@@ -191,7 +202,7 @@ def test_without_noise_rows_are_restored_from_themselves(graph, reweight):
     t, density = diffuser.steps.sample(2, generator=generator())
     assert density.tolist() == [1, 1]
     expected = (diffuser._network(rows, t) - rows).square().mean(1)
-    torch.testing.assert_close(loss_of(model, graph), expected)
+    agrees(loss_of(model, graph), expected)
     with torch.no_grad():
         for step in (2, 1, 0):
             rows = diffuser._network(rows, torch.tensor([step]))
@@ -200,10 +211,11 @@ def test_without_noise_rows_are_restored_from_themselves(graph, reweight):
         make(noise_scale=0, prediction="noise")
 
 
-def test_order_weights_by_hand(graph):
+@pytest.mark.fidelity("T-DiffRec", "the weights of a row", "values by hand", digits=6)
+def test_order_weights_by_hand(graph, agrees):
     # user 0: first to last 0.1, 0.4, 0.7, 1; a single item has the lowest
     weight = OrderWeight(0.1, 1.0)(graph)
-    assert weight.tolist() == pytest.approx([0.1, 0.1, 0.4, 0.7, 1.0])
+    agrees(weight, [0.1, 0.1, 0.4, 0.7, 1.0])
     assert float(weight.max()) == 1.0
     timed = OrderWeight(0.1, 1.0, edge_time=torch.tensor([9, 0, 7, 8, 7]))(graph)
     # item 0 and item 1 came at once: in the graph's order
@@ -266,8 +278,14 @@ def apply(layers, x):
     return x
 
 
+@pytest.mark.fidelity(
+    "L-DiffRec",
+    "encoders of several layers, decoders by group",
+    "the stacks, group by group",
+    digits=5,
+)
 @pytest.mark.parametrize("decoder_dims", [(), (10, 5)])
-def test_groups_have_encoders_and_decoders_of_their_own(graph, decoder_dims):
+def test_groups_have_encoders_and_decoders_of_their_own(graph, decoder_dims, agrees):
     # groups of items 0, 2, 3 and of items 1, 4 share 6 latent and 9 hidden units
     model = latent(encoder_dims=(9, 7), decoder_dims=decoder_dims).eval()
     shapes = [
@@ -291,7 +309,7 @@ def test_groups_have_encoders_and_decoders_of_their_own(graph, decoder_dims):
         expected[:, group] = apply(model.decoder[k], mean[:, 3 * k : 3 * k + 3])
     model.diffuser.layers = Perfect(mean)  # what is left is the auto-encoder
     scores = model.scorer(graph).scores(torch.arange(3))
-    torch.testing.assert_close(scores, expected.detach())
+    agrees(scores, expected)
     loss_of(model, graph, user=(0, 1, 2)).sum().backward()
     assert all(p.grad is not None for p in model.decoder.parameters())
 
@@ -343,8 +361,11 @@ def test_each_group_is_encoded_by_itself():
     torch.testing.assert_close(mean[0, 3:], (weight[:3, 1] + bias[:3]).tanh())
 
 
+@pytest.mark.fidelity(
+    "L-DiffRec", "the annealed loss", "its three terms, from the encoders on", digits=5
+)
 @pytest.mark.parametrize("corrupt_target", [True, False])
-def test_latent_loss_by_hand(graph, corrupt_target):
+def test_latent_loss_by_hand(graph, corrupt_target, agrees):
     model = latent(corrupt_target=corrupt_target, dropout=1.0, diffusion_weight=0.5)
     with torch.no_grad():
         model.batches_seen += 20
@@ -362,7 +383,7 @@ def test_latent_loss_by_hand(graph, corrupt_target):
         + multinomial_nll(model.decoder(restored), target)
         + 0.1 * gaussian_kl(mean, log_variance)
     )
-    torch.testing.assert_close(loss_of(model, graph, seed=3), expected)
+    agrees(loss_of(model, graph, seed=3), expected)
 
 
 def test_annealing_counts_epochs_and_batches(graph):
