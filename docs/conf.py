@@ -52,7 +52,7 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 add_module_names = False
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
 suppress_warnings = ["ref.python"]  # a type's short name may be two modules' own
@@ -62,6 +62,8 @@ smartquotes = False  # --out is no dash
 html_theme = "furo"
 html_math_renderer = "mathml"
 html_title = "ddrm_pyg"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 
 
 def skip_member(
