@@ -17,11 +17,14 @@ from ddrm_pyg.embeddings import Embeddings
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
-PAGES = sorted(
-    path.relative_to(DOCS).as_posix()
-    for folder in (DOCS, DOCS / "howto", DOCS / "tutorials")
-    for path in folder.glob("*.md")
-)
+PAGES = [
+    "README.md",
+    *sorted(
+        path.relative_to(REPOSITORY).as_posix()
+        for folder in (DOCS, DOCS / "howto", DOCS / "tutorials")
+        for path in folder.glob("*.md")
+    ),
+]
 BLOCK = re.compile(
     r"(?:<!-- needs: (?P<needs>\w+) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL
 )
@@ -29,7 +32,7 @@ BLOCK = re.compile(
 
 def blocks_of(page: str) -> list[tuple[str, str]]:
     """What each Python program of a page needs, and its text."""
-    text = (DOCS / page).read_text("utf-8")
+    text = (REPOSITORY / page).read_text("utf-8")
     return [(match["needs"], match["code"]) for match in BLOCK.finditer(text)]
 
 
@@ -51,8 +54,17 @@ def world(tmp_path_factory):
     clicks["ts"] = np.arange(len(clicks))
     clicks.to_csv(folder / "clicks.csv", index=False)
     generator = np.random.default_rng(0)
-    for column, name in (("uid", "users"), ("sku", "items")):
-        ids = generator.permutation(clicks[column].unique())
+    ratings = pd.DataFrame({"userId": user, "movieId": item, "rating": 4.0})
+    ratings.loc[::3, "rating"] = 3.0
+    ratings["timestamp"] = np.arange(len(ratings))
+    ratings.drop_duplicates(["userId", "movieId"]).to_csv(
+        folder / "ratings.csv", index=False
+    )
+    for column, name in (
+        *((clicks["uid"], "users"), (clicks["sku"], "items")),
+        *((ratings["userId"], "user_vectors"), (ratings["movieId"], "item_vectors")),
+    ):
+        ids = generator.permutation(column.unique())
         vectors = pd.DataFrame(generator.normal(size=(len(ids), 16)))
         vectors.assign(id=ids).to_csv(folder / f"{name}.csv", index=False)
     emb = Embeddings(torch.zeros(2, 4), torch.zeros(3, 4))
@@ -68,6 +80,15 @@ def test_programs_of_a_page_run(page, world, monkeypatch):
         if needs:
             pytest.importorskip(needs)
         exec(compile(code, page, "exec"), names)
+
+
+def test_readme_is_short():
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 150
+    prose = re.sub(r"```.*?```|<!--.*?-->", "", text, flags=re.DOTALL)
+    prose = re.sub(r"^[|#!].*$|\]\(.*?\)", "", prose, flags=re.MULTILINE)
+    sentences = re.split(r"(?<=[.!?])\s+|\n\n|\n- ", prose)
+    assert [s for s in sentences if len(s.split()) > 30] == []
 
 
 def test_there_are_programs_to_run():

@@ -29,7 +29,7 @@ _HEAD = """# Results
 Written by `ddrm-pyg reproduce ... --docs docs`, from the tables in [`tables/`](tables),
 whose cells are files of their own in [`results/`](results). A place that has not been
 run is empty; it is never filled from the paper. `ml-1m/natural` is the split that the
-paper's authors publish; the [README](../README.md) says where.
+paper's authors publish; [findings](findings.md) say where.
 """
 
 
