@@ -16,7 +16,7 @@ from ddrm_pyg.experiments.runner import CELLS, Runner
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.experiments.stored import cell_for, paper_name
 from ddrm_pyg.experiments.tune import Trial, tune
-from ddrm_pyg.files import write_json
+from ddrm_pyg.files import held, write_json
 
 SHOWN = 5
 """Trials that are printed."""
@@ -55,7 +55,9 @@ def command(
     out = out or Path("runs") / f"tune-{source.name}"
     data = begin(source, device, [cell])
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
-    tried = tune(runner, cell, out / "trials", trials=trials, minutes=budget)
+    (out / "trials").mkdir(parents=True, exist_ok=True)
+    with held(out / "trials"):  # two searches would take each other's trials for killed
+        tried = tune(runner, cell, out / "trials", trials=trials, minutes=budget)
     metric = fit_setting(cell, "metric")
     path = out / f"ddrm_{backend}_{source.name}.json"
     best = next((trial for trial in tried if not trial.stopped), None)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from ddrm_pyg.experiments.identity import complete, fingerprint, folder_name
 from ddrm_pyg.experiments.memory import PeakMemory
 from ddrm_pyg.experiments.methods import METHODS
 from ddrm_pyg.experiments.needs import refuse_too_large, told_how_to_lower
-from ddrm_pyg.files import atomic_path, write_json
+from ddrm_pyg.files import atomic_path, hash_file, read_json, write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import Metrics, evaluate
 from ddrm_pyg.training import FitResult, fit, own_randomness
@@ -37,6 +37,11 @@ logger = logging.getLogger("ddrm_pyg")
 
 CELLS = "cells"
 """Where the commands keep cells, in the folder of their results."""
+
+
+PER_USER = "per_user.safetensors"
+"""Every user's metrics; ``result.json`` beside it has its hash, so that the file of
+another cell is not believed."""
 
 
 class Runner:
@@ -156,7 +161,7 @@ class Runner:
             contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
             with atomic_path(folder / f"{name}.safetensors") as temporary:
                 save_file(contiguous, temporary)
-        with atomic_path(folder / "per_user.safetensors") as temporary:
+        with atomic_path(folder / PER_USER) as temporary:
             save_file({"user": test.user, **test.per_user}, temporary)
         record = {
             "cell": dataclasses.asdict(complete(cell)),
@@ -167,30 +172,47 @@ class Runner:
             "history": outcome.fit.history if outcome.fit else [],
             "val": val,
             "test": dict(test),
+            "per_user": hash_file(folder / PER_USER),
         }
         write_json(folder / "result.json", record)
 
 
 def _read(cell: Cell, folder: Path) -> Result:
     try:
-        record = json.loads((folder / "result.json").read_text())
-        per_user = load_file(folder / "per_user.safetensors")
-    except (ValueError, OSError, SafetensorError) as error:
+        result = _parse(cell, folder)
+    except (OSError, ValueError, SafetensorError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder}: the result is damaged ({error}); delete this folder, and it is "
             "run again"
         ) from error
+    # of a process that was killed before it could
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return result
+
+
+def _parse(cell: Cell, folder: Path) -> Result:
+    record = read_json(folder / "result.json")
+    path = folder / PER_USER
+    if record.get("per_user", digest := hash_file(path)) != digest:
+        raise ValueError(f"{PER_USER} is not the one that was written with it")
+    per_user = load_file(path)
     user = per_user.pop("user")
-    overall = {k: v for k, v in record["test"].items() if k not in per_user}
+    test = _numbers(record["test"])
     return Result(
         cell=cell,
         folder=folder,
-        val=record["val"],
-        test=Metrics(user, per_user, overall),
-        notes=record["notes"],
-        history=record["history"],
+        val=_numbers(record["val"]),
+        test=Metrics(
+            user, per_user, {k: v for k, v in test.items() if k not in per_user}
+        ),
+        notes=dict(record["notes"]),
+        history=[dict(epoch) for epoch in record["history"]],
         best_epoch=record["best_epoch"],
-        seconds=record["seconds"],
+        seconds=float(record["seconds"]),
         peak_memory=record["peak_memory"],
         num_parameters=record["num_parameters"],
     )
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in dict(values).items()}

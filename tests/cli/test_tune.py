@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ddrm_pyg.experiments.stored import load_settings
+from ddrm_pyg.files import held
 
 pytest.importorskip("optuna", reason="needs the extra [tune]")
 
@@ -40,6 +41,14 @@ def test_without_a_finished_trial_nothing_is_written(call, words, tmp_path):
     answer = call(*words, "--budget", 0, "--out", tmp_path)
     assert answer.out.splitlines()[-1] == "no trial has been finished"
     assert list(tmp_path.glob("*.json")) == []
+
+
+def test_two_searches_in_one_folder_are_refused(call, words, tmp_path):
+    (tmp_path / "trials").mkdir()
+    with held(tmp_path / "trials"):
+        told = call(*words, "--out", tmp_path).err.splitlines()[-1]
+    assert "trials: another process is at work there" in told
+    assert list((tmp_path / "trials").iterdir()) == []
 
 
 def test_unknown_backends_are_refused(call, words, tmp_path):

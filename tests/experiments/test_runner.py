@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -180,3 +181,41 @@ def test_no_validation(data, tmp_path):
     result = runner.run(MF)
     assert result.val == {}
     assert result.best_epoch == FIT["epochs"]
+
+
+def test_the_per_user_file_of_another_cell_is_not_believed(runner):
+    one, other = (runner.run(Cell(name)).folder for name in ("popularity", "item_knn"))
+    shutil.copy(one / "per_user.safetensors", other / "per_user.safetensors")
+    with pytest.raises(ValueError, match=r"per_user\.safetensors is not the .*delete"):
+        runner.run(Cell("item_knn"))
+    assert runner.run(Cell("popularity")).folder == one
+
+
+def test_results_from_before_there_was_a_hash_are_read(runner):
+    folder = runner.run(MF).folder
+    record = json.loads((folder / "result.json").read_text())
+    del record["per_user"]
+    (folder / "result.json").write_text(json.dumps(record))
+    assert runner.run(MF).test["ndcg@20"] == record["test"]["ndcg@20"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", "null", "[" * 100_000, '{"test": null}', '{"test": {"a": null}}'],
+)
+def test_a_result_of_another_shape_is_damaged(runner, text):
+    folder = runner.run(MF).folder
+    (folder / "result.json").write_text(text)
+    with pytest.raises(
+        ValueError, match=r"the result is damaged .*; delete this folder"
+    ):
+        runner.run(MF)
+    shutil.rmtree(folder)
+    runner.run(MF)
+
+
+def test_the_checkpoint_that_a_killed_process_kept_goes(runner):
+    folder = runner.run(MF).folder
+    (folder / "checkpoint.pt").touch()  # killed between result and removal
+    runner.run(MF)
+    assert not (folder / "checkpoint.pt").exists()
