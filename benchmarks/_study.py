@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.settings import cell_for, denoised
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.stored import cell_for, denoised
 from ddrm_pyg.ranking import METRICS
 
 BACKENDS = ("mf", "lightgcn", "sgl")

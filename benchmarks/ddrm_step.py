@@ -12,7 +12,7 @@ import _measure
 import torch
 
 from ddrm_pyg import DDRM, DDRMRecommender, Embeddings
-from ddrm_pyg.experiments.needs import has_bf16
+from ddrm_pyg.experiments.memory import has_bf16
 from ddrm_pyg.loader import triplet_batches
 
 DIM, HIDDEN, TIME, BATCH_SIZE = 64, (1000, 300, 1000), 10, 2048

@@ -6,7 +6,7 @@ of --ddrm-settings; everything else as they say.
 
 from _study import Study
 
-from ddrm_pyg.experiments.stored import load_settings, stored_name
+from ddrm_pyg.experiments.settings import load_settings, stored_name
 
 FACTORS = (1, 3, 10, 30, 100)
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.cells import Cell, Result
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.ranking import Metrics
 from ddrm_pyg.typing import Scorer

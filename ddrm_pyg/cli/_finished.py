@@ -11,10 +11,9 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.cli._folder import CONFIG, read_config
 from ddrm_pyg.cli._plug_in import FINISHED, KEYS
 from ddrm_pyg.experiments.cells import cell_from_record
-from ddrm_pyg.experiments.identity import fingerprint
-from ddrm_pyg.experiments.methods import load_ddrm
-from ddrm_pyg.experiments.runner import CELLS, Runner
+from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.work import load_ddrm
 from ddrm_pyg.nn.ddrm import DDRM
 
 

@@ -18,8 +18,7 @@ from ddrm_pyg.cli._output import (
     write_recommendations,
 )
 from ddrm_pyg.cli._report import REPORT, write_report
-from ddrm_pyg.experiments.cells import Cell, Result
-from ddrm_pyg.experiments.identity import complete, fingerprint
+from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.plots import (
     plot_panels,
     run_panels,
@@ -27,8 +26,9 @@ from ddrm_pyg.experiments.plots import (
     write_png,
 )
 from ddrm_pyg.experiments.plug_in import Row, Verdict, as_record, as_table, plug_in
-from ddrm_pyg.experiments.runner import CELLS, Runner
+from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ranking import recommend_chunks
@@ -73,8 +73,8 @@ def execute(
     told = (
         asdict(source.located()),
         fingerprint(data),
-        asdict(complete(backend)),
-        last and asdict(complete(last)),
+        asdict(backend),
+        last and asdict(last),
     )
     config = dict(zip(KEYS, told, strict=True))
     claim(out, config, finished=FINISHED, overwrite=overwrite)

@@ -9,7 +9,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.experiments.cells import Cell, chain
-from ddrm_pyg.experiments.needs import (
+from ddrm_pyg.experiments.memory import (
     free_memory,
     gibibytes,
     has_bf16,

@@ -28,8 +28,8 @@ from ddrm_pyg.experiments.plots import (
     to_pictures,
     write_png,
 )
+from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.experiments.sources import DEFAULT, Source
-from ddrm_pyg.experiments.stored import cell_for
 from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.noise_audit import Estimate, NoiseAudit

@@ -24,11 +24,10 @@ from ddrm_pyg.experiments.clean import (
     retrain,
     without,
 )
-from ddrm_pyg.experiments.identity import fingerprint
 from ddrm_pyg.experiments.plots import cleaning_panels, to_pictures
-from ddrm_pyg.experiments.runner import CELLS
+from ddrm_pyg.experiments.runner import CELLS, fingerprint
+from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.stored import cell_for
 from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 

@@ -22,16 +22,16 @@ from ddrm_pyg.experiments.compare import (
     to_frame,
     verdict,
 )
-from ddrm_pyg.experiments.identity import fingerprint
+from ddrm_pyg.experiments.methods import each_once, yardsticks
 from ddrm_pyg.experiments.plots import (
     comparison_panels,
     plot_panels,
     to_pictures,
     write_png,
 )
-from ddrm_pyg.experiments.runner import CELLS, Runner
+from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
+from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.experiments.sources import DEFAULT, Source
-from ddrm_pyg.experiments.stored import EACH_ONCE, YARDSTICKS, cell_for
 from ddrm_pyg.files import write_json
 
 FINISHED = "compare.json"
@@ -65,14 +65,16 @@ def command(
     may be added later to the same folder. Without --settings-of, trainings are quick
     ones for small data.
     """
-    names = list(EACH_ONCE) if methods == "all" else options.split(methods) or [""]
+    names = list(each_once()) if methods == "all" else options.split(methods) or [""]
     cells = {
         name: _cells(name, range(seed, seed + seeds), settings_of, epochs)
         for name in names
-        if name not in YARDSTICKS
+        if name not in yardsticks()
     }
     data = begin(
-        source, device, [*map(Cell, YARDSTICKS), *(c[0] for c in cells.values())]
+        source,
+        device,
+        [*map(Cell, yardsticks()), *(c[0] for c in cells.values())],
     )
     out = out or Path("runs") / f"compare-{source.name}"
     told = {"source": asdict(source.located()), "fingerprint": fingerprint(data)}

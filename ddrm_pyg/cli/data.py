@@ -14,7 +14,7 @@ from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json, raw_ids, write_ids
 from ddrm_pyg.datasets.summary import plot_degrees, summarize
 from ddrm_pyg.datasets.writers import save_interactions, table_writer
-from ddrm_pyg.experiments.identity import fingerprint
+from ddrm_pyg.experiments.runner import fingerprint
 from ddrm_pyg.experiments.sources import Source
 
 _FIRST_DATE = 10**8  # seconds: smaller numbers are ranks rather than moments

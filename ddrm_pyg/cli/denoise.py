@@ -13,8 +13,8 @@ from ddrm_pyg.cli._start import begin
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.plug_in import rows_for
+from ddrm_pyg.experiments.settings import denoised
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.stored import denoised
 from ddrm_pyg.files import hash_file
 
 

@@ -13,8 +13,9 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.experiments.cells import chain
-from ddrm_pyg.experiments.needs import Sizes, gibibytes, has_bf16, to_run
-from ddrm_pyg.experiments.stored import EACH_ONCE, cell_for
+from ddrm_pyg.experiments.memory import Sizes, gibibytes, has_bf16, to_run
+from ddrm_pyg.experiments.methods import each_once
+from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.extras import versions
 
 WIDTH = 32
@@ -42,7 +43,7 @@ def command(
     """
     record = diagnose()
     sizes = Sizes(users, items, interactions)
-    for name in EACH_ONCE:  # with what they start from
+    for name in each_once():  # with what they start from
         largest = max(to_run(link, sizes).train for link in chain(cell_for(name)))
         record[f"memory to train {name}"] = gibibytes(largest)
     record["memory to rank"] = gibibytes(to_run(cell_for("popularity"), sizes).rank)

@@ -9,8 +9,8 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.experiments.methods import load_embeddings
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.work import load_embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.ranking import evaluate

@@ -11,8 +11,8 @@ from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.cli._start import announce, tell_needs
 from ddrm_pyg.experiments.cells import Cell, seed_of
+from ddrm_pyg.experiments.settings import paper_name
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.stored import paper_name
 from ddrm_pyg.paper.docs import keep
 from ddrm_pyg.paper.execute import Benches, Job, carry_out, collect, jobs, preview
 from ddrm_pyg.paper.outline import AS_IS, TARGETS, Plan, Request, has_labels

@@ -10,10 +10,10 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._plug_in import execute
 from ddrm_pyg.cli._start import begin
-from ddrm_pyg.experiments.methods import BACKENDS
+from ddrm_pyg.experiments.methods import names_of
 from ddrm_pyg.experiments.plug_in import rows_for
+from ddrm_pyg.experiments.settings import cell_for, denoised
 from ddrm_pyg.experiments.sources import DEFAULT, Source, nearest
-from ddrm_pyg.experiments.stored import DENOISERS, cell_for, denoised
 
 
 @options.takes_source
@@ -39,8 +39,8 @@ def command(
 
     With no arguments it runs offline on a synthetic world with known noise.
     """
-    _check_known("backend", backend, [*BACKENDS])
-    _check_known("denoise", denoise, [*DENOISERS, "none"])
+    _check_known("backend", backend, [*names_of("backend")])
+    _check_known("denoise", denoise, [*names_of("denoiser"), "none"])
     if ddrm_epochs is not None and denoise != "ddrm":
         raise ValueError(f"'--ddrm-epochs' must come with DDRM (got '{denoise}')")
     if settings is not None and denoise == "none":

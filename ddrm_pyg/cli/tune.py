@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.cli._start import begin
-from ddrm_pyg.experiments.methods import fit_setting
+from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.runner import CELLS, Runner
+from ddrm_pyg.experiments.settings import cell_for, paper_name
 from ddrm_pyg.experiments.sources import DEFAULT, Source
-from ddrm_pyg.experiments.stored import cell_for, paper_name
 from ddrm_pyg.experiments.tune import Trial, tune
 from ddrm_pyg.files import held, write_json
 
@@ -51,14 +51,20 @@ def command(
     file that run and denoise take with --settings.
     """
     variant = settings_of or paper_name(source)
-    cell = cell_for(f"{backend}+ddrm", seed=seed, variant=variant, epochs=epochs)
+    name = f"{backend}+ddrm"
+    told: dict[str, Any] = {"seed": seed, "variant": variant, "epochs": epochs}
+
+    def make(changes: dict[str, Any]) -> Cell:
+        return cell_for(name, changes=changes, **told)
+
+    cell = make({})
     out = out or Path("runs") / f"tune-{source.name}"
     data = begin(source, device, [cell])
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
     (out / "trials").mkdir(parents=True, exist_ok=True)
     with held(out / "trials"):  # two searches would take each other's trials for killed
-        tried = tune(runner, cell, out / "trials", trials=trials, minutes=budget)
-    metric = fit_setting(cell, "metric")
+        tried = tune(runner, make, out / "trials", trials=trials, minutes=budget)
+    metric = cell.fit["metric"]
     path = out / f"ddrm_{backend}_{source.name}.json"
     best = next((trial for trial in tried if not trial.stopped), None)
     if best is not None:
@@ -66,8 +72,8 @@ def command(
             f"picked by {metric} on validation of {source.name} among {len(tried)} "
             f"trials of the paper's grid on {backend}, seed {seed}"
         )
-        told = {"method": "ddrm", "about": about}
-        write_json(path, {**told, "model": best.model, "fit": dict(cell.fit)})
+        head = {"method": "ddrm", "about": about}
+        write_json(path, {**head, "model": best.model, "fit": dict(cell.fit)})
     if as_json:
         print_json(
             {

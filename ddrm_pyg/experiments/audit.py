@@ -20,8 +20,8 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.checks import check_among
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.experiments.methods import BACKENDS
-from ddrm_pyg.experiments.stored import cell_for
+from ddrm_pyg.experiments.methods import METHODS, names_of
+from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.experiments.tables import Column, Table
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.history_weight import history_agreement
@@ -125,7 +125,7 @@ def compute_signals(
     Raises:
         ValueError: ``backend`` is unknown.
     """
-    check_among(BACKENDS, backend=backend)
+    check_among(names_of("backend"), backend=backend)
     bare = train_only(data)
     graph = InteractionGraph.from_data(bare)
     signals = {
@@ -169,7 +169,9 @@ def _train(
     """Train a backend; its embeddings and every interaction's mean loss."""
     graph = InteractionGraph.from_data(bare)
     torch.manual_seed(seed)
-    built = BACKENDS[backend](graph.num_users, graph.num_items, **settings)
+    built = METHODS[backend].model.build(
+        settings, {"num_users": graph.num_users, "num_items": graph.num_items}
+    )
     model = LossTrajectory(built, graph.num_edges)
     size = max(graph.num_edges // BATCHES, SMALLEST_BATCH)
     fit(model, bare, epochs=epochs, lr=LR, batch_size=size, seed=seed, **told)

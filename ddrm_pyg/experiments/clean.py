@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.cells import Cell, Result
+from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.plug_in import METRIC
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.tables import Column, Table, measure_columns
+from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.noise_audit import popularity_signal, rank_within_user
 from ddrm_pyg.ranking import METRICS

@@ -1,410 +1,452 @@
-"""What the cells of a table do: every method by name."""
+"""Every method: one record each, from which all that is said of it is read.
+
+Classes and functions are named, not imported: who only lists methods (a help text)
+waits for no torch.
+"""
 
 from __future__ import annotations
 
-import inspect
-import logging
 import math
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from ddrm_pyg.experiments.arguments import Arguments, Reference, resolve
+from ddrm_pyg.experiments.sources import nearest
 
-from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.experiments.cells import Bench, Cell, Method, Outcome, Result
-from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
-from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
-from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bpr_loss
-from ddrm_pyg.nn.conv import light_propagate
-from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
-from ddrm_pyg.nn.deca import DeCA
-from ddrm_pyg.nn.models import (
-    CDAE,
-    EASE,
-    MF,
-    SGL,
-    AdaGCL,
-    DiffRec,
-    ItemKNN,
-    LDiffRec,
-    LightGCN,
-    MultiDAE,
-    MultiVAE,
-    Popularity,
-    TDiffRec,
-    group_items,
+Role = Literal["yardstick", "backend", "rival", "denoiser", "step"]
+"""What a method is for: a closed form that all others must be compared with; a model
+whose embeddings can be denoised; another model; what is added to a backend's name
+(``lightgcn+ddrm``); or a step that starts from another cell and has no settings of its
+own to be stored."""
+
+FIT = Arguments(
+    "ddrm_pyg.training:fit",
+    given=(
+        *("model", "data", "seed", "checkpoint", "log", "device", "progress"),
+        "callbacks",
+    ),
 )
-from ddrm_pyg.ranking import evaluate
-from ddrm_pyg.training import fit, own_randomness
+"""The settings of every training."""
 
-logger = logging.getLogger("ddrm_pyg")
-
-HISTORY_WEIGHTS = {"recency": {"tau"}, "agreement": {"slope", "offset"}}
-"""Kinds of the setting ``history``, and what each takes."""
-
-AROUND: dict[str, dict[str, Any]] = {
-    "ddrm": {"history": None, "train_start": "item"},
-    "ldiffrec": {"num_groups": 2},
-    "item_knn": {"history": None},
-    "ease": {"history": None},
-    "history_mean": {"history": None},
-    "propagated": {"combine": "mean"},
-    "best_depth": {"metric": "ndcg@20", "combine": "mean", "deepest": 6},
-}
-"""Settings of a method that no constructor takes, with their defaults."""
+TYPICAL = "lightgcn"
+"""The backend that stands for all others where each denoiser is shown once."""
 
 
-def load_embeddings(
-    path: str | os.PathLike[str], graph: InteractionGraph
-) -> Embeddings:
-    """Read tables for a graph as float32, in which propagation and DDRM compute.
+class Held(NamedTuple):
+    """What a method holds in memory at the peak, beside its parameters.
 
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The tables cannot be scored or do not match the graph.
+    Attributes:
+        kind: ``"tables"`` of all users and items, for every layer; dense ``"rows"`` of
+            a batch; ``"widths"`` of all linear layers for a batch; or ``"pairs"``, all
+            pairs of items.
+        factor: How many of them, as measured; bytes of a pair.
     """
-    tables = Embeddings.load(path)
-    tables.check_matches(graph.num_users, graph.num_items, str(path))
-    if all(table.dtype == torch.float32 for table in tables):
-        return tables
-    logger.warning("%s: read as float32", path)
-    tables = Embeddings(tables.user.float(), tables.item.float())
-    tables.check(str(path))
-    return tables
+
+    kind: Literal["tables", "rows", "widths", "pairs"]
+    factor: float = 1.0
 
 
-def _closed_form(model: Callable[..., Any]) -> Method:
-    def solve(bench: Bench, cell: Cell) -> Outcome:
-        return Outcome(model(**cell.model).scorer(bench.graph))
+@dataclass(frozen=True)
+class Method:
+    """All there is to know of a method.
 
-    return solve
+    Attributes:
+        name: What tables, files and options call it.
+        role: What it is for.
+        about: What it is, in a line.
+        run: What turns a :class:`ddrm_pyg.experiments.work.Work` into an
+            :class:`~ddrm_pyg.experiments.work.Outcome`. ``work:solve`` and
+            ``work:train`` do for any model with a ``scorer``.
+        model: The settings that it takes.
+        trained: Whether it is trained by :func:`ddrm_pyg.fit`.
+        pairwise: Whether it is trained on pairs, by a ``pair_loss`` that can be
+            replaced.
+        base: The method whose cell it starts from, where that is always the same.
+        held: What it holds in memory; its parameters alone if None.
+        models: How many models are trained together.
+        order_aware: Whether it reads the order of interactions. Tables show these
+            methods apart and never compare them with the others.
+        clean: Of a denoiser that changes how a backend is trained: what builds both,
+            see :func:`ddrm_pyg.experiments.work.t_ce`.
+        cleaner: Of such a backend: the denoiser.
+    """
+
+    name: str
+    role: Role
+    about: str
+    run: Reference | None = None
+    model: Arguments = field(default_factory=Arguments)
+    trained: bool = False
+    pairwise: bool = False
+    base: str | None = None
+    held: Held | None = None
+    models: int = 1
+    order_aware: bool = False
+    clean: Reference | None = None
+    cleaner: Method | None = None
+
+    def complete(
+        self,
+        model: Mapping[str, Any],
+        fit: Mapping[str, Any],
+        clean: Mapping[str, Any],
+    ) -> dict[str, dict[str, Any]]:
+        """Write out the settings of a cell that are left to a default.
+
+        A default may change from one version to the next; what was run with the old
+        one is another cell then.
+        """
+        return {
+            "model": self.model.settle(self.model.complete(model)),
+            "fit": FIT.complete(fit) if self.trained else dict(fit),
+            "clean": self.cleaner.model.complete(clean) if self.cleaner else {**clean},
+        }
+
+    def cleaned(
+        self, build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
+    ) -> tuple[Any, Any]:
+        """Build what a denoiser cleans, see ``clean``.
+
+        Args:
+            build: Builds the backend, with keyword arguments replaced.
+            steps: Steps of an epoch.
+            settings: Of the denoiser.
+
+        Returns:
+            What is trained, and the backend in it.
+        """
+        assert self.clean is not None
+        return resolve(self.clean)(build, steps, settings)
 
 
-def _similarity(model: Callable[..., Any]) -> Method:
-    """A closed form whose users may weigh their items."""
-
-    def solve(bench: Bench, cell: Cell) -> Outcome:
-        settings = dict(cell.model)
-        weight = _history_weight(bench, cell, settings.pop("history", None))
-        return Outcome(model(**settings).scorer(bench.graph, history_weight=weight))
-
-    return solve
+METHODS: dict[str, Method] = {}
+"""Every method by name; backends whose training is cleaned (``mf+t-ce``), too."""
 
 
-def _history_weight(bench: Bench, cell: Cell, told: Any) -> Tensor | None:
-    """Weights of the train interactions, as the setting ``history`` asks for them."""
-    check_history(told)
-    if told is None:
-        return None
-    settings = {name: value for name, value in told.items() if name != "kind"}
-    if told["kind"] == "recency":
-        return recency_weight(bench.data, **settings)
-    base = _base(bench, cell)
-    if base.cell.method == "ddrm":  # the vectors that it was trained on
-        base = _base(bench, base.cell)
-    return agreement_weight(bench.graph, base.embeddings().item, **settings)
-
-
-def check_history(told: Any) -> None:
-    """Refuse a setting ``history`` that is not understood.
+def register(*methods: Method) -> None:
+    """Add methods, so that commands, ``compare`` and settings know them.
 
     Args:
-        told: ``{"kind": "recency", "tau": ...}`` or ``{"kind": "agreement"}`` with
-            ``slope`` and ``offset``, see :mod:`ddrm_pyg.graph.history_weight`; None
-            weighs all alike.
+        *methods: Records of other names than those of :data:`METHODS`.
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: A name is taken.
     """
-    if told is None:
-        return
-    kind = told.get("kind") if isinstance(told, Mapping) else None
-    if kind not in HISTORY_WEIGHTS:
+    for method in methods:
+        if method.name in METHODS:
+            raise ValueError(f"'name' must be a new one (got '{method.name}')")
+        METHODS[method.name] = method
+    for backend in [METHODS[name] for name in names_of("backend")]:
+        for denoiser in [METHODS[name] for name in names_of("denoiser")]:
+            if backend.pairwise and denoiser.clean is not None:
+                both = _cleaned(backend, denoiser)
+                METHODS.setdefault(both.name, both)
+
+
+def _cleaned(backend: Method, denoiser: Method) -> Method:
+    """A backend whose training is cleaned, from the two records."""
+    return replace(
+        backend,
+        name=f"{backend.name}+{denoiser.name}",
+        role="step",
+        about=f"{backend.about}; {denoiser.about}",
+        run="ddrm_pyg.experiments.work:train_cleaned",
+        models=denoiser.models,
+        cleaner=denoiser,
+    )
+
+
+def find(name: str) -> Method:
+    """Return a method.
+
+    Raises:
+        ValueError: There is none of this name.
+    """
+    if name not in METHODS:
         raise ValueError(
-            f"'history' must be an object with a 'kind' of {sorted(HISTORY_WEIGHTS)} "
-            f"(got {told!r})"
+            f"'method' must be one of {', '.join(sorted(METHODS))} "
+            f"(got '{name}'{nearest(name, METHODS)})"
         )
-    extra = sorted(told.keys() - {"kind"} - HISTORY_WEIGHTS[kind])
-    if extra or (kind == "recency" and "tau" not in told):
-        names = ", ".join(sorted(HISTORY_WEIGHTS[kind]))
-        raise ValueError(f"'history' of kind '{kind}' takes {names} (got {dict(told)})")
-    for name, value in told.items():
-        if name != "kind" and not isinstance(value, (int, float)):
-            raise ValueError(f"'{name}' of 'history' must be a number (got {value!r})")
-    if not told.get("tau", 1) > 0:
-        raise ValueError(f"'tau' of 'history' must be > 0 (got {told['tau']})")
+    return METHODS[name]
 
 
-def _backend(
-    model: Callable[..., Any], clean: Callable[..., Any] | None = None
-) -> Method:
-    def train(bench: Bench, cell: Cell) -> Outcome:
-        graph = bench.graph
-
-        def build(**changed: Any) -> Any:
-            return model(graph.num_users, graph.num_items, **{**cell.model, **changed})
-
-        if clean is None:
-            trained = backend = build()
-        else:
-            trained, backend = clean(build, _steps_per_epoch(bench, cell), cell.clean)
-        result = bench.train(cell, trained)
-        emb = backend.scorer(graph.to(backend.user_table.device))
-        tables = {"user": backend.user_table, "item": backend.item_table}
-        return Outcome(
-            emb,
-            {"embeddings": emb._asdict(), "tables": tables},
-            fit=result,
-            num_parameters=count_parameters(trained),
-        )
-
-    return train
+def names_of(*roles: Role) -> tuple[str, ...]:
+    """Names of the methods of some roles, in the order of their records."""
+    return tuple(name for name, method in METHODS.items() if method.role in roles)
 
 
-def count_parameters(model: nn.Module) -> int:
-    """Count trained numbers."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+def yardsticks() -> tuple[str, ...]:
+    """Closed forms that every table holds; none reads the order of interactions."""
+    return tuple(n for n in names_of("yardstick") if not METHODS[n].order_aware)
 
 
-def _row_model(model: Callable[..., Any], *sizes: str) -> Method:
-    """A model that reads users' rows, built from sizes of the graph."""
-
-    def train(bench: Bench, cell: Cell) -> Outcome:
-        sized = [getattr(bench.graph, size) for size in sizes]
-        return _train_rows(bench, cell, lambda: model(*sized, **cell.model))
-
-    return train
-
-
-def _train_rows(bench: Bench, cell: Cell, build: Callable[[], Any]) -> Outcome:
-    model = build()
-    result = bench.train(cell, model)
-    device = next(model.parameters()).device
-    return Outcome(
-        model.scorer(bench.graph.to(device)),
-        fit=result,
-        num_parameters=count_parameters(model),
+def cleaners() -> tuple[str, ...]:
+    """Names of the denoisers that change how a backend is trained."""
+    return tuple(
+        name for name in names_of("denoiser") if METHODS[name].clean is not None
     )
 
 
-def _tdiffrec(bench: Bench, cell: Cell) -> Outcome:
-    """Rows by time where it is known, else by the order of the interactions."""
-    edge_time = bench.data[EDGE].get("edge_time")
-    num_items = bench.graph.num_items
-    return _train_rows(
-        bench, cell, lambda: TDiffRec(num_items, edge_time=edge_time, **cell.model)
+def denoisers_of(backend: str) -> tuple[str, ...]:
+    """Names of what can be added to a backend."""
+    pairwise = METHODS[backend].pairwise
+    return tuple(
+        n for n in names_of("denoiser") if pairwise or METHODS[n].clean is None
     )
 
 
-def _ldiffrec(bench: Bench, cell: Cell) -> Outcome:
-    """Item groups from the embeddings of the base."""
-    settings = {**AROUND["ldiffrec"], **cell.model}
-    item_group = group_items(
-        _base(bench, cell).embeddings().item,
-        settings.pop("num_groups"),
-        seed=cell.seed or 0,
-    )
-    return _train_rows(bench, cell, lambda: LDiffRec(item_group, **settings))
+def table_names() -> tuple[str, ...]:
+    """Every name that a table may ask for."""
+    backends = names_of("backend")
+    added = (f"{b}+{name}" for b in backends for name in denoisers_of(b))
+    return (*names_of("yardstick"), *backends, *added, *names_of("rival"))
 
 
-def fit_setting(cell: Cell, name: str) -> Any:
-    """What a cell is trained with: its own setting, or :func:`fit`'s default."""
-    return cell.fit.get(name, inspect.signature(fit).parameters[name].default)
+def each_once() -> tuple[str, ...]:
+    """Every method once: what is added to a backend is added to a typical one."""
+    added = {f"{b}+{n}" for b in names_of("backend") for n in denoisers_of(b)}
+    added -= {f"{TYPICAL}+{name}" for name in names_of("denoiser")}
+    return tuple(name for name in table_names() if name not in added)
 
 
-def _steps_per_epoch(bench: Bench, cell: Cell) -> int:
-    return math.ceil(bench.graph.num_edges / fit_setting(cell, "batch_size"))
+_WORK = "ddrm_pyg.experiments.work:"
+_MODELS = "ddrm_pyg.nn.models:"
+_SIZES = ("num_users", "num_items")
 
-
-# What cleans a backend's training: given how to build the backend, the steps of an
-# epoch and the settings, each returns what is trained and the backend in it.
-
-
-def _t_ce(
-    build: Callable[..., Any],
-    steps: int,
-    settings: Mapping[str, Any],
-) -> tuple[Any, Any]:
-    # an unknown setting reaches the loss, which refuses it
-    given = dict(settings)
-    num_gradual = round(given.pop("num_gradual_epochs", 0) * steps)
-    backend = build(pair_loss=TruncatedLoss(bpr_loss, num_gradual=num_gradual, **given))
-    return backend, backend
-
-
-def _r_ce(
-    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
-) -> tuple[Any, Any]:
-    backend = build(pair_loss=ReweightedLoss(bpr_loss, **settings))
-    return backend, backend
-
-
-def _wbpr(
-    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
-) -> tuple[Any, Any]:
-    backend = build(negatives="popularity", **settings)
-    return backend, backend
-
-
-def _deca(
-    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
-) -> tuple[Any, Any]:
-    backend = build()
-    return DeCA(backend, **settings), backend
-
-
-def _given(bench: Bench, cell: Cell) -> Outcome:
-    """Embeddings from a file, propagated as told."""
-    tables = load_embeddings(cell.model["path"], bench.graph)
-    emb = light_propagate(
-        tables, bench.graph, cell.model["num_layers"], cell.model["combine"]
-    )
-    return Outcome(emb, {"embeddings": emb._asdict(), "tables": tables._asdict()})
-
-
-def _propagated(bench: Bench, cell: Cell) -> Outcome:
-    """The backend's tables at a given depth."""
-    tables = _base(bench, cell).embeddings("tables")
-    emb = light_propagate(tables, bench.graph, **cell.model)
-    return Outcome(emb, {"embeddings": emb._asdict()})
-
-
-def _best_depth(bench: Bench, cell: Cell) -> Outcome:
-    """The backend's tables at the depth that validation likes best."""
-    tables = _base(bench, cell).embeddings("tables")
-    told = {**AROUND["best_depth"], **cell.model}
-    metric, combine = told["metric"], told["combine"]
-    found = {}
-    for depth in range(told["deepest"] + 1):
-        emb = light_propagate(tables, bench.graph, depth, combine)
-        found[depth] = evaluate(emb, bench.data, split="val")[metric]
-    depth = max(found, key=found.__getitem__)
-    return Outcome(
-        light_propagate(tables, bench.graph, depth, combine),
-        notes={"num_layers": depth, f"val {metric} by depth": list(found.values())},
-    )
-
-
-def _history_mean(bench: Bench, cell: Cell) -> Outcome:
-    """Where DDRM starts, taken as the answer."""
-    emb = _base(bench, cell).embeddings()
-    weight = _history_weight(bench, cell, cell.model.get("history"))
-    user = bench.graph.history_mean(emb.item, weight=weight)
-    return Outcome(Embeddings(user, emb.item))
-
-
-def _ddrm(bench: Bench, cell: Cell) -> Outcome:
-    model = untrained_ddrm(bench, cell)
-    ddrm = model.ddrm
-    result = bench.train(cell, model)
-    denoised = model.scorer(bench.graph.to(model.user_emb.device))
-    return Outcome(
-        denoised,
-        {"embeddings": denoised._asdict(), "weights": ddrm.state_dict()},
-        fit=result,
-        num_parameters=count_parameters(ddrm),
-    )
-
-
-def untrained_ddrm(bench: Bench, cell: Cell) -> DDRMRecommender:
-    """Build what a cell of method ``ddrm`` trains, with the weights of its seed."""
-    emb = _base(bench, cell).embeddings()
-    settings, around = _split_settings(cell.model)
-    weight = _history_weight(bench, cell, around.pop("history", None))
-    with own_randomness(cell.seed or 0):
-        ddrm = DDRM(emb.user.size(1), **settings)
-    return DDRMRecommender(ddrm, emb, history_weight=weight, **around)
-
-
-def _split_settings(
-    model: Mapping[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tell the arguments of DDRM from those of how it is trained and started."""
-    around = {name: model[name] for name in AROUND["ddrm"] if name in model}
-    return {k: v for k, v in model.items() if k not in around}, around
-
-
-def _resampled(bench: Bench, cell: Cell) -> Outcome:
-    """The trained DDRM, sampled in another way or from another start."""
-    trained = _base(bench, cell)
-    emb = _base(bench, trained.cell).embeddings()
-    settings, around = _split_settings(cell.model)
-    told = around.pop("history", trained.cell.model.get("history"))
-    if around:
-        raise ValueError(f"'{cell.method}' does not train (got {around})")
-    generator = torch.Generator().manual_seed(cell.seed or 0)
-    denoised = load_ddrm(trained, **settings)(
-        emb.user,
-        emb.item,
-        bench.graph,
-        history_weight=_history_weight(bench, cell, told),
-        generator=generator,
-    )
-    return Outcome(denoised)
-
-
-def _one_pass(bench: Bench, cell: Cell) -> Outcome:
-    """The trained DDRM as a plain denoiser: no noise added, one reverse step."""
-    once = {"num_inference_steps": 1, "num_start_steps": 0, **cell.model}
-    return _resampled(bench, replace(cell, model=once))
-
-
-def load_ddrm(trained: Result, **changed: Any) -> DDRM:
-    """Rebuild a trained DDRM from its cell.
-
-    Args:
-        trained: A result of method ``ddrm``.
-        **changed: Constructor arguments to replace.
-    """
-    settings = {**_split_settings(trained.cell.model)[0], **changed}
-    ddrm = DDRM(trained.embeddings().item.size(1), **settings)
-    ddrm.load_state_dict(trained.weights())
-    return ddrm
-
-
-def _base(bench: Bench, cell: Cell) -> Result:
-    if cell.base is None:
-        raise ValueError(f"'base' must be a cell for method '{cell.method}' (got None)")
-    return bench.run(cell.base)
-
-
-BACKENDS: dict[str, Callable[..., Any]] = {"mf": MF, "lightgcn": LightGCN, "sgl": SGL}
-"""Method name to the backend."""
-
-CLEANERS: dict[str, Callable[..., Any]] = {
-    "t-ce": _t_ce,
-    "r-ce": _r_ce,
-    "deca": _deca,
-    "wbpr": _wbpr,
-}
-"""What can clean a backend's training."""
-
-METHODS: dict[str, Method] = {
-    "popularity": _closed_form(Popularity),
-    "item_knn": _similarity(ItemKNN),
-    "ease": _similarity(EASE),
-    **{name: _backend(model) for name, model in BACKENDS.items()},
-    **{
-        f"{name}+{cleaner}": _backend(model, clean)
-        for name, model in BACKENDS.items()
-        for cleaner, clean in CLEANERS.items()
-    },
-    "adagcl": _backend(AdaGCL),
-    "cdae": _row_model(CDAE, "num_users", "num_items"),
-    "multidae": _row_model(MultiDAE, "num_items"),
-    "multivae": _row_model(MultiVAE, "num_items"),
-    "diffrec": _row_model(DiffRec, "num_items"),
-    "ldiffrec": _ldiffrec,
-    "tdiffrec": _tdiffrec,
-    "embeddings": _given,
-    "propagated": _propagated,
-    "best_depth": _best_depth,
-    "history_mean": _history_mean,
-    "one_pass": _one_pass,
-    "resampled": _resampled,
-    "ddrm": _ddrm,
-}
-"""Method name to what runs it."""
+register(
+    Method(
+        name="popularity",
+        role="yardstick",
+        about="items by their number of interactions",
+        run=_WORK + "solve",
+        model=Arguments(_MODELS + "Popularity"),
+    ),
+    Method(
+        name="item_knn",
+        role="yardstick",
+        about="nearest neighbours of the user's items by cosine",
+        run=_WORK + "solve",
+        model=Arguments(_MODELS + "ItemKNN", around={"history": None}),
+        held=Held("pairs", 9.0),
+    ),
+    Method(
+        name="ease",
+        role="yardstick",
+        about="linear item-item weights in closed form",
+        run=_WORK + "solve",
+        model=Arguments(_MODELS + "EASE", around={"history": None}),
+        held=Held("pairs", 28.0),
+    ),
+    Method(
+        name="mf",
+        role="backend",
+        about="matrix factorisation",
+        run=_WORK + "train",
+        model=Arguments(_MODELS + "MF", given=_SIZES),
+        trained=True,
+        pairwise=True,
+        held=Held("tables", 2.0),
+    ),
+    Method(
+        name="lightgcn",
+        role="backend",
+        about="tables smoothed by light graph convolution",
+        run=_WORK + "train",
+        model=Arguments(_MODELS + "LightGCN", given=_SIZES),
+        trained=True,
+        pairwise=True,
+        held=Held("tables", 3.0),
+    ),
+    Method(
+        name="sgl",
+        role="backend",
+        about="LightGCN with a contrast between two views of the graph",
+        run=_WORK + "train",
+        model=Arguments(_MODELS + "SGL", given=_SIZES),
+        trained=True,
+        pairwise=True,
+        held=Held("tables", 6.5),
+    ),
+    Method(
+        name="ddrm",
+        role="denoiser",
+        about="denoising diffusion on the embeddings of a backend",
+        run=_WORK + "denoise",
+        model=Arguments(
+            "ddrm_pyg.nn.ddrm:DDRM",
+            then="ddrm_pyg.nn.ddrm:DDRMRecommender",
+            given=(
+                *("embedding_dim", "ddrm", "embeddings", "history_weight"),
+                "edge_time",
+            ),
+            fixed=("seed", "beside"),
+            around={"history": None},
+            later={
+                "users": "uniform",
+                "sampling_noise": False,
+                "residual": False,
+                "hidden_dropout": 0.0,
+                "scales": (1.0, 2.0, 5.0, 20.0, math.inf),
+                "window": 10,
+                "cuts": 4,
+                "loss": "softmax",
+                "num_sampled": None,
+            },
+            settled=("num_inference_steps", "num_start_steps", "dropout"),
+        ),
+        trained=True,
+        held=Held("widths"),
+    ),
+    Method(
+        name="t-ce",
+        role="denoiser",
+        about="a backend whose largest losses are dropped",
+        model=Arguments("ddrm_pyg.losses:TruncatedLoss", given=("loss",)),
+        clean=_WORK + "t_ce",
+    ),
+    Method(
+        name="r-ce",
+        role="denoiser",
+        about="a backend whose unlikely positives weigh less",
+        model=Arguments("ddrm_pyg.losses:ReweightedLoss", given=("loss",)),
+        clean=_WORK + "r_ce",
+    ),
+    Method(
+        name="deca",
+        role="denoiser",
+        about="a backend trained to agree with another model",
+        model=Arguments(
+            "ddrm_pyg.nn.deca:DeCA", given=("backend",), later={"num_negatives": 1}
+        ),
+        clean=_WORK + "deca",
+        models=2,
+    ),
+    Method(
+        name="wbpr",
+        role="denoiser",
+        about="a backend whose negatives are drawn by popularity",
+        clean=_WORK + "wbpr",
+    ),
+    Method(
+        name="adagcl",
+        role="rival",
+        about="contrastive learning between two learned views of the graph",
+        run=_WORK + "train",
+        model=Arguments(_MODELS + "AdaGCL", given=_SIZES),
+        trained=True,
+        held=Held("tables", 15.0),
+    ),
+    Method(
+        name="cdae",
+        role="rival",
+        about="a denoising autoencoder with a vector for every user",
+        run=_WORK + "train",
+        model=Arguments(_MODELS + "CDAE", given=_SIZES),
+        trained=True,
+        held=Held("rows", 15.0),
+    ),
+    Method(
+        name="multidae",
+        role="rival",
+        about="a denoising autoencoder with a multinomial likelihood",
+        run=_WORK + "train",
+        model=Arguments(_MODELS + "MultiDAE", given=("num_items",)),
+        trained=True,
+        held=Held("rows", 7.0),
+    ),
+    Method(
+        name="multivae",
+        role="rival",
+        about="a variational autoencoder with a multinomial likelihood",
+        run=_WORK + "train",
+        model=Arguments(_MODELS + "MultiVAE", given=("num_items",)),
+        trained=True,
+        held=Held("rows", 6.0),
+    ),
+    Method(
+        name="diffrec",
+        role="rival",
+        about="diffusion on users' rows",
+        run=_WORK + "train",
+        model=Arguments(
+            _MODELS + "DiffRec",
+            given=("num_items",),
+            fixed=("seed",),
+            later={"sampling_noise": False},
+        ),
+        trained=True,
+        held=Held("rows", 15.0),
+    ),
+    Method(
+        name="ldiffrec",
+        role="rival",
+        about="DiffRec in a latent space of item groups",
+        run=_WORK + "train",
+        model=Arguments(
+            _MODELS + "LDiffRec",
+            given=("item_group",),
+            fixed=("seed",),
+            around={"num_groups": 2},
+            later={"sampling_noise": False, "encoder_dims": (), "decoder_dims": None},
+        ),
+        trained=True,
+        base="lightgcn",
+        held=Held("rows", 7.5),
+    ),
+    Method(
+        name="tdiffrec",
+        role="rival",
+        about="DiffRec on rows whose later items weigh more",
+        run=_WORK + "train",
+        model=Arguments(
+            _MODELS + "TDiffRec",
+            given=("num_items", "edge_time"),
+            fixed=("seed",),
+            around={"row_weight": None},  # its own; in the names of kept results
+            later={"sampling_noise": False},
+        ),
+        trained=True,
+        held=Held("rows", 15.0),
+        order_aware=True,
+    ),
+    Method(
+        name="embeddings",
+        role="step",
+        about="embeddings from a file",
+        run=_WORK + "read",
+    ),
+    Method(
+        name="propagated",
+        role="step",
+        about="a backend's tables at a given depth",
+        run=_WORK + "propagate",
+        model=Arguments(around={"combine": "mean"}),
+    ),
+    Method(
+        name="best_depth",
+        role="step",
+        about="a backend's tables at the depth that validation likes best",
+        run=_WORK + "propagate_best",
+        model=Arguments(around={"metric": "ndcg@20", "combine": "mean", "deepest": 6}),
+    ),
+    Method(
+        name="history_mean",
+        role="step",
+        about="where DDRM starts, taken as the answer",
+        run=_WORK + "average_history",
+        model=Arguments(around={"history": None}),
+    ),
+    Method(
+        name="one_pass",
+        role="step",
+        about="a trained DDRM as a plain denoiser: no noise added, one reverse step",
+        run=_WORK + "denoise_once",
+    ),
+    Method(
+        name="resampled",
+        role="step",
+        about="a trained DDRM, sampled in another way or from another start",
+        run=_WORK + "resample",
+    ),
+)

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from ddrm_pyg.experiments.cells import Result
 from ddrm_pyg.experiments.compare import Comparison
-from ddrm_pyg.experiments.methods import fit_setting
 from ddrm_pyg.experiments.plug_in import METRIC, Row
 from ddrm_pyg.experiments.tables import metric_title
+from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.noise_audit import SCOPES, NoiseAudit
 from ddrm_pyg.ranking import Metrics
@@ -330,7 +329,7 @@ def _draw_training(axes: Axes, rows: Sequence[Row]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for row in rows:
-        metric = fit_setting(row.result.cell, "metric")
+        metric = row.result.cell.fit.get("metric", "")
         points = {r["epoch"]: r[metric] for r in row.result.history if metric in r}
         if points:
             style: dict[str, Any] = {"color": _colour(row.result)}

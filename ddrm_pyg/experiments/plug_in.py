@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddrm_pyg.experiments.cells import Cell, Result
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.methods import yardsticks
 from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.experiments.stored import YARDSTICKS
 from ddrm_pyg.experiments.tables import (
     Table,
     legend,
@@ -17,6 +17,7 @@ from ddrm_pyg.experiments.tables import (
     metric_frame,
     star_best,
 )
+from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.ranking import METRICS
 from ddrm_pyg.significance import PairedTest, paired_test
 
@@ -169,7 +170,7 @@ def _run(runner: Runner, cell: Cell) -> Result | None:
     try:
         return runner.run(cell)
     except MemoryError as error:
-        if cell.method not in YARDSTICKS:
+        if cell.method not in yardsticks():
             raise
         logger.warning("%s is left out: %s", cell.method, error)
         return None

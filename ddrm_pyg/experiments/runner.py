@@ -14,21 +14,21 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.cells import Cell, Outcome, Result
-from ddrm_pyg.experiments.identity import complete, fingerprint, folder_name
-from ddrm_pyg.experiments.memory import PeakMemory
-from ddrm_pyg.experiments.methods import METHODS
-from ddrm_pyg.experiments.needs import refuse_too_large, told_how_to_lower
+from ddrm_pyg.experiments.cells import Cell, chain, folder_name
+from ddrm_pyg.experiments.memory import PeakMemory, guard_memory
+from ddrm_pyg.experiments.methods import FIT, resolve
+from ddrm_pyg.experiments.work import Outcome, Result, Work
 from ddrm_pyg.files import atomic_path, hash_file, read_json, write_json
-from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.ranking import Metrics, evaluate
 from ddrm_pyg.training import FitResult, fit, own_randomness
 from ddrm_pyg.typing import Recommender
@@ -105,28 +105,15 @@ class Runner:
             ValueError: There is no such method, or what is in the folder is damaged.
             MemoryError: It does not fit; the message names what to lower.
         """
-        if cell.method not in METHODS:
-            raise ValueError(
-                f"'method' must be one of {sorted(METHODS)} (got '{cell.method}')"
-            )
         folder = self.cell_folder(cell)
         if not self.has_run(cell):
-            if cell.base is not None:  # its time is its own
-                self.run(cell.base)
-            refuse_too_large(cell, self.graph, self.device)
-            logger.info("%s ...", cell.method)
-            folder.mkdir(parents=True, exist_ok=True)
-            begin = time.perf_counter()
+            work = self.work(cell)  # with its bases: their time is their own
             with (
-                own_randomness(cell.seed or 0, self.device or "cpu"),
+                guard_memory(cell, self.graph, self.device),
+                own_randomness(work.seed, self.device or "cpu"),
                 PeakMemory(self.device) as peak,
-                told_how_to_lower(cell),
             ):
-                outcome = METHODS[cell.method](self, cell)
-            seconds = time.perf_counter() - begin
-            if outcome.fit:  # what an earlier process has trained belongs to it
-                earlier = outcome.fit.history[: outcome.fit.resumed_from]
-                seconds += sum(record["seconds"] for record in earlier)
+                outcome, seconds = self._carry_out(work)
             cost = {
                 "seconds": round(seconds, 3),
                 "peak_memory": peak.bytes,
@@ -136,13 +123,39 @@ class Runner:
             (folder / "checkpoint.pt").unlink(missing_ok=True)
         return _read(cell, folder)
 
+    def work(self, cell: Cell) -> Work:
+        """Return what a cell's method works on; runs what the cell starts from."""
+        return Work(
+            cell=cell,
+            data=self.data,
+            graph=self.graph,
+            bases=tuple(self.run(link) for link in reversed(chain(cell)[1:]))[::-1],
+            fit=partial(self.train, cell),
+            device=self.device,
+        )
+
+    def _carry_out(self, work: Work) -> tuple[Outcome, float]:
+        """Run a cell's method; its outcome and its seconds, of all processes."""
+        run = work.method.run
+        if run is None:
+            raise ValueError(f"'{work.cell.method}' must be added to a backend")
+        logger.info("%s ...", work.cell.method)
+        self.cell_folder(work.cell).mkdir(parents=True, exist_ok=True)
+        begin = time.perf_counter()
+        outcome = resolve(run)(work)
+        seconds = time.perf_counter() - begin
+        if outcome.fit:  # what an earlier process has trained belongs to it
+            earlier = outcome.fit.history[: outcome.fit.resumed_from]
+            seconds += sum(record["seconds"] for record in earlier)
+        return outcome, seconds
+
     def train(self, cell: Cell, model: Recommender) -> FitResult:
         """Fit a cell's model, from its checkpoint if there is one."""
         folder = self.cell_folder(cell)
         return fit(
             model,
             self.data,
-            **cell.fit,
+            **FIT.fill(cell.fit),
             seed=cell.seed or 0,
             checkpoint=folder / "checkpoint.pt",
             log=folder / "log.jsonl",
@@ -164,7 +177,7 @@ class Runner:
         with atomic_path(folder / PER_USER) as temporary:
             save_file({"user": test.user, **test.per_user}, temporary)
         record = {
-            "cell": dataclasses.asdict(complete(cell)),
+            "cell": dataclasses.asdict(cell),
             "data": self.fingerprint,
             **cost,
             "notes": outcome.notes,
@@ -216,3 +229,26 @@ def _parse(cell: Cell, folder: Path) -> Result:
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in dict(values).items()}
+
+
+def fingerprint(data: HeteroData) -> str:
+    """Hash a data set: its sizes, the pairs of every split, and times where known.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for split in ("train", "val", "test"):
+        pairs = InteractionGraph.from_data(data, splits=(split,)).edge_index
+        digest.update(f"{split} {list(pairs.shape)} ".encode())
+        digest.update(_bytes(pairs))
+    digest.update(f"{data['user'].num_nodes} {data['item'].num_nodes}".encode())
+    time = data[EDGE].get("edge_time")
+    if time is not None:  # read by what weighs a history by recency
+        digest.update(_bytes(time))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """What a hash reads, without a copy."""
+    return tensor.cpu().contiguous().numpy()

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch_geometric.data import HeteroData
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 DOWNLOADS = Path("datasets")
 """Where data sets that are known by name keep their files."""

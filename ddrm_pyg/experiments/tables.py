@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ddrm_pyg.experiments.cells import Result, seed_of
+from ddrm_pyg.experiments.cells import seed_of
+from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.ranking import Metrics
 from ddrm_pyg.significance import PairedTest, holm, mean_metrics, paired_test
 

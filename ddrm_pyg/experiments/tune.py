@@ -11,15 +11,15 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.identity import folder_name
-from ddrm_pyg.experiments.methods import fit_setting, untrained_ddrm
+from ddrm_pyg.experiments.cells import Cell, folder_name
+from ddrm_pyg.experiments.methods import FIT
 from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.work import untrained_ddrm
 from ddrm_pyg.extras import import_extra
 from ddrm_pyg.training import fit
 
@@ -74,7 +74,7 @@ def arguments_of(choice: Mapping[str, Any]) -> dict[str, Any]:
 
 def tune(
     runner: Runner,
-    cell: Cell,
+    make: Callable[[dict[str, Any]], Cell],
     folder: Path,
     *,
     trials: int,
@@ -84,9 +84,9 @@ def tune(
 
     Args:
         runner: The data; trains the backend where it has not been trained.
-        cell: DDRM with its backend as base, see
-            :func:`ddrm_pyg.experiments.stored.denoised`; what the grid does not name
-            stays as it is there. Its seed is that of the search, too.
+        make: Makes the cell of DDRM, with its backend as base, from what the grid
+            replaces; see ``changes`` of :func:`ddrm_pyg.experiments.settings.cell_for`.
+            Its seed is that of the search, too.
         folder: Where trials are kept.
         trials: How many are tried in all, those of earlier calls included.
         minutes: No trial is started after so many; None never stops.
@@ -96,13 +96,14 @@ def tune(
 
     Raises:
         ImportError: Optuna is not installed.
-        ValueError: There is no validation split, or ``cell`` has no base.
+        ValueError: There is no validation split, or the cell has no base.
     """
     optuna = _optuna()
     if not runner.has_validation:
         raise ValueError("'data' must have a validation split (nothing can select)")
+    cell = make({})
     if cell.base is None:
-        raise ValueError(f"'cell' must start from a backend (got {cell.method} alone)")
+        raise ValueError(f"'make' must start from a backend (got {cell.method} alone)")
     runner.run(cell.base)
     home = folder / f"{cell.base.method}-{folder_name(cell, runner.fingerprint)}"
     home.mkdir(parents=True, exist_ok=True)
@@ -122,7 +123,7 @@ def tune(
         trial = study.ask()
         choice = {k: trial.suggest_categorical(k, v) for k, v in GRID.items()}
         logger.info("trial %d of %d: %s", done + 1, trials, choice)
-        asked = replace(cell, model={**cell.model, **arguments_of(choice)})
+        asked = make(arguments_of(choice))
         checkpoint = home / f"{_digest(asked)}.pt"
         try:
             known = [t.user_attrs for t in finished if t.params == choice]
@@ -178,14 +179,14 @@ def _digest(cell: Cell) -> str:
 
 def _train(runner: Runner, cell: Cell, checkpoint: Path, trial: Any) -> Trial:
     """Train validation by validation, from the checkpoint if there is one."""
-    epochs, every = (fit_setting(cell, name) for name in ("epochs", "eval_every"))
-    recommender = untrained_ddrm(runner, cell)
+    epochs, every = (cell.fit[name] for name in ("epochs", "eval_every"))
+    recommender = untrained_ddrm(runner.work(cell))
     reported = 0
     for epoch in [*range(every, epochs, every), epochs]:
         result = fit(
             recommender,
             runner.data,
-            **{**cell.fit, "epochs": epoch},
+            **{**FIT.fill(cell.fit), "epochs": epoch},
             seed=cell.seed or 0,
             checkpoint=checkpoint,
             device=runner.device,

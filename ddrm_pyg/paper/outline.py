@@ -17,18 +17,16 @@ import torch
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.experiments.cells import Cell, chain
-from ddrm_pyg.experiments.identity import complete
-from ddrm_pyg.experiments.methods import BACKENDS
+from ddrm_pyg.experiments.methods import names_of, yardsticks
 from ddrm_pyg.experiments.plug_in import rows_for
-from ddrm_pyg.experiments.sources import NAMED, Source, nearest
-from ddrm_pyg.experiments.stored import (
-    YARDSTICKS,
+from ddrm_pyg.experiments.settings import (
     cell_for,
     denoised,
     load_settings,
     paper_name,
     stored_name,
 )
+from ddrm_pyg.experiments.sources import NAMED, Source, nearest
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.transforms.core import get_block, select, set_block
 from ddrm_pyg.transforms.noise import RandomNoise
@@ -230,24 +228,31 @@ class Plan:
     backends: Sequence[str] = ()
     ddrm_settings: str | None = None
 
-    def cells(self, method: str, added: str = "") -> tuple[Cell, ...]:
+    def cells(
+        self, method: str, added: str = "", changes: dict[str, Any] | None = None
+    ) -> tuple[Cell, ...]:
         """One cell per seed of a method with its settings; one of a yardstick.
 
         Args:
             method: A yardstick, a rival, or a backend.
             added: What cleans or denoises the backend.
+            changes: Settings of what is added that replace the stored ones.
         """
-        if method in YARDSTICKS:
+        if method in yardsticks():
             return (Cell(method),)
-        return tuple(self._cell(method, added, seed) for seed in self.seeds)
+        return tuple(self._cell(method, added, seed, changes) for seed in self.seeds)
 
-    def _cell(self, method: str, added: str, seed: int) -> Cell:
+    def _cell(
+        self, method: str, added: str, seed: int, changes: dict[str, Any] | None
+    ) -> Cell:
         limits: dict[str, Any] = {"variant": self.variant, "epochs": self.epochs}
         base = cell_for(method, seed=seed, **limits)
         if not added:
             return base
         settings = self.ddrm_settings if added == "ddrm" else None
-        return denoised(base, added, seed=seed, settings=settings, **limits)
+        return denoised(
+            base, added, seed=seed, settings=settings, changes=changes, **limits
+        )
 
     def line(self, method: str, added: str = "", **fields: Any) -> Line:
         """A line of a method; what is added to a backend is tested against it."""
@@ -258,8 +263,8 @@ class Plan:
     def changed(self, backend: str, what: str, **arguments: Any) -> Line:
         """A line of DDRM with other arguments."""
         line = self.line(backend, "ddrm")
-        cells = (replace(c, model={**c.model, **arguments}) for c in line.cells)
-        return replace(line, name=f"{line.name} {what}", cells=tuple(cells))
+        cells = self.cells(backend, "ddrm", arguments)
+        return replace(line, name=f"{line.name} {what}", cells=cells)
 
     def settings_name(self, method: str, added: str) -> str:
         """Name or file of the settings of what a line trains last."""
@@ -268,7 +273,7 @@ class Plan:
         return stored_name(added or method, self.variant, method if added else "")
 
     def _about(self, method: str, added: str) -> str:
-        if method in YARDSTICKS:
+        if method in yardsticks():
             return ""
         settings = load_settings(self.settings_name(method, added), added or method)
         checked = f"Checked: {settings.get('checked', 'nothing yet')}"
@@ -294,11 +299,12 @@ def arrange(what: str, plan: Plan) -> list[Block]:
             f"(got '{what}'{nearest(what, TARGETS)})"
         )
     target = TARGETS[what]
+    known = names_of("backend")
     for name in plan.backends:
-        if name not in BACKENDS:
+        if name not in known:
             raise ValueError(
-                f"'--backends' must be of {', '.join(BACKENDS)} "
-                f"(got '{name}'{nearest(name, BACKENDS)})"
+                f"'--backends' must be of {', '.join(known)} "
+                f"(got '{name}'{nearest(name, known)})"
             )
     plan = replace(plan, backends=plan.backends or target.backends)
     return list(target.blocks(plan))
@@ -373,13 +379,11 @@ def contrasts(backend: str) -> dict[str, str]:
 
 
 def _table2(plan: Plan) -> Iterator[Block]:
-    yardsticks = [plan.line(name) for name in YARDSTICKS]
+    fixed = [plan.line(name) for name in yardsticks()]
     rows = [plan.line(name, turn=3) for name in RIVALS]
     for backend in plan.backends:
         rows += _rows_of_backend(plan, backend)
-    yield Block(
-        "selected on the noisy validation set, as published", (*yardsticks, *rows)
-    )
+    yield Block("selected on the noisy validation set, as published", (*fixed, *rows))
     if plan.labelled:
         liked = [replace(row, condition=LIKED, turn=row.turn + 5) for row in rows]
         yield Block("selected on the liked part of validation", tuple(liked))
@@ -476,7 +480,7 @@ def _swept(plan: Plan, name: str, argument: str, value: float) -> Line:
     published = plan.line(name, "ddrm")
     changed: dict[str, Any] = {argument: value}
     if argument == "num_train_timesteps":
-        model = complete(published.cells[0]).model
+        model = published.cells[0].model
         if model["sampler"] == "posterior":  # T' = n T, with the n of the settings
             passes = value * model["num_inference_steps"] / model[argument]
             changed["num_inference_steps"] = round(passes)

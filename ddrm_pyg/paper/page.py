@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ddrm_pyg.experiments.methods import AROUND
+from ddrm_pyg.experiments.methods import METHODS
 from ddrm_pyg.experiments.plots import Group, Mark, colour_of, plot_groups, to_png
 from ddrm_pyg.experiments.plug_in import METRIC
 from ddrm_pyg.experiments.report import details, page, picture, preformatted
@@ -287,7 +287,7 @@ def _notes(line: LineResult) -> list[str]:
     name = line.full_name
     notes = [f"{name} failed: {reason}." for reason in dict.fromkeys(line.failed)]
     if line.depths:
-        deepest = AROUND["best_depth"]["deepest"]
+        deepest = METHODS["best_depth"].model.around["deepest"]
         picked = ", ".join(map(str, line.depths))
         more = "; more might do better" if deepest in line.depths else ""
         notes.append(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ddrm_pyg.experiments.stored import DATA_SETS
+from ddrm_pyg.experiments.settings import DATA_SETS
 from ddrm_pyg.ranking import METRICS
 
 _TABLE2 = """
@@ -50,7 +50,7 @@ def published(table: str, row: str, data: str | None) -> Mapping[str, float]:
 
     Args:
         table: ``"table2"`` or ``"table3"``; nothing is printed for others.
-        row: A method's name, as :data:`ddrm_pyg.experiments.stored.NAMES`, or a
+        row: A method's name, as :data:`ddrm_pyg.experiments.methods.table_names`, or a
             variant of Table 3.
         data: One of :data:`DATA_SETS`; None for what the paper does not know.
 

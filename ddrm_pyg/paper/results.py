@@ -14,13 +14,12 @@ from ddrm_pyg.datasets.movielens_1m import MovieLens1M
 from ddrm_pyg.datasets.paper import PaperDataset
 from ddrm_pyg.datasets.summary import summarize
 from ddrm_pyg.datasets.yelp import Yelp
-from ddrm_pyg.experiments.cells import Result, seed_of
-from ddrm_pyg.experiments.identity import complete
-from ddrm_pyg.experiments.methods import fit_setting
+from ddrm_pyg.experiments.cells import seed_of
 from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.settings import load_settings, paper_name
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.stored import load_settings, paper_name
 from ddrm_pyg.experiments.tables import CorrectedTest, Row, deviation, paired_tests
+from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.extras import versions
 from ddrm_pyg.paper.execute import Benches, CellResult
 from ddrm_pyg.paper.outline import (
@@ -384,13 +383,14 @@ def _measure_line(
         values={m: row.values(m) for m in METRICS} if row.results else {},
         paper=dict(paper),
         tests={m: Change(t.test.difference, t.p_holm) for m, t in tests.items()},
-        cell=asdict(complete(line.cells[0])),
+        cell=asdict(line.cells[0]),
     )
 
 
 def _is_best_at_end(result: Result) -> bool:
     """Whether validation might have picked an epoch beyond those allowed."""
-    return bool(result.val) and result.best_epoch == fit_setting(result.cell, "epochs")
+    epochs = result.cell.fit.get("epochs")
+    return bool(result.val) and epochs is not None and result.best_epoch == epochs
 
 
 def kept_cells(

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from ddrm_pyg.experiments import needs
+from ddrm_pyg.experiments import memory
 
 
 def test_says_what_there_is_and_what_is_needed(call, words, tmp_path):
@@ -24,7 +24,7 @@ def test_says_what_there_is_and_what_is_needed(call, words, tmp_path):
 @pytest.fixture
 def little_memory(monkeypatch, tmp_path):
     """Room for the yardsticks that hold no pairs of items, and nothing else."""
-    monkeypatch.setattr(needs, "free_memory", lambda _: 1 << 20)
+    monkeypatch.setattr(memory, "free_memory", lambda _: 1 << 20)
     monkeypatch.chdir(tmp_path)
 
 

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from ddrm_pyg.datasets import load_interactions
-from ddrm_pyg.experiments.identity import fingerprint
+from ddrm_pyg.experiments.runner import fingerprint
 from ddrm_pyg.experiments.sources import NAMED
 
 ROWS = [(u, i, 1 + (u + i) % 5, 1_500_000_000 + i) for u in range(3) for i in range(10)]

@@ -7,7 +7,7 @@ import json
 import torch
 
 import ddrm_pyg
-from ddrm_pyg.experiments.stored import EACH_ONCE
+from ddrm_pyg.experiments.methods import each_once
 
 
 def test_doctor_prints_what_a_bug_report_needs(call):
@@ -32,7 +32,7 @@ def test_doctor_estimates_memory_for_given_sizes(call):
     assert small["memory to train ease"] == "63 MiB"  # and 512 columns of users
     # what a method starts from has to be trained, too
     assert large["memory to train lightgcn+ddrm"] == large["memory to train lightgcn"]
-    assert {f"memory to train {name}" for name in EACH_ONCE} < large.keys()
+    assert {f"memory to train {name}" for name in each_once()} < large.keys()
     assert large["memory to rank"].endswith(" MiB")
 
 

@@ -11,10 +11,9 @@ import pytest
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
 from ddrm_pyg.experiments import sources
-from ddrm_pyg.experiments.identity import complete
 from ddrm_pyg.experiments.methods import METHODS
 from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.experiments.stored import cell_for
+from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.paper import outline
 from ddrm_pyg.paper.outline import SWEEPS, TARGETS
 from ddrm_pyg.ranking import METRICS
@@ -81,10 +80,11 @@ def test_what_is_there_is_not_trained_again(call, tmp_path, monkeypatch):
 
 
 def test_a_failed_cell_is_told_and_the_others_are_there(call, tmp_path, monkeypatch):
-    def fail(bench, cell):
+    def fail(work):
         raise RuntimeError("out of <luck>")
 
-    monkeypatch.setitem(METHODS, "mf", fail)
+    failing = dataclasses.replace(METHODS["mf"], run=fail)
+    monkeypatch.setitem(METHODS, "mf", failing)
     answer = call(*FEW, "--out", tmp_path)
     assert answer.code == 0
     assert "mf failed: RuntimeError: out of <luck>." in answer.out
@@ -198,8 +198,7 @@ def test_settings_come_by_name_or_option(call, tmp_path, name, options, paper):
     answer = call(*words, "--data", folder, *options, "--out", tmp_path / "out")
     (line,) = lines(json.loads(answer.out))
     stored = cell_for("lightgcn", variant="ml-1m")
-    assert line["cell"] == dataclasses.asdict(complete(stored))
-    assert stored.model.items() <= line["cell"]["model"].items()
+    assert line["cell"] == dataclasses.asdict(stored)
     assert line["paper"].get("recall@10") == paper
 
 

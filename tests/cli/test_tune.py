@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ddrm_pyg.experiments.stored import load_settings
+from ddrm_pyg.experiments.settings import load_settings
 from ddrm_pyg.files import held
 
 pytest.importorskip("optuna", reason="needs the extra [tune]")

@@ -1,15 +1,26 @@
-"""Cells and results as files keep them."""
+"""Cells are complete from birth, and nothing that changes a result keeps its name."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+from dataclasses import asdict, replace
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
-from ddrm_pyg.experiments.cells import Cell, cell_from_record, chain
+from ddrm_pyg.experiments.cells import (
+    Cell,
+    cell_from_record,
+    chain,
+    folder_name,
+    identity,
+)
+from ddrm_pyg.experiments.methods import FIT as FIT_ARGUMENTS
+from ddrm_pyg.experiments.methods import METHODS, table_names
+from ddrm_pyg.experiments.settings import cell_for
+from ddrm_pyg.nn import ddrm, models
+from ddrm_pyg.training import fit
 
 BASE = Cell("mf", 3, {"embedding_dim": 4}, {"epochs": 2})
 CELL = Cell("ddrm", 4, {"hidden_dims": [8]}, {}, Cell("one_pass", base=BASE))
@@ -25,11 +36,132 @@ def test_a_chain_begins_with_the_cell_and_ends_with_what_starts_from_nothing():
     assert chain(BASE) == [BASE]
 
 
-def test_result_reads_what_lies_in_its_folder(make_result, tmp_path):
-    result = dataclasses.replace(make_result([0.5]), folder=tmp_path)
-    tables = {"user": torch.rand(2, 3), "item": torch.rand(4, 3)}
-    for name in ("embeddings", "tables", "weights"):
-        save_file(tables, tmp_path / f"{name}.safetensors")
-    assert torch.equal(result.embeddings().item, tables["item"])
-    assert torch.equal(result.embeddings("tables").user, tables["user"])
-    assert result.weights().keys() == tables.keys()
+FIT = {"epochs": 4, "eval_every": 2}
+MF = Cell("mf", 3, {"embedding_dim": 4}, FIT)
+LIGHTGCN = Cell("lightgcn", 3, {"embedding_dim": 4, "num_layers": 1}, FIT)
+SMALL = {"hidden_dims": (4,), "num_train_timesteps": 2}
+DDRM = Cell("ddrm", 3, SMALL, FIT, LIGHTGCN)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(DDRM, seed=4),
+        replace(DDRM, model={**DDRM.model, "gamma": 1}),
+        replace(DDRM, fit={**FIT, "epochs": 5}),
+        replace(DDRM, base=MF),
+        replace(DDRM, base=replace(LIGHTGCN, seed=4)),
+        replace(DDRM, method="one_pass"),
+    ],
+)
+def test_any_change_is_another_cell(other):
+    assert folder_name(other, "") != folder_name(DDRM, "")
+
+
+@pytest.mark.parametrize(
+    ("cell", "model"),
+    [
+        (DDRM, {"num_inference_steps": 1, "num_start_steps": 2}),
+        (DDRM, {"gamma": 0, "dropout": 0.5, "train_start": "item", "history": None}),
+        (MF, {"l2": 1e-4, "users": "interactions"}),
+        (Cell("ease"), {"l2": 1000}),
+        (Cell("best_depth", base=MF), {"deepest": 6, "metric": "ndcg@20"}),
+        (Cell("multivae"), {"hidden_dims": (600, 200)}),
+        (Cell("ldiffrec", base=MF), {"num_groups": 2}),
+    ],
+)
+def test_a_default_written_out_is_the_same_cell(cell, model):
+    assert replace(cell, model={**cell.model, **model}) == cell
+
+
+def test_a_setting_that_came_later_changes_a_cell_only_where_it_is_used():
+    assert "sampling_noise" not in identity(DDRM)
+    assert "num_negatives" not in identity(Cell("mf+deca"))
+    off, on = (
+        replace(DDRM, model={**DDRM.model, "sampling_noise": value})
+        for value in (False, True)
+    )
+    assert off == DDRM
+    assert folder_name(on, "") != folder_name(DDRM, "")
+
+
+def test_defaults_of_training_and_cleaning_written_out_are_the_same_cell():
+    assert replace(MF, fit={**FIT, "lr": 0.001}) == MF
+    cleaned = Cell("mf+t-ce", clean={"drop_rate": 0.1})
+    clean = {"drop_rate": 0.1, "exponent": 1, "num_gradual": 0}
+    assert replace(cleaned, clean=clean) == cleaned
+
+
+def test_a_cell_holds_every_setting_that_is_left_to_a_default():
+    cell = Cell("mf+t-ce", clean={"drop_rate": 0.1})
+    assert cell.clean == {"drop_rate": 0.1, "exponent": 1.0, "num_gradual": 0}
+    assert cell.model["l2"] == 1e-4
+    assert cell.fit["batch_size"] == 2048
+    assert DDRM.model["num_start_steps"] == 2  # what None means, not None
+    assert DDRM.model["hidden_dims"] == [4]  # as JSON has it
+
+
+@pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        (("ddrm", 3, {}), lambda patch: patch.setattr(ddrm, "_PASSES", 1)),
+        (
+            ("best_depth",),
+            lambda p: p.setitem(METHODS["best_depth"].model.around, "deepest", 7),
+        ),
+        (
+            ("ldiffrec",),
+            lambda p: p.setitem(METHODS["ldiffrec"].model.around, "num_groups", 3),
+        ),
+        (
+            ("mf",),
+            lambda patch: patch.setitem(
+                inspect.unwrap(models.MF.__init__).__kwdefaults__, "l2", 0.5
+            ),
+        ),
+        (
+            ("mf",),
+            lambda patch: patch.setitem(
+                inspect.unwrap(fit).__kwdefaults__, "patience", 3
+            ),
+        ),
+    ],
+)
+def test_a_changed_default_never_meets_an_old_result(words, change, monkeypatch):
+    cell = Cell(*words)
+    before = folder_name(cell, "")
+    change(monkeypatch)
+    assert folder_name(Cell(*words), "") != before
+    # what was recorded is still itself
+    assert folder_name(cell_from_record(asdict(cell)), "") == before
+
+
+def test_a_cell_that_was_recorded_keeps_what_absent_settings_meant(monkeypatch):
+    record = asdict(DDRM)
+    defaults = inspect.unwrap(ddrm.DDRM.__init__).__kwdefaults__
+    monkeypatch.setitem(defaults, "sampling_noise", True)  # a new default
+    assert Cell("ddrm").model["sampling_noise"] is True
+    recorded = cell_from_record(record)
+    assert recorded.model == DDRM.model
+    filled = METHODS["ddrm"].model.fill(recorded.model)
+    assert filled["sampling_noise"] is False
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_cells_are_settled_and_read_back(name):
+    cell = cell_for(name, seed=1)
+    assert replace(cell) == cell
+    assert cell_from_record(json.loads(json.dumps(asdict(cell)))) == cell
+    assert cell.method in METHODS
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match=r"one of .* \(got 'mff'; did you mean 'mf'"):
+        Cell("mff")
+
+
+def test_what_the_runner_gives_is_no_setting():
+    # nothing that watches a training is part of what is trained
+    settings = {"epochs", "batch_size", "lr", "weight_decay", "metric"}
+    settings |= {"eval_every", "patience", "precision"}
+    assert Cell("mf", 0).fit.keys() == settings == FIT_ARGUMENTS.defaults().keys()

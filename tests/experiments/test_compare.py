@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
-from ddrm_pyg.experiments import needs
+from ddrm_pyg.experiments import memory
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.compare import (
     Comparison,
@@ -21,8 +21,8 @@ from ddrm_pyg.experiments.compare import (
     to_frame,
     verdict,
 )
+from ddrm_pyg.experiments.methods import yardsticks
 from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.experiments.stored import YARDSTICKS
 from ddrm_pyg.experiments.tables import CorrectedTest
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.significance import PairedTest, holm, paired_test
@@ -51,7 +51,7 @@ def ddrm(seed: int = 0) -> Cell:
 
 def test_rows_are_tested_against_the_best_yardstick(runner):
     rows = compare(runner, {"mf": [mf(0), mf(1)], "mf+ddrm": [ddrm()]})
-    assert [row.name for row in rows] == [*YARDSTICKS, "mf", "mf+ddrm"]
+    assert [row.name for row in rows] == [*yardsticks(), "mf", "mf+ddrm"]
     scores = {row.name: row.metrics["ndcg@20"] for row in rows[:3]}
     (best,) = [row for row in rows if row.tested is None]
     assert best.name == max(scores, key=scores.__getitem__)
@@ -116,7 +116,7 @@ def test_interrupted_comparison_goes_on_with_the_missing_method(
 
 
 def test_what_does_not_fit_is_left_out_and_said(runner, monkeypatch, caplog):
-    monkeypatch.setattr(needs, "free_memory", lambda _: 12 * 80**2)
+    monkeypatch.setattr(memory, "free_memory", lambda _: 12 * 80**2)
     rows = compare(runner, {})
     assert [row.name for row in rows] == ["popularity", "item_knn"]
     assert "ease is left out: ease on 60 users and 80 items needs about" in caplog.text
@@ -126,7 +126,7 @@ def test_what_lacks_its_extra_is_left_out_and_said(runner, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     groups = Cell("ldiffrec", 0, {"latent_dim": 4}, FIT, mf())
     rows = compare(runner, {"mf": [mf()], "ldiffrec": [groups]})
-    assert [row.name for row in rows] == [*YARDSTICKS, "mf"]
+    assert [row.name for row in rows] == [*yardsticks(), "mf"]
     assert "ldiffrec is left out: group_items needs scikit-learn" in caplog.text
 
 

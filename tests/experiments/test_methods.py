@@ -1,299 +1,193 @@
-"""What each method does with a cell."""
+"""Records of methods, the names that they give kept results, and new ones."""
 
 from __future__ import annotations
 
-import logging
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-import torch
 
-from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.arguments import Arguments, resolve
+from ddrm_pyg.experiments.cells import Cell, chain, folder_name
+from ddrm_pyg.experiments.compare import compare
+from ddrm_pyg.experiments.memory import Sizes, to_run
 from ddrm_pyg.experiments.methods import (
-    check_history,
-    load_ddrm,
-    load_embeddings,
+    FIT,
+    METHODS,
+    Method,
+    cleaners,
+    denoisers_of,
+    each_once,
+    find,
+    names_of,
+    register,
+    table_names,
+    yardsticks,
 )
+from ddrm_pyg.experiments.plug_in import rows_for
 from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.experiments.stored import GENERATIVE, load_settings
-from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
-from ddrm_pyg.graph.interaction_graph import EDGE
-from ddrm_pyg.nn import ddrm
-from ddrm_pyg.nn.conv import light_propagate
-from ddrm_pyg.nn.ddrm import DDRMRecommender
-from ddrm_pyg.nn.models import (
-    CDAE,
-    EASE,
-    ItemKNN,
-    LDiffRec,
-    OrderWeight,
-    TDiffRec,
-    group_items,
-)
-from ddrm_pyg.ranking import evaluate
-from ddrm_pyg.training import fit
+from ddrm_pyg.experiments.settings import DATA_SETS, FOLDER, cell_for
+from ddrm_pyg.nn.models import MF
 
-FIT = {"epochs": 4, "eval_every": 2}
-LIGHTGCN = Cell("lightgcn", 3, {"embedding_dim": 4, "num_layers": 1}, FIT)
-DDRM = Cell("ddrm", 3, {"hidden_dims": (4,), "num_train_timesteps": 2}, FIT, LIGHTGCN)
+GOLDEN = json.loads((Path(__file__).parent / "golden_cells.json").read_text())
+"""Folder names, with the memory that trainings take, of what was run before."""
+
+SIZES = Sizes(5949, 3494, 618297)
+
+RENAMED = """Kept results of '{}' would get another name.
+If an argument was added to a class or to fit: add it to 'later' of the method's record
+(or of FIT) in ddrm_pyg/experiments/methods.py, with the value that does what was done
+before, as in later={{'{}': ...}}; if the data or the runner give it, add it to 'given'.
+If a default was changed: leave the default, and write the new value into settings/."""
 
 
-@pytest.fixture
-def runner(data, tmp_path):
-    return Runner(data, tmp_path, progress=False)
+def surprise(cell: Cell) -> str:
+    """A setting that was not there when the golden names were made, if there is one."""
+    settings = GOLDEN["settings"][cell.method]
+    new = [*({*cell.model, *cell.fit, *cell.clean} - {*settings}), "an argument"]
+    return RENAMED.format(cell.method, new[0])
 
 
-def test_depth_is_picked_by_validation(runner, data):
-    result = runner.run(Cell("best_depth", model={"deepest": 4}, base=LIGHTGCN))
-    found = result.notes["val ndcg@20 by depth"]
-    assert len(found) == 5
-    assert found[result.notes["num_layers"]] == max(found)
-    tables = runner.run(LIGHTGCN).embeddings("tables")
-    emb = light_propagate(tables, runner.graph, result.notes["num_layers"])
-    assert dict(evaluate(emb, data)) == pytest.approx(dict(result.test))
+def golden_tables() -> list[str]:
+    return [name for name in GOLDEN if name.partition("|")[2] in ("None", *DATA_SETS)]
 
 
-def test_tables_are_propagated_as_told(runner, data):
-    told = {"num_layers": 2, "combine": "normalized-sum"}
-    result = runner.run(Cell("propagated", model=told, base=LIGHTGCN))
-    tables = runner.run(LIGHTGCN).embeddings("tables")
-    emb = light_propagate(tables, runner.graph, 2, "normalized-sum")
-    assert torch.allclose(result.embeddings().user, emb.user)
-    assert dict(evaluate(emb, data)) == pytest.approx(dict(result.test))
+@pytest.mark.parametrize("key", golden_tables())
+def test_kept_results_keep_their_names_and_estimates(key):
+    name, _, variant = key.partition("|")
+    cell = cell_for(name, seed=1, variant=None if variant == "None" else variant)
+    folder, needs = GOLDEN[key]
+    assert folder_name(cell, "x") == folder, surprise(cell)
+    assert [int(to_run(link, SIZES).train) for link in chain(cell)] == needs
 
 
-def test_history_mean_is_where_ddrm_starts(runner, data):
-    item = runner.run(LIGHTGCN).embeddings().item
-    emb = Embeddings(runner.graph.history_mean(item), item)
-    result = runner.run(Cell("history_mean", base=LIGHTGCN))
-    assert dict(evaluate(emb, data)) == pytest.approx(dict(result.test))
-
-
-RECENCY = {"kind": "recency", "tau": 3.0}
-AGREEMENT = {"kind": "agreement", "slope": 4.0, "offset": 1.0}
-
-
-@pytest.mark.parametrize("model", [ItemKNN, EASE])
-def test_yardsticks_weigh_histories_as_told(runner, data, model):
-    method = {ItemKNN: "item_knn", EASE: "ease"}[model]
-    weight = recency_weight(data, 3.0)
-    expected = evaluate(model().scorer(runner.graph, history_weight=weight), data)
-    result = runner.run(Cell(method, model={"history": RECENCY}))
-    assert dict(result.test) == pytest.approx(dict(expected))
-    item = runner.run(LIGHTGCN).embeddings().item
-    weight = agreement_weight(runner.graph, item, slope=4.0, offset=1.0)
-    expected = evaluate(model().scorer(runner.graph, history_weight=weight), data)
-    result = runner.run(Cell(method, model={"history": AGREEMENT}, base=LIGHTGCN))
-    assert dict(result.test) == pytest.approx(dict(expected))
-
-
-def test_history_mean_is_weighed_as_told(runner, data):
-    item = runner.run(LIGHTGCN).embeddings().item
-    user = runner.graph.history_mean(item, weight=recency_weight(data, 3.0))
-    result = runner.run(Cell("history_mean", model={"history": RECENCY}, base=LIGHTGCN))
-    expected = evaluate(Embeddings(user, item), data)
-    assert dict(result.test) == pytest.approx(dict(expected))
-
-
-@pytest.mark.parametrize("history", [RECENCY, AGREEMENT], ids=lambda told: told["kind"])
-def test_ddrm_is_trained_and_started_as_told(runner, data, history):
-    told = {"history": history, "train_start": "history"}
-    cell = replace(DDRM, model={**DDRM.model, **told})
-    trained = runner.run(cell)
-    base = runner.run(LIGHTGCN).embeddings()
-    weight = recency_weight(data, 3.0)
-    if history is AGREEMENT:
-        weight = agreement_weight(runner.graph, base.item, slope=4.0, offset=1.0)
-    torch.manual_seed(3)
-    model = DDRMRecommender(
-        ddrm.DDRM(4, **DDRM.model),
-        base,
-        history_weight=weight,
-        train_start="history",
-    )
-    fit(model, data, **FIT, seed=3, progress=False)
-    expected = model.scorer(runner.graph)
-    assert torch.allclose(trained.embeddings().user, expected.user)
-    again = runner.run(Cell("resampled", base=cell))  # with the weights it was given
-    assert dict(again.test) == pytest.approx(dict(trained.test))
-
-
-def test_trained_ddrm_is_sampled_as_told(runner):
-    told = {"sampler": "skip", "num_inference_steps": 1, "history": RECENCY}
-    result = runner.run(Cell("resampled", 5, told, base=DDRM))
-    base = runner.run(LIGHTGCN).embeddings()
-    denoised = load_ddrm(runner.run(DDRM), sampler="skip", num_inference_steps=1)(
-        *base,
-        runner.graph,
-        history_weight=recency_weight(runner.data, 3.0),
-        generator=torch.Generator().manual_seed(5),
-    )
-    assert dict(evaluate(denoised, runner.data)) == pytest.approx(dict(result.test))
-
-
-@pytest.mark.parametrize(
-    ("told", "message"),
-    [
-        ("recency", "with a 'kind' of"),
-        ({"kind": "fame"}, "with a 'kind' of"),
-        ({"kind": "recency"}, "of kind 'recency' takes tau"),
-        ({"kind": "recency", "tau": 3, "slope": 1}, "of kind 'recency' takes tau"),
-        ({"kind": "agreement", "tau": 3}, "of kind 'agreement' takes offset, slope"),
-        ({"kind": "agreement", "slope": "a"}, "'slope' of 'history' must be a number"),
-        ({"kind": "recency", "tau": "5"}, "'tau' of 'history' must be a number"),
-        ({"kind": "recency", "tau": -1}, "'tau' of 'history' must be > 0"),
-    ],
-)
-def test_history_that_is_not_understood_is_refused(told, message):
-    with pytest.raises(ValueError, match=message):
-        check_history(told)
-
-
-def test_a_trained_ddrm_is_not_told_how_to_train(runner):
-    with pytest.raises(ValueError, match="'resampled' does not train"):
-        runner.run(Cell("resampled", model={"train_start": "history"}, base=DDRM))
-
-
-def test_agreement_needs_vectors(runner):
-    with pytest.raises(ValueError, match="'base' must be a cell for method 'ease'"):
-        runner.run(Cell("ease", model={"history": AGREEMENT}))
-
-
-@pytest.mark.parametrize(
-    "network",
-    [
-        {},
-        {"denoiser": "transformer"},
-        {"denoiser": "transformer", "attention": "gate", "activation": "tanh"},
-    ],
-)
-def test_trained_ddrm_is_rebuilt(runner, network):
-    trained = runner.run(replace(DDRM, model={**DDRM.model, **network}))
-    ddrm = load_ddrm(trained)
-    assert ddrm.embedding_dim == 4
-    base = runner.run(LIGHTGCN).embeddings()
-    generator = torch.Generator().manual_seed(0)
-    denoised = ddrm(*base, runner.graph, generator=generator)
-    assert torch.allclose(denoised.user, trained.embeddings().user)
-    once = load_ddrm(trained, num_inference_steps=1, num_start_steps=0)
-    assert (once.num_inference_steps, once.num_start_steps) == (1, 0)
-
-
-def test_missing_base_is_refused(runner):
-    with pytest.raises(ValueError, match="'base' must be a cell for method 'ddrm'"):
-        runner.run(Cell("ddrm"))
-
-
-@pytest.fixture
-def given(tmp_path):
-    generator = torch.Generator().manual_seed(0)
-    user, item = (torch.randn(n, 2, generator=generator) for n in (3, 4))
-    return Embeddings(user, item)
-
-
-def test_given_embeddings_are_propagated(runner, given, tmp_path):
-    given.save(tmp_path / "emb.npz")
-    model = {"path": str(tmp_path / "emb.npz"), "num_layers": 2, "combine": "mean"}
-    result = runner.run(Cell("embeddings", model=model))
-    expected = light_propagate(given, runner.graph, 2)
-    assert torch.equal(result.embeddings().user, expected.user)
-    assert torch.equal(result.embeddings("tables").item, given.item)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
-def test_tables_are_read_as_float32_and_it_is_said(
-    given, path_graph, tmp_path, caplog, dtype
-):
-    path = tmp_path / "emb.safetensors"
-    Embeddings(given.user[:2].to(dtype), given.item[:2].to(dtype)).save(path)
-    with caplog.at_level(logging.WARNING, "ddrm_pyg"):
-        tables = load_embeddings(path, path_graph)
-    assert tables.user.dtype == tables.item.dtype == torch.float32
-    assert "read as float32" in caplog.text
-    tables.save(path)
-    caplog.clear()
-    assert torch.equal(load_embeddings(path, path_graph).user, tables.user)
-    assert caplog.text == ""
-
-
-def test_tables_of_another_graph_are_refused(given, path_graph, tmp_path):
-    given.save(tmp_path / "emb.npz")
-    with pytest.raises(ValueError, match=r"emb.npz: .* graph, 2 \(got 3\)"):
-        load_embeddings(tmp_path / "emb.npz", path_graph)
-
-
-@pytest.mark.parametrize("cleaner", ["t-ce", "r-ce", "deca", "wbpr"])
 @pytest.mark.parametrize("backend", ["mf", "lightgcn", "sgl"])
-def test_every_cleaner_trains_every_backend(data, tmp_path, backend, cleaner):
-    clean = load_settings(cleaner, cleaner)["model"]
-    if cleaner == "t-ce":
-        clean |= {"drop_rate": 0.5, "num_gradual_epochs": 0}
-    fit = {"epochs": 4, "batch_size": 4}
-    cell = Cell(f"{backend}+{cleaner}", 0, {"embedding_dim": 4}, fit, clean=clean)
-    result = Runner(data, tmp_path, progress=False).run(cell)
-    assert result.embeddings().item.shape == (data["item"].num_nodes, 4)
-    plain = replace(cell, method=backend, clean={})
-    other = Runner(data, tmp_path, progress=False).run(plain).embeddings()
-    assert not torch.allclose(result.embeddings().item, other.item)
+def test_kept_rows_of_the_main_job_keep_their_names(backend):
+    base, last = cell_for(backend), cell_for(f"{backend}+ddrm")
+    for name, cell in rows_for(base, last).items():
+        golden = GOLDEN[f"rows|{backend}|{name}"]
+        assert [folder_name(cell, "y")] == golden, surprise(cell)
+    steps = {
+        "prop": Cell("propagated", model={"num_layers": 2}, base=base),
+        "resampled": Cell("resampled", 0, {"num_inference_steps": 2}, base=last),
+    }
+    for name, cell in steps.items():
+        assert [folder_name(cell, "z")] == GOLDEN[f"{name}|{backend}"], surprise(cell)
+
+
+def test_kept_embeddings_keep_their_name():
+    model = {"path": "a", "sha256": "b", "num_layers": 1, "combine": "mean"}
+    assert [folder_name(Cell("embeddings", model=model), "q")] == GOLDEN["emb"]
+
+
+def test_an_argument_added_without_thinking_is_told_what_to_write(monkeypatch):
+    class Grown(MF):
+        def __init__(self, num_users, num_items, *, twist=3, **options):
+            super().__init__(num_users, num_items, **options)
+
+    record = METHODS["mf"]
+    careless = replace(record, model=replace(record.model, of=Grown))
+    monkeypatch.setitem(METHODS, "mf", careless)
+    with pytest.raises(AssertionError, match=r"later=\{'twist': \.\.\.\}"):
+        test_kept_results_keep_their_names_and_estimates("mf|None")
+    careful = replace(record, model=replace(record.model, of=Grown, later={"twist": 3}))
+    monkeypatch.setitem(METHODS, "mf", careful)
+    test_kept_results_keep_their_names_and_estimates("mf|None")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_record_names_what_there_is(name):
+    method = METHODS[name]
+    assert method.name == name
+    assert method.about
+    for reference in (method.run, method.clean, method.model.of, method.model.then):
+        assert reference is None or callable(resolve(reference))
+    if method.run is None:
+        assert method.clean is not None
+    if method.base is not None:
+        assert METHODS[method.base].role == "backend"
+    assert not set(method.model.later) - set(method.model.defaults())
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, method in METHODS.items() if method.trained]
+)
+def test_what_is_trained_has_a_memory_figure_and_settings(name):
+    method = METHODS[name]
+    assert method.held is not None
+    stored = method.cleaner.name if method.cleaner else name
+    assert (FOLDER / f"{stored}.json").is_file()
+
+
+def test_a_cleaned_backend_is_derived_from_two_records():
+    both = METHODS["lightgcn+deca"]
+    backend, deca = METHODS["lightgcn"], METHODS["deca"]
+    assert both.cleaner is deca
+    assert (both.model, both.held, both.trained) == (backend.model, backend.held, True)
+    assert (backend.models, both.models) == (1, deca.models)
+
+
+def test_names_by_role():
+    assert yardsticks() == ("popularity", "item_knn", "ease")
+    assert {"mf", "lightgcn", "sgl"} <= {*names_of("backend")}
+    assert cleaners() == ("t-ce", "r-ce", "deca", "wbpr")
+    assert denoisers_of("mf") == ("ddrm", *cleaners())
+    assert {"mf+ddrm", "sgl+wbpr", "diffrec"} <= {*table_names()}
+    once = each_once()
+    assert len(once) == len({*once})
+    assert {*once} <= {*table_names()}
+    assert {name.partition("+")[2] for name in once} == {"", *names_of("denoiser")}
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match=r"got 'lightgc'; did you mean 'lightgcn'"):
+        find("lightgc")
 
 
 @pytest.fixture
-def trained(monkeypatch):
-    """The models that cells train, in order."""
-    models = []
-    train = Runner.train
-
-    def noted(self, cell, model):
-        models.append(model)
-        return train(self, cell, model)
-
-    monkeypatch.setattr(Runner, "train", noted)
-    return models
+def registry():
+    """Leave the methods as they were."""
+    before = dict(METHODS)
+    yield METHODS
+    METHODS.clear()
+    METHODS.update(before)
 
 
-@pytest.mark.parametrize("method", GENERATIVE)
-def test_every_generative_rival_runs_with_its_stored_settings(
-    runner, data, trained, method
-):
-    fit = {"epochs": 2, "batch_size": 4}
-    base = LIGHTGCN if method == "ldiffrec" else None
-    cell = Cell(method, 3, load_settings(method, method)["model"], fit, base)
-    result = runner.run(cell)
-    model = trained[-1]
-    assert result.num_parameters == sum(p.numel() for p in model.parameters())
-    measured = evaluate(model.scorer(runner.graph), data)
-    assert dict(measured) == pytest.approx(dict(result.test))
+class Doubled(MF):
+    """A user's own backend."""
+
+    def __init__(self, num_users, num_items, embedding_dim=4, *, twist=2.0, **options):
+        super().__init__(num_users, num_items, embedding_dim, **options)
+        self.twist = twist
 
 
-def test_sizes_reach_the_model(runner, trained):
-    runner.run(Cell("cdae", 3, {"embedding_dim": 2}, FIT))
-    (model,) = trained
-    assert isinstance(model, CDAE)
-    assert model.num_users == runner.graph.num_users
-    assert model.num_items == runner.graph.num_items
+MINE = Method(
+    name="mine",
+    role="backend",
+    about="a user's own backend",
+    run="ddrm_pyg.experiments.work:train",
+    model=Arguments(Doubled, given=("num_users", "num_items")),
+    trained=True,
+    pairwise=True,
+)
 
 
-def test_times_order_the_rows_of_tdiffrec(data, tmp_path, trained):
-    data = data.clone()
-    later_first = torch.arange(data[EDGE].edge_index.size(1)).flip(0)
-    cell = Cell("tdiffrec", 3, {"hidden_dims": [4]}, {"epochs": 1})
-    for time in (None, later_first):
-        if time is None:
-            data[EDGE].pop("edge_time", None)
-        else:
-            data[EDGE].edge_time = time
-        runner = Runner(data, tmp_path / str(time is None), progress=False)
-        runner.run(cell)
-        assert isinstance(trained[-1], TDiffRec)
-        expected = OrderWeight(edge_time=time)(runner.graph)
-        assert torch.equal(trained[-1].row_weight(runner.graph), expected)
+def test_a_users_own_model_joins_by_one_call(registry, data, tmp_path):
+    register(MINE)
+    cell = cell_for("mine", seed=3, epochs=2)
+    assert cell.model["twist"] == 2.0
+    assert cell.fit.keys() == FIT.defaults().keys()
+    assert {"mine", "mine+ddrm", "mine+t-ce"} <= {*table_names()}
+    assert METHODS["mine+deca"].cleaner is METHODS["deca"]
+    assert to_run(cell, Sizes(1000, 1000, 1000)).train > 0
+    runner = Runner(data, tmp_path, progress=False)
+    small = {"hidden_dims": [4], "num_train_timesteps": 2}
+    ddrm = cell_for("mine+ddrm", seed=3, epochs=2, changes=small)
+    rows = compare(runner, {"mine": [cell], "mine+ddrm": [ddrm]})
+    assert [row.name for row in rows] == [*yardsticks(), "mine", "mine+ddrm"]
 
 
-def test_item_groups_of_ldiffrec_are_those_of_its_base(runner, trained):
-    settings = {"num_groups": 2, "latent_dim": 6, "hidden_dims": [4]}
-    runner.run(Cell("ldiffrec", 3, settings, FIT, LIGHTGCN))
-    model = trained[-1]
-    assert isinstance(model, LDiffRec)
-    items = runner.run(LIGHTGCN).embeddings().item
-    assert torch.equal(model.item_group, group_items(items, 2, seed=3))
+def test_a_name_is_taken_once(registry):
+    with pytest.raises(ValueError, match=r"'name' must be a new one \(got 'mf'\)"):
+        register(replace(MINE, name="mf"))

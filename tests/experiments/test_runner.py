@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
+from ddrm_pyg.experiments.arguments import resolve
 from ddrm_pyg.experiments.cells import Cell, cell_from_record
-from ddrm_pyg.experiments.methods import (
-    METHODS,
-)
-from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.methods import METHODS
+from ddrm_pyg.experiments.runner import Runner, fingerprint
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.ranking import evaluate
@@ -35,15 +35,15 @@ def no_methods(monkeypatch):
     """From here on, results can only be read."""
 
     def switch_off():
-        for method in METHODS:
-            monkeypatch.setitem(METHODS, method, None)
+        for name, method in METHODS.items():
+            monkeypatch.setitem(METHODS, name, replace(method, run=None))
 
     return switch_off
 
 
 def test_unknown_method_is_refused(runner):
-    with pytest.raises(ValueError, match=r"'method' must be one of .* \(got 'mff'\)"):
-        runner.run(Cell("mff"))
+    with pytest.raises(ValueError, match=r"one of .* \(got 'mff'; did you mean 'mf'"):
+        Cell("mff")
 
 
 @pytest.mark.parametrize(
@@ -133,13 +133,13 @@ def test_time_of_a_base_is_not_counted_twice(runner, monkeypatch):
     order = []
     for method in ("lightgcn", "ddrm", "one_pass"):
 
-        def noted(runner, cell, run=METHODS[method]):
-            order.append(cell.method)
-            outcome = run(runner, cell)
-            order.append(f"{cell.method} done")
+        def noted(work, run=METHODS[method].run):
+            order.append(work.cell.method)
+            outcome = resolve(run)(work)
+            order.append(f"{work.cell.method} done")
             return outcome
 
-        monkeypatch.setitem(METHODS, method, noted)
+        monkeypatch.setitem(METHODS, method, replace(METHODS[method], run=noted))
     runner.run(Cell("one_pass", base=DDRM))
     assert order == [
         *("lightgcn", "lightgcn done"),
@@ -219,3 +219,37 @@ def test_the_checkpoint_that_a_killed_process_kept_goes(runner):
     (folder / "checkpoint.pt").touch()  # killed between result and removal
     runner.run(MF)
     assert not (folder / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("split", ["edge", "val_edge_label", "test_edge_label"])
+def test_other_pairs_are_another_cell(data, tmp_path, split):
+    other = data.clone()
+    other[EDGE][f"{split}_index"] = other[EDGE][f"{split}_index"][:, :0]
+    assert fingerprint(other) != fingerprint(data)
+    folders = [Runner(d, tmp_path).cell_folder(MF) for d in (data, other)]
+    assert folders[0] != folders[1]
+
+
+def test_other_sizes_are_another_cell(data):
+    other = data.clone()
+    other["item"].num_nodes += 1
+    assert fingerprint(other) != fingerprint(data)
+    assert fingerprint(data.clone()) == fingerprint(data)
+
+
+def test_pairs_that_change_sides_are_another_cell(data):
+    other = data.clone()
+    store = other[EDGE]
+    store.val_edge_label_index, store.test_edge_label_index = (
+        store.test_edge_label_index,
+        store.val_edge_label_index,
+    )
+    assert fingerprint(other) != fingerprint(data)
+
+
+def test_other_times_are_another_cell(data):
+    timed, other = data.clone(), data.clone()
+    edges = data[EDGE].edge_index.size(1)
+    timed[EDGE].edge_time = torch.arange(edges)
+    other[EDGE].edge_time = torch.arange(edges).flip(0)
+    assert len({fingerprint(d) for d in (data, timed, other)}) == 3

@@ -21,7 +21,11 @@ optuna = pytest.importorskip("optuna", reason="needs the extra [tune]")
 
 FIT = {"epochs": 4, "eval_every": 2, "batch_size": 512, "metric": "ndcg@20"}
 MF = Cell("mf", 0, {"embedding_dim": 4}, FIT)
-DDRM_ON_MF = Cell("ddrm", 0, {"hidden_dims": [4], "activation": "tanh"}, FIT, MF)
+SMALL = {"hidden_dims": [4], "activation": "tanh"}
+
+
+def on_mf(changes):
+    return Cell("ddrm", 0, {**SMALL, **changes}, FIT, MF)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def data():
 def search(data, tmp_path):
     def run(name="a", trials=3, data=data, **told):
         runner = Runner(data, tmp_path / name / "cells", progress=False)
-        return tune(runner, DDRM_ON_MF, tmp_path / name, trials=trials, **told)
+        return tune(runner, on_mf, tmp_path / name, trials=trials, **told)
 
     return run
 
@@ -172,8 +176,8 @@ def test_refusals(search, data, tmp_path, monkeypatch):
     other[EDGE].val_edge_label_index = torch.empty(2, 0, dtype=torch.int64)
     with pytest.raises(ValueError, match="must have a validation split"):
         search(data=other)
-    with pytest.raises(ValueError, match="'cell' must start from a backend"):
-        tune(Runner(data, tmp_path), MF, tmp_path, trials=1)
+    with pytest.raises(ValueError, match="'make' must start from a backend"):
+        tune(Runner(data, tmp_path), lambda changes: MF, tmp_path, trials=1)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"pip install 'ddrm_pyg\[tune\]'"):
         search()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ddrm_pyg.experiments.methods import table_names, yardsticks
 from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.settings import load_settings, stored_name
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.stored import NAMES, YARDSTICKS, load_settings, stored_name
 from ddrm_pyg.paper.docs import keep, write_page
 from ddrm_pyg.paper.outline import AS_IS, LIKED, Condition
 from ddrm_pyg.paper.results import BlockResult, KeptCell, Reproduction
@@ -135,9 +136,9 @@ def cell_key(record, block, line):
 def test_the_repositorys_settings_hold_its_rows():
     record = json.loads((DOCS / "tables" / "ml-1m-natural-table2.json").read_text())
     run = [line for line in record["blocks"][0]["lines"] if line["run"]]
-    for line in (line for line in run if line["name"] in NAMES):
+    for line in (line for line in run if line["name"] in table_names()):
         backend, _, added = line["name"].partition("+")
-        if backend in YARDSTICKS:
+        if backend in yardsticks():
             continue
         name = stored_name(added or backend, "ml-1m", backend if added else "")
         told = load_settings(name, added or backend)

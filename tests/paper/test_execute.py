@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
-from ddrm_pyg.experiments import needs, sources
-from ddrm_pyg.experiments.cells import Cell, Result
+from ddrm_pyg.experiments import memory, sources
+from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import METHODS
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.paper import execute
 from ddrm_pyg.paper.execute import (
     Benches,
@@ -94,11 +96,12 @@ def test_interrupted_and_resumed_is_the_same_as_straight(benches, monkeypatch):
 
 
 def test_a_failure_is_told_and_the_others_go_on(benches, monkeypatch):
-    def fail(bench, cell):
-        raise FloatingPointError("loss is\n nan") if cell.seed else KeyError(cell.seed)
+    def fail(work):
+        seed = work.cell.seed
+        raise FloatingPointError("loss is\n nan") if seed else KeyError(seed)
 
     with monkeypatch.context() as patch:
-        patch.setitem(METHODS, "mf", fail)
+        patch.setitem(METHODS, "mf", replace(METHODS["mf"], run=fail))
         bench = benches()
         failed = carry_out(jobs(PLAN), bench)
     assert collect(LINES[1], bench, failed) == [
@@ -127,7 +130,7 @@ def test_a_condition_that_cannot_be_made_fails_alone(benches):
 
 
 def test_what_does_not_fit_is_not_started(benches, monkeypatch):
-    monkeypatch.setattr(needs, "free_memory", lambda _: 1000)
+    monkeypatch.setattr(memory, "free_memory", lambda _: 1000)
     bench = benches()
     failed = carry_out([Job(AS_IS, Cell("ease"))], bench)
     (reason,) = collect(LINES[2], bench, failed)

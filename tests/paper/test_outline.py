@@ -9,8 +9,8 @@ from ddrm_pyg.datasets.synthetic import SyntheticInteractions
 from ddrm_pyg.experiments import sources
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import METHODS
+from ddrm_pyg.experiments.settings import cell_for, load_settings
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.stored import _check_model_settings, cell_for, load_settings
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.paper.outline import (
     AS_IS,
@@ -46,7 +46,7 @@ def test_every_cell_can_be_run(what, variant):
             for cell in line.cells:
                 assert cell.method in METHODS
                 if cell.method == "ddrm":
-                    _check_model_settings(cell.model, "ddrm")
+                    METHODS["ddrm"].model.example(cell.model)
 
 
 def test_table2_is_the_papers_with_its_yardsticks():
@@ -87,7 +87,7 @@ def test_table2_starts_each_row_from_the_right_tables():
     assert rows["mf 4 layers+ddrm"].cells[1].base == smoothed
     assert rows["mf 4 layers+ddrm"].cells[1].model == ddrm.model
     depth = rows["sgl best depth"].cells[0]
-    assert depth.model == {"combine": depth.base.model.get("combine", "mean")}
+    assert depth.model["combine"] == depth.base.model.get("combine", "mean")
 
 
 def test_yardsticks_then_ddrm_then_cleaning_then_the_rest():
@@ -111,6 +111,7 @@ def test_table3_has_all_readings_of_the_transformer():
         "sgl+ddrm gate": {
             **{"denoiser": "transformer", "attention": "gate"},
             "activation": "tanh",
+            "dropout": 0.0,
         },
         "sgl+ddrm learned gate": {
             **{"denoiser": "transformer", "attention": "learned-gate"},
@@ -154,6 +155,7 @@ def test_figure6_changes_one_argument_at_a_time():
             assert model.pop(block.axis) == line.at == value
             if block.axis == "num_train_timesteps":
                 assert model.pop("num_inference_steps") == value  # n = 1 for MF
+                assert model.pop("num_start_steps") == value
             assert model.items() <= published.items()
 
 

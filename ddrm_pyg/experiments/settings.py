@@ -1,0 +1,291 @@
+"""Settings stored with the package, or in a file of the same form, and their cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.methods import FIT, METHODS, Method, table_names
+from ddrm_pyg.experiments.sources import NAMED, Source, nearest
+
+FOLDER = Path(__file__).parent / "settings"
+
+DATA_SETS = ("yelp", "amazon-book", "ml-1m")
+"""Those of the paper, as they are called in the names of stored settings."""
+
+KEYS = (
+    *("method", "about", "differs", "checked", "paper", "ours", "seeds"),
+    *("model", "fit", "propagated"),
+)
+"""What settings may hold: the method; where its arguments come from, where paper and
+code differ, what was checked; the paper's row, ours and its seeds; the arguments."""
+
+HISTORY_WEIGHTS = {"recency": {"tau"}, "agreement": {"slope", "offset"}}
+"""Kinds of the setting ``history``, and what each takes."""
+
+
+def cell_for(
+    name: str,
+    *,
+    seed: int = 0,
+    settings: str | None = None,
+    variant: str | None = None,
+    epochs: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Cell:
+    """Build the cell of a method with its stored settings.
+
+    Args:
+        name: One of :func:`ddrm_pyg.experiments.methods.table_names`.
+        seed: Seed of everything that is trained on the way.
+        settings: Name or file of the settings of what is trained first.
+        variant: Without ``settings``: those stored for a data set (``"ml-1m"``) are
+            taken where there are any, those of the method's own name elsewhere.
+        epochs: Epochs at most of every training on the way; as stored if None.
+        changes: Settings of the model that replace the stored ones, of what is named
+            last.
+
+    Raises:
+        ValueError: An unknown name.
+    """
+    known = table_names()
+    if name not in known:
+        raise ValueError(
+            f"a method must be one of {', '.join(known)} "
+            f"(got '{name}'{nearest(name, known)})"
+        )
+    first, added = _parts(name)
+    method = METHODS[first]
+    stored = load_settings(settings, first) if settings else _stored(first, variant)
+    model = stored["model"] | ({} if added else dict(changes or {}))
+    base = None
+    if method.base is not None:
+        base = cell_for(method.base, seed=seed, variant=variant, epochs=epochs)
+    cell = Cell(
+        first,
+        seed if method.trained else None,
+        model,
+        _fit_settings(stored, epochs) if method.trained else {},
+        base,
+    )
+    if not added:
+        return cell
+    return denoised(
+        cell, added, seed=seed, variant=variant, epochs=epochs, changes=changes
+    )
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """A name in tables is a method's, or a backend's and what denoises it."""
+    if name in METHODS and METHODS[name].cleaner is None:
+        return name, ""
+    backend, _, added = name.rpartition("+")
+    return backend, added
+
+
+def denoised(
+    backend: Cell,
+    added: str,
+    *,
+    seed: int | None = None,
+    settings: str | None = None,
+    variant: str | None = None,
+    epochs: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Cell:
+    """Build the cell of what denoises a backend.
+
+    What cleans a backend's training may have settings of ``fit`` that replace the
+    backend's own.
+
+    Args:
+        backend: The cell of a backend, or of given embeddings.
+        added: The name of a denoiser.
+        seed: Seed of DDRM; the backend's if None.
+        settings: Name or file of its settings; by method and variant if None.
+        variant: As in :func:`cell_for`; with ``settings``, too, what they leave out is
+            as stored for that data set.
+        epochs: Epochs at most of the training that this adds or changes.
+        changes: Settings of the denoiser that replace those.
+
+    Raises:
+        ValueError: Settings that are not there, or refused by the method.
+    """
+    stored = _stored(added, variant, backend.method)
+    if settings:
+        own = load_settings(settings, added)
+        stored = _over(own, stored, settings, added) if variant else own
+    model = {**stored["model"], **(changes or {})}
+    fit = _fit_settings(stored, epochs)
+    if METHODS[added].clean is None:
+        return Cell(added, backend.seed if seed is None else seed, model, fit, backend)
+    return Cell(
+        f"{backend.method}+{added}",
+        backend.seed,
+        backend.model,
+        {**backend.fit, **fit},
+        clean=model,
+    )
+
+
+def _over(
+    settings: dict[str, Any], under: dict[str, Any], name: str, method: str
+) -> dict[str, Any]:
+    """Settings, and under them those that are stored for a data set."""
+    parts = {part: under[part] | settings[part] for part in ("model", "fit")}
+    both = {**settings, **parts}
+    try:
+        _check_settings(both, method)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} over {under['name']}: {error}") from error
+    return both
+
+
+def _stored(method: str, variant: str | None, backend: str = "") -> dict[str, Any]:
+    """The most special settings that are stored; the defaults where there are none."""
+    name = stored_name(method, variant, backend)
+    if not _path(name).is_file():
+        return {"name": name, "model": {}, "fit": {}}
+    return {"name": name, **load_settings(name, method)}
+
+
+def _fit_settings(stored: Mapping[str, Any], epochs: int | None) -> dict[str, Any]:
+    return stored["fit"] | ({"epochs": epochs} if epochs else {})
+
+
+def stored_name(method: str, variant: str | None, backend: str = "") -> str:
+    """The most special settings that are stored for a method.
+
+    Raises:
+        ValueError: A variant that is no data set of the paper.
+    """
+    if variant is not None and variant not in DATA_SETS:
+        raise ValueError(
+            f"settings are stored for {', '.join(DATA_SETS)} "
+            f"(got '{variant}'{nearest(variant, DATA_SETS)})"
+        )
+    names = (f"{method}_{backend}_{variant}", f"{method}_{variant}")
+    return next((name for name in names if (FOLDER / f"{name}.json").exists()), method)
+
+
+def paper_name(source: Source, *kinds: str) -> str | None:
+    """Name the data set of the paper that a source is by its name, if any.
+
+    Args:
+        source: The data; a single table is nobody's but the user's.
+        *kinds: Which of its noises it may have; any of the paper's if none.
+    """
+    if source.data not in NAMED and Path(source.data).suffix:
+        return None
+    for name in DATA_SETS:
+        ends = (f"{name}-{kind}" for kind in kinds or ("natural", "clean", "random"))
+        if source.name in (name, *ends):
+            return name
+    return None
+
+
+def load_settings(name: str, method: str) -> dict[str, Any]:
+    """Read the settings of a method from the package, or from a file.
+
+    Args:
+        name: A name in ``ddrm_pyg/experiments/settings``, or a path to a JSON file
+            with objects ``model`` and ``fit``.
+        method: The trained method they are for.
+
+    Raises:
+        ValueError: No such settings, not readable as such, or refused by the method.
+    """
+    path = _path(name)
+    if not path.is_file():
+        stored = sorted(FOLDER.glob("*.json"))
+        known = [p.stem for p in stored if _read_json(p).get("method") == method]
+        raise ValueError(
+            f"'settings' must be a JSON file or one of {', '.join(known)} "
+            f"(got '{name}'{nearest(name, known)})"
+        )
+    settings = _read_json(path)
+    try:
+        _check_settings(settings, method)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return settings
+
+
+def _path(name: str) -> Path:
+    return Path(name) if name.endswith(".json") else FOLDER / f"{name}.json"
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON ({error})") from error
+
+
+def _check_settings(settings: Any, method: str) -> None:
+    """Refuse what would only fail once the models before this one are trained."""
+    from ddrm_pyg.training import check_fit_settings
+
+    if not isinstance(settings, dict) or not all(
+        isinstance(settings.get(part), dict) for part in ("model", "fit")
+    ):
+        raise ValueError("must hold the objects 'model' and 'fit'")
+    for key in settings:
+        if key not in KEYS:
+            raise ValueError(
+                f"'{key}' must be one of {', '.join(KEYS)}{nearest(key, KEYS)}"
+            )
+    if settings.get("method", method) != method:
+        raise ValueError(f"'method' must be '{method}' (got '{settings['method']}')")
+    _check_model_settings(METHODS[method], settings["model"])
+    FIT.check_names("fit", settings["fit"])
+    check_fit_settings(**settings["fit"])
+
+
+def _check_model_settings(method: Method, model: Mapping[str, Any]) -> None:
+    """Build what the settings are for, at the smallest size."""
+    import torch
+
+    if method.clean is not None:
+        with torch.random.fork_rng(devices=[]):
+            method.cleaned(lambda **own: METHODS["mf"].model.example(own), 1, model)
+        return
+    check_history(model.get("history"))
+    method.model.check_names("model", model)
+    method.model.check_kinds(model)
+    method.model.example(model)
+
+
+def check_history(history: Any) -> None:
+    """Refuse a setting ``history`` that is not understood.
+
+    Args:
+        history: ``{"kind": "recency", "tau": ...}`` or ``{"kind": "agreement"}`` with
+            ``slope`` and ``offset``, see :mod:`ddrm_pyg.graph.history_weight`; None
+            weighs all alike.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if history is None:
+        return
+    kind = history.get("kind") if isinstance(history, Mapping) else None
+    if kind not in HISTORY_WEIGHTS:
+        raise ValueError(
+            f"'history' must be an object with a 'kind' of {sorted(HISTORY_WEIGHTS)} "
+            f"(got {history!r})"
+        )
+    extra = sorted(history.keys() - {"kind"} - HISTORY_WEIGHTS[kind])
+    if extra or (kind == "recency" and "tau" not in history):
+        takes = ", ".join(sorted(HISTORY_WEIGHTS[kind]))
+        raise ValueError(
+            f"'history' of kind '{kind}' takes {takes} (got {dict(history)})"
+        )
+    for name, value in history.items():
+        if name != "kind" and not isinstance(value, (int, float)):
+            raise ValueError(f"'{name}' of 'history' must be a number (got {value!r})")
+    if not history.get("tau", 1) > 0:
+        raise ValueError(f"'tau' of 'history' must be > 0 (got {history['tau']})")

@@ -1,0 +1,426 @@
+"""What methods do: each takes its work and returns an outcome."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.methods import METHODS, Method, find
+from ddrm_pyg.experiments.settings import check_history
+from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bpr_loss
+from ddrm_pyg.nn.conv import light_propagate
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.nn.deca import DeCA
+from ddrm_pyg.nn.models import group_items
+from ddrm_pyg.ranking import Metrics, evaluate
+from ddrm_pyg.training import FitResult, own_randomness
+from ddrm_pyg.typing import Recommender, Scorer
+
+logger = logging.getLogger("ddrm_pyg")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A cell that has been run.
+
+    Attributes:
+        cell: The cell.
+        folder: Where its files are.
+        val: Validation metrics (means); empty without a validation split.
+        test: Test metrics, with per-user values.
+        notes: What was chosen on the way.
+        history: Training records, one per epoch.
+        best_epoch: Selected epoch; None without training.
+        seconds: Wall time of training or solving; of a training that was interrupted,
+            its epochs in all processes.
+        peak_memory: Bytes that training or solving added to the process at its peak,
+            see :class:`ddrm_pyg.experiments.memory.PeakMemory`.
+        num_parameters: Trained numbers; None without training.
+    """
+
+    cell: Cell
+    folder: Path
+    val: dict[str, float]
+    test: Metrics
+    notes: dict[str, Any]
+    history: list[dict[str, float]]
+    best_epoch: int | None
+    seconds: float
+    peak_memory: int
+    num_parameters: int | None
+
+    def embeddings(self, name: str = "embeddings") -> Embeddings:
+        """Read the tables that the cell left for later ones."""
+        return Embeddings.load(self.folder / f"{name}.safetensors")
+
+    def weights(self) -> dict[str, Tensor]:
+        """Read the weights that the cell left for later ones."""
+        return load_file(self.folder / "weights.safetensors")
+
+
+@dataclass
+class Outcome:
+    """What running a method gives.
+
+    Attributes:
+        scorer: Ranks the items.
+        tensors: What later cells start from, by file stem.
+        notes: What was chosen on the way.
+        fit: What training did, where there was any.
+        num_parameters: Trained numbers; None without training.
+    """
+
+    scorer: Scorer
+    tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    fit: FitResult | None = None
+    num_parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a method works on; torch's global generator has the cell's seed.
+
+    Attributes:
+        cell: What is asked for.
+        data: The loaded data set.
+        graph: Its train interactions.
+        bases: Results of all that the cell starts from, the nearest first.
+        fit: Trains a model with the cell's settings, from its checkpoint if there is
+            one.
+        device: Where models train; where they are if None.
+    """
+
+    cell: Cell
+    data: HeteroData
+    graph: InteractionGraph
+    bases: tuple[Result, ...]
+    fit: Callable[[Recommender], FitResult]
+    device: str | None = None
+
+    @property
+    def method(self) -> Method:
+        """The record of the cell's method."""
+        return find(self.cell.method)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the model, those that came later included."""
+        return self.method.model.fill(self.cell.model)
+
+    @property
+    def seed(self) -> int:
+        """The cell's seed."""
+        return self.cell.seed or 0
+
+    @property
+    def base(self) -> Result:
+        """What the cell starts from.
+
+        Raises:
+            ValueError: It starts from nothing.
+        """
+        if not self.bases:
+            method = self.cell.method
+            raise ValueError(f"'base' must be a cell for method '{method}' (got None)")
+        return self.bases[0]
+
+    @property
+    def vectors(self) -> Embeddings:
+        """What is denoised: the embeddings beneath, which no DDRM has changed.
+
+        Raises:
+            ValueError: There are none.
+        """
+        base = self.base
+        plain = (base for base in self.bases if base.cell.method != "ddrm")
+        return next(plain, base).embeddings()
+
+    def build(self, **changed: Any) -> Any:
+        """Build the method's model.
+
+        Args:
+            **changed: Constructor arguments to replace.
+        """
+        arguments = self.method.model
+        given = {name: _GIVEN[name](self) for name in arguments.given}
+        return arguments.build({**self.settings, **changed}, given)
+
+
+def _order(work: Work) -> Tensor:
+    """Times of the interactions; their own order where they have none."""
+    time = work.data[EDGE].get("edge_time")
+    if time is not None:
+        return time
+    logger.warning("no times: interactions are taken to stand in their order")
+    return torch.arange(work.graph.num_edges)
+
+
+def _group_items(work: Work) -> Tensor:
+    """Item groups from the embeddings of the base."""
+    number = work.settings["num_groups"]
+    return group_items(work.base.embeddings().item, number, seed=work.seed)
+
+
+_GIVEN: dict[str, Callable[[Work], Any]] = {
+    "num_users": lambda work: work.graph.num_users,
+    "num_items": lambda work: work.graph.num_items,
+    "edge_time": lambda work: work.data[EDGE].get("edge_time"),
+    "item_group": _group_items,
+    "seed": lambda work: work.seed,
+}
+"""Where constructors get what is no setting, by argument."""
+
+
+def solve(work: Work) -> Outcome:
+    """Solve a closed form, whose users may weigh their items."""
+    weights = {}
+    if "history" in work.settings:
+        weights["history_weight"] = _history_weight(work, work.settings["history"])
+    scorer = work.build().scorer(work.graph, **weights)
+    return Outcome(scorer, _tables(scorer))
+
+
+def train(work: Work) -> Outcome:
+    """Train a model."""
+    model = work.build()
+    return _train(work, model, model)
+
+
+def train_cleaned(work: Work) -> Outcome:
+    """Train a backend with what cleans its training."""
+    cleaner = work.method.cleaner
+    assert cleaner is not None
+    settings = cleaner.model.fill(work.cell.clean)
+    model, backend = cleaner.cleaned(work.build, _steps_per_epoch(work), settings)
+    return _train(work, model, backend)
+
+
+def _train(work: Work, model: Any, served: Any) -> Outcome:
+    """Train a model, and keep what is served of it."""
+    result = work.fit(model)
+    scorer = served.scorer(work.graph.to(next(model.parameters()).device))
+    return Outcome(
+        scorer,
+        _tables(scorer, served),
+        fit=result,
+        num_parameters=count_parameters(model),
+    )
+
+
+def _tables(scorer: Scorer, model: Any = None) -> dict[str, dict[str, Tensor]]:
+    """What later cells start from: embeddings, and the tables that they come from."""
+    if not isinstance(scorer, Embeddings):
+        return {}
+    tables = scorer._asdict()
+    if hasattr(model, "user_table"):
+        tables = {"user": model.user_table, "item": model.item_table}
+    return {"embeddings": scorer._asdict(), "tables": tables}
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Count trained numbers."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _steps_per_epoch(work: Work) -> int:
+    return math.ceil(work.graph.num_edges / work.cell.fit["batch_size"])
+
+
+# What cleans a backend's training: given how to build the backend, the steps of an
+# epoch and the settings, each returns what is trained and the backend in it.
+
+
+def t_ce(
+    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """Drop the largest losses; gradually, over ``num_gradual_epochs``."""
+    # an unknown setting reaches the loss, which refuses it
+    own = dict(settings)
+    if "num_gradual_epochs" in own:
+        if own.get("num_gradual"):
+            raise ValueError(
+                "'num_gradual' and 'num_gradual_epochs' exclude each other (got both)"
+            )
+        own["num_gradual"] = round(own.pop("num_gradual_epochs") * steps)
+    backend = build(pair_loss=TruncatedLoss(bpr_loss, **own))
+    return backend, backend
+
+
+def r_ce(
+    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """Weigh unlikely positives less."""
+    backend = build(pair_loss=ReweightedLoss(bpr_loss, **settings))
+    return backend, backend
+
+
+def deca(
+    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """Train the backend to agree with another model."""
+    backend = build()
+    return DeCA(backend, **settings), backend
+
+
+def wbpr(
+    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """Draw negatives by popularity."""
+    backend = build(negatives="popularity", **settings)
+    return backend, backend
+
+
+def read(work: Work) -> Outcome:
+    """Read embeddings from a file, and propagate them as asked."""
+    settings = work.settings
+    tables = load_embeddings(settings["path"], work.graph)
+    emb = light_propagate(
+        tables, work.graph, settings["num_layers"], settings["combine"]
+    )
+    return Outcome(emb, {"embeddings": emb._asdict(), "tables": tables._asdict()})
+
+
+def load_embeddings(
+    path: str | os.PathLike[str], graph: InteractionGraph
+) -> Embeddings:
+    """Read tables for a graph as float32, in which propagation and DDRM compute.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The tables cannot be scored or do not match the graph.
+    """
+    tables = Embeddings.load(path)
+    tables.check_matches(graph.num_users, graph.num_items, str(path))
+    if all(table.dtype == torch.float32 for table in tables):
+        return tables
+    logger.warning("%s: read as float32", path)
+    tables = Embeddings(tables.user.float(), tables.item.float())
+    tables.check(str(path))
+    return tables
+
+
+def propagate(work: Work) -> Outcome:
+    """Propagate the backend's tables to a given depth."""
+    tables = work.base.embeddings("tables")
+    emb = light_propagate(tables, work.graph, **work.settings)
+    return Outcome(emb, {"embeddings": emb._asdict()})
+
+
+def propagate_best(work: Work) -> Outcome:
+    """Propagate the backend's tables to the depth that validation likes best."""
+    tables = work.base.embeddings("tables")
+    settings = work.settings
+    metric, combine = settings["metric"], settings["combine"]
+    values = {}
+    for depth in range(settings["deepest"] + 1):
+        emb = light_propagate(tables, work.graph, depth, combine)
+        values[depth] = evaluate(emb, work.data, split="val")[metric]
+    depth = max(values, key=values.__getitem__)
+    return Outcome(
+        light_propagate(tables, work.graph, depth, combine),
+        notes={"num_layers": depth, f"val {metric} by depth": list(values.values())},
+    )
+
+
+def average_history(work: Work) -> Outcome:
+    """Take where DDRM starts as the answer."""
+    emb = work.base.embeddings()
+    weight = _history_weight(work, work.settings["history"])
+    user = work.graph.history_mean(emb.item, weight=weight)
+    return Outcome(Embeddings(user, emb.item))
+
+
+def _history_weight(work: Work, history: Mapping[str, Any] | None) -> Tensor | None:
+    """Weights of the train interactions, as the setting ``history`` asks for them."""
+    check_history(history)
+    if history is None:
+        return None
+    settings = {name: value for name, value in history.items() if name != "kind"}
+    if history["kind"] == "recency":
+        return recency_weight(work.data, **settings)
+    return agreement_weight(work.graph, work.vectors.item, **settings)
+
+
+def denoise(work: Work) -> Outcome:
+    """Train DDRM on the embeddings of the base."""
+    model = untrained_ddrm(work)
+    ddrm = model.ddrm
+    result = work.fit(model)
+    denoised = model.scorer(work.graph.to(model.user_emb.device))
+    return Outcome(
+        denoised,
+        {"embeddings": denoised._asdict(), "weights": ddrm.state_dict()},
+        fit=result,
+        num_parameters=count_parameters(ddrm),
+    )
+
+
+def untrained_ddrm(work: Work) -> DDRMRecommender:
+    """Build what a cell of method ``ddrm`` trains, with the weights of its seed."""
+    emb = work.base.embeddings()
+    settings = work.settings
+    model, training = work.method.model.split(settings)
+    weight = _history_weight(work, settings["history"])
+    if training["train_start"] == "past":
+        training["edge_time"] = _order(work)
+    with own_randomness(work.seed):
+        ddrm = DDRM(emb.user.size(1), **model)
+    return DDRMRecommender(ddrm, emb, history_weight=weight, **training)
+
+
+def resample(work: Work) -> Outcome:
+    """Sample a trained DDRM in another way or from another start."""
+    return _resample(work, work.settings)
+
+
+def denoise_once(work: Work) -> Outcome:
+    """Take a trained DDRM as a plain denoiser: no noise added, one reverse step."""
+    once = {"num_inference_steps": 1, "num_start_steps": 0}
+    return _resample(work, {**once, **work.settings})
+
+
+def _resample(work: Work, settings: Mapping[str, Any]) -> Outcome:
+    trained = work.base
+    arguments = METHODS["ddrm"].model
+    changed, training = arguments.split(settings)
+    if training:
+        raise ValueError(f"'{work.cell.method}' does not train (got {training})")
+    history = settings.get("history", trained.cell.model.get("history"))
+    emb = work.vectors
+    denoised = load_ddrm(trained, **changed)(
+        emb.user,
+        emb.item,
+        work.graph,
+        history_weight=_history_weight(work, history),
+        generator=torch.Generator().manual_seed(work.seed),
+    )
+    return Outcome(denoised)
+
+
+def load_ddrm(trained: Result, **changed: Any) -> DDRM:
+    """Rebuild a trained DDRM from its cell.
+
+    Args:
+        trained: A result of method ``ddrm``.
+        **changed: Constructor arguments to replace.
+    """
+    arguments = METHODS["ddrm"].model
+    model, _ = arguments.split(arguments.fill(trained.cell.model))
+    ddrm = DDRM(trained.embeddings().item.size(1), **{**model, **changed})
+    ddrm.load_state_dict(trained.weights())
+    return ddrm
