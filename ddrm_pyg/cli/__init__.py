@@ -65,7 +65,8 @@ def _print_anything() -> None:
 
 COMMANDS = (
     *("run", "compare", "reproduce", "evaluate", "denoise", "recommend"),
-    *("export", "serve", "tune", "audit", "clean", "settings", "doctor", "data"),
+    *("export", "serve", "shard", "bulk", "tune", "audit", "clean"),
+    *("settings", "doctor", "data"),
 )
 """Files of this folder, in the order of the help: a function ``command`` each, or a
 function ``app`` that makes a group of commands."""

@@ -133,7 +133,7 @@ class TemporalSplit(BaseTransform):
         if self.scope == "global":
             split = self._assign_by_moment(block)
         else:
-            split = self._assign(
+            split = self.assign(
                 block["index"][0], ~noise_of(block), data["user"].num_nodes
             )
         if not bool((split == SPLITS.index("test")).any()):
@@ -152,8 +152,17 @@ class TemporalSplit(BaseTransform):
         draw = torch.randperm(user.numel(), generator=seeded(self.seed))
         return order_by_user(user, draw)
 
-    def _assign(self, user: Tensor, liked: Tensor, num_users: int) -> Tensor:
-        """Return the position in :data:`SPLITS` of each pair of a timeline ``[E]``."""
+    def assign(self, user: Tensor, liked: Tensor, num_users: int) -> Tensor:
+        """Tell the block of each pair of a timeline, whole users at a time.
+
+        Args:
+            user: ``[E]`` int64, ascending; each user's pairs from first to last.
+            liked: ``[E]`` bool.
+            num_users: Number of users.
+
+        Returns:
+            ``[E]`` positions in :data:`SPLITS`.
+        """
         num_liked = torch.bincount(user[liked], minlength=num_users)
         order = torch.tensor([SPLITS.index(name) for name in self.order])
         sizes = self._sizes(num_liked)[:, order]

@@ -1,0 +1,80 @@
+"""``ddrm-pyg shard``: tables of any size to a world, or embeddings into one."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli._output import print_json
+from ddrm_pyg.scale.ingest import shard
+from ddrm_pyg.scale.world import ROWS_PER_SHARD, World, cut_embeddings
+
+
+def command(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(help="Tables or patterns such as 'logs/*.parquet'."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="New folder of the world.")
+    ] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Tables to cut: .safetensors, rows by its ids.")
+    ] = None,
+    world: Annotated[
+        Path | None, typer.Option(help="World that --embeddings go to.")
+    ] = None,
+    user: Annotated[str, typer.Option(help="Column of users.")] = "user",
+    item: Annotated[str, typer.Option(help="Column of items.")] = "item",
+    time: Annotated[str, typer.Option(help="Column of times.")] = "time",
+    ratios: Annotated[
+        str, typer.Option(help="Shares of train, validation and test of each user.")
+    ] = "0.7,0.1,0.2",
+    memory: Annotated[
+        str, typer.Option(help="What DuckDB may take before it spills to disk.")
+    ] = "4GB",
+    rows_per_shard: Annotated[
+        int, typer.Option(help="Users of a shard, a multiple of 8192.")
+    ] = ROWS_PER_SHARD,
+    as_json: options.Json = False,
+) -> None:
+    """Cut tables larger than memory into shards of users (needs [duckdb])."""
+    if data and out and not (embeddings or world):
+        made = shard(
+            [path for word in data for path in _matches(word)],
+            out,
+            user=user,
+            item=item,
+            time=time,
+            ratios=options.parse_ratios(ratios),
+            memory=memory,
+            rows_per_shard=rows_per_shard,
+        )
+    elif embeddings and world and not (data or out):
+        made = World.open(world)
+        cut_embeddings(made, embeddings)
+    else:
+        raise ValueError("give DATA and '--out', or '--embeddings' and '--world'")
+    record = {
+        "num_users": made.num_users,
+        "num_items": made.num_items,
+        "num_edges": made.num_edges,
+        "num_shards": made.num_shards,
+    }
+    if as_json:
+        print_json(record)
+        return
+    print(
+        f"{made.num_users} users, {made.num_items} items, "
+        f"{sum(made.num_edges.values())} pairs in {made.num_shards} shards: "
+        f"{made.folder}"
+    )
+
+
+def _matches(word: str) -> list[Path]:
+    """Files of a pattern in the order of their names; a word without one as it is."""
+    return [Path(name) for name in sorted(glob.glob(word))] or [Path(word)]

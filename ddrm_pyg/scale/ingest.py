@@ -1,0 +1,270 @@
+"""Tables of any size to a world, by DuckDB, which spills to disk."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ddrm_pyg.extras import import_extra
+from ddrm_pyg.scale.world import BLOCK, ROWS_PER_SHARD, World
+from ddrm_pyg.transforms.core import SPLITS
+from ddrm_pyg.transforms.split import TemporalSplit
+
+logger = logging.getLogger("ddrm_pyg")
+
+_DELIMITERS = ",\t;|"
+_SPACE = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if c.isspace())
+"""What Python strips from a text; DuckDB strips blanks alone by itself."""
+
+
+def shard(
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    user: str = "user",
+    item: str = "item",
+    time: str = "time",
+    ratios: Sequence[float] = (0.7, 0.1, 0.2),
+    memory: str = "4GB",
+    rows_per_shard: int = ROWS_PER_SHARD,
+) -> World:
+    """Write a world of tables: ids to rows, repeated pairs once, each user by time.
+
+    Rows, pairs, times and splits are those of
+    :func:`ddrm_pyg.load_interactions` on the same rows, in bounded memory.
+
+    Args:
+        sources: ``.csv``, ``.tsv`` (also ``.gz``), ``.parquet`` and ``.jsonl`` files,
+            read in this order: of a repeated pair the first is kept.
+        out: Folder to write; must be new or empty.
+        user: Column of users.
+        item: Column of items.
+        time: Column of times: numbers of seconds, or timestamps.
+        ratios: Shares of train, validation and test of each user.
+        memory: What DuckDB may take before it spills, such as ``"500MB"``.
+        rows_per_shard: Users of a shard, a multiple of 8192.
+
+    Raises:
+        FileNotFoundError: A source is not there.
+        ValueError: ``out`` is not empty, or a value that is no id or no time.
+        ImportError: DuckDB is not installed.
+    """
+    split = TemporalSplit(ratios)
+    if rows_per_shard < BLOCK or rows_per_shard % BLOCK:
+        raise ValueError(
+            f"'rows_per_shard' must be a multiple of {BLOCK} (got {rows_per_shard})"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"'out' must be a new folder or an empty one (got {out})")
+    if not sources:
+        raise ValueError("'sources' must not be empty")
+    for path in sources:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        columns = (user, item, time)
+        _build(folder, sources, columns, split, memory, rows_per_shard)
+        folder.chmod(0o755)
+        folder.replace(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return World.open(out)
+
+
+def _build(
+    folder: Path,
+    sources: Sequence[Path],
+    columns: tuple[str, str, str],
+    split: TemporalSplit,
+    memory: str,
+    rows_per_shard: int,
+) -> None:
+    duckdb = import_extra("duckdb", "'shard' needs duckdb", "duckdb")
+    spill = folder / "spill"
+    spill.mkdir()
+    config = {"memory_limit": memory, "temp_directory": str(spill)}
+    try:
+        with duckdb.connect(str(spill / "rows.duckdb"), config=config) as database:
+            for path in sources:
+                _read(database, path, columns)
+            sizes = _number(database, folder)
+            world = World(folder, *sizes, rows_per_shard, dict.fromkeys(SPLITS, 0))
+            _cut(database, world, split)
+    except duckdb.Error as error:
+        raise ValueError(f"'shard': {str(error).splitlines()[0]}") from error
+    shutil.rmtree(spill)
+    world.save()
+
+
+def _read(database: Any, path: Path, columns: tuple[str, str, str]) -> None:
+    """Append a file's rows to the table ``raw``, numbered in their order."""
+    database.execute(
+        "CREATE TABLE IF NOT EXISTS raw "
+        "(place BIGINT, user VARCHAR, item VARCHAR, time BIGINT)"
+    )
+    table = _relation(path)
+    kinds = dict(
+        database.execute(
+            f"SELECT column_name, column_type FROM (DESCRIBE {table})"
+        ).fetchall()
+    )
+    for name in columns:
+        if name not in kinds:
+            there = ", ".join(map(repr, kinds))
+            raise ValueError(f"{path.name}: no column {name!r} (there are {there})")
+    user, item, time = (f'"{name.replace(chr(34), chr(34) * 2)}"' for name in columns)
+    ids = [f"trim(CAST({name} AS VARCHAR), {_quoted(_SPACE)})" for name in (user, item)]
+    seconds = _seconds(time, kinds[columns[2]])
+    start = database.execute("SELECT count(*) FROM raw").fetchone()[0]
+    database.execute(
+        f"INSERT INTO raw SELECT {start} + row_number() OVER (), {ids[0]}, {ids[1]}, "
+        f"{seconds} FROM ({table})"
+    )
+    bad = database.execute(
+        "SELECT count(*) FILTER (coalesce(user, '') = ''), "
+        "count(*) FILTER (coalesce(item, '') = ''), "
+        f"count(*) FILTER (time IS NULL) FROM raw WHERE place > {start}"
+    ).fetchone()
+    for name, count, expected in zip(
+        columns, bad, ("an id", "an id", "a time"), strict=True
+    ):
+        if count:
+            raise ValueError(
+                f"{path.name}: column {name!r} must hold {expected} in every row "
+                f"({count} do not)"
+            )
+
+
+def _relation(path: Path) -> str:
+    """What DuckDB reads a file by: text tables as they stand, ids not guessed at."""
+    name, kind = _quoted(str(path)), path.name.removesuffix(".gz").rpartition(".")[2]
+    if kind == "parquet":
+        return f"SELECT * FROM read_parquet({name})"
+    if kind in ("jsonl", "ndjson", "json"):
+        return f"SELECT * FROM read_json({name}, format = 'newline_delimited')"
+    if kind not in ("csv", "tsv"):
+        raise ValueError(f"{path}: must be .csv, .tsv, .parquet or .jsonl, or .gz")
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig") as file:
+        header = file.readline()
+    delimiter = max(_DELIMITERS, key=header.count)
+    return (
+        f"SELECT * FROM read_csv({name}, all_varchar = true, header = true, "
+        f"delim = {_quoted(delimiter)}, quote = '\"', escape = '\"', "
+        "auto_detect = false, "
+        f"columns = {_names(header, delimiter)})"
+    )
+
+
+def _names(header: str, delimiter: str) -> str:
+    (names,) = csv.reader([header], delimiter=delimiter)
+    return "{" + ", ".join(f"{_quoted(n.strip())}: 'VARCHAR'" for n in names) + "}"
+
+
+def _seconds(column: str, kind: str) -> str:
+    if kind.startswith(("TIMESTAMP", "DATE")):
+        return f"CAST(floor(epoch({column})) AS BIGINT)"
+    text = f"trim(CAST({column} AS VARCHAR))"
+    whole = f"regexp_full_match({text}, '[+-]?[0-9]+')"
+    # a cast of 1.5 would round
+    return (
+        f"CASE WHEN {whole} THEN TRY_CAST({text} AS BIGINT) "
+        f"ELSE TRY_CAST(floor(TRY_CAST({text} AS DOUBLE)) AS BIGINT) END"
+    )
+
+
+def _number(database: Any, folder: Path) -> tuple[int, int]:
+    """Number ids in their own order, keep first pairs, sort them by user and time."""
+    (folder / "ids").mkdir()
+    sizes = [_number_ids(database, folder, kind) for kind in ("user", "item")]
+    if not sizes[0]:
+        raise ValueError("'sources': no rows")
+    database.execute(
+        "CREATE TABLE pairs AS SELECT users.row AS user, items.row AS item, "
+        "arg_min(time, place) AS time, min(place) AS place "
+        "FROM raw JOIN users ON raw.user = users.text "
+        "JOIN items ON raw.item = items.text "
+        "GROUP BY users.row, items.row ORDER BY users.row, 3, 4"
+    )
+    rows, kept = (
+        database.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
+        for name in ("raw", "pairs")
+    )
+    if kept < rows:
+        logger.warning("%d duplicate pairs (each kept once, the first)", rows - kept)
+    database.execute("DROP TABLE raw")
+    return sizes[0], sizes[1]
+
+
+def _number_ids(database: Any, folder: Path, kind: str) -> int:
+    """Number users or items; integers where all are written as integers are."""
+    database.execute(f"CREATE TEMP TABLE names AS SELECT DISTINCT {kind} id FROM raw")
+    integers = database.execute(
+        "SELECT bool_and(regexp_full_match(id, '0|-?[1-9][0-9]*') "
+        "AND TRY_CAST(id AS BIGINT) IS NOT NULL) FROM names"
+    ).fetchone()[0]
+    key = "CAST(id AS BIGINT)" if integers else "id"
+    database.execute(
+        f"CREATE TABLE {kind}s AS SELECT row_number() OVER (ORDER BY {key}) - 1 "
+        f"AS row, id AS text, {key} AS id FROM names"
+    )
+    database.execute("DROP TABLE names")
+    path = _quoted(str(folder / "ids" / f"{kind}s.parquet"))
+    rows = f"SELECT row, id FROM {kind}s ORDER BY row"
+    database.execute(f"COPY ({rows}) TO {path} (FORMAT parquet)")
+    return database.execute(f"SELECT count(*) FROM {kind}s").fetchone()[0]
+
+
+def _cut(database: Any, world: World, split: TemporalSplit) -> None:
+    """Write each shard's pairs by split, and how often items are in train."""
+    degree = torch.zeros(world.num_items, dtype=torch.int64)
+    for name in SPLITS:
+        (world.folder / name).mkdir()
+    for shard in range(world.num_shards):
+        start, stop = world.bounds(shard)
+        frame = database.execute(
+            "SELECT user, item, time FROM pairs WHERE user >= ? AND user < ? "
+            "ORDER BY user, time, place",
+            [start, stop],
+        ).df()
+        user = torch.from_numpy(frame["user"].to_numpy(copy=True)) - start
+        liked = torch.ones(len(user), dtype=torch.bool)
+        block = split.assign(user, liked, stop - start)
+        for number, name in enumerate(SPLITS):
+            part = frame[(block == number).numpy()]
+            _write(database, part, world.pairs_path(name, shard))
+            world.num_edges[name] += len(part)
+            if name == "train":
+                degree += _count(part, world.num_items)
+    if not world.num_edges["test"]:
+        raise ValueError("no user has enough interactions for a test pair")
+    save_file({"item_degree": degree}, world.folder / "item_degree.safetensors")
+
+
+def _write(database: Any, frame: pd.DataFrame, path: Path) -> None:
+    database.register("part", frame)
+    database.execute(f"COPY part TO {_quoted(str(path))} (FORMAT parquet)")
+    database.unregister("part")
+
+
+def _count(frame: pd.DataFrame, num_items: int) -> Tensor:
+    item = torch.from_numpy(frame["item"].to_numpy(copy=True))
+    return torch.bincount(item, minlength=num_items)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,31 @@
+"""Make the lists of a world in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from ddrm_pyg.scale.worker import Job, ShardWorker
+
+
+def run(job: Job, shards: Sequence[int], *, progress: bool = True) -> int:
+    """Make the lists of some shards; those that are there are left as they are.
+
+    Args:
+        job: What to make.
+        shards: Which ones.
+        progress: Show a bar on a terminal.
+
+    Returns:
+        Users whose lists were made now.
+
+    Raises:
+        FileNotFoundError: A file of the job is not there.
+        ValueError: Files that do not belong together, or ``out`` is another job's.
+    """
+    worker = ShardWorker(job)
+    with job.claimed():
+        pending = job.pending(shards)
+        disable = None if progress else True
+        return sum(map(worker, tqdm(pending, unit="shard", disable=disable)))

@@ -1,0 +1,55 @@
+"""Files and patterns become a world."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("duckdb")
+
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.scale.world import World
+
+
+@pytest.fixture
+def logs(tmp_path):
+    for part in range(2):
+        rows = [f"u{n % 5},i{n % 7},{n}" for n in range(30 * part, 30 * part + 30)]
+        (tmp_path / f"log-{part}.csv").write_text("\n".join(["user,item,time", *rows]))
+    return tmp_path / "log-*.csv"
+
+
+def test_a_pattern_and_its_embeddings(call, logs, tmp_path):
+    out = tmp_path / "world"
+    record = json.loads(call("shard", logs, "--out", out, "--json").out)
+    assert record["num_users"] == 5
+    assert record["num_items"] == 7
+    assert record["num_shards"] == 1
+    assert sum(record["num_edges"].values()) == 35
+    emb = Embeddings(torch.randn(5, 4), torch.randn(7, 4))
+    emb.save(tmp_path / "emb.safetensors")
+    words = ["--embeddings", tmp_path / "emb.safetensors", "--world", out]
+    assert "5 users, 7 items, 35 pairs in 1 shards" in call("shard", *words).out
+    assert torch.equal(World.open(out).user_emb(0), emb.user)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ([], "give DATA and '--out', or '--embeddings' and '--world'"),
+        (["a.csv"], "give DATA and '--out'"),
+        (["--out", "w"], "give DATA and '--out'"),
+        (["--embeddings", "e.safetensors"], "give DATA and '--out'"),
+        (["--world", "w"], "give DATA and '--out'"),
+        (["a.csv", "--out", "w", "--world", "w"], "give DATA and '--out'"),
+        (["a.csv", "--out", "w"], "a.csv: no such file"),
+        (["a.csv", "--out", "w", "--ratios", "1"], "'--ratios' must be three numbers"),
+        (["--embeddings", "e.safetensors", "--world", "w"], "w: not a world"),
+    ],
+)
+def test_wrong_words_are_refused(call, tmp_path, monkeypatch, asked, told):
+    monkeypatch.chdir(tmp_path)
+    assert told in call("shard", *asked).error
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,153 @@
+"""A world has the rows, pairs, times and splits of ``load_interactions``."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ddrm_pyg.datasets import load_interactions
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.scale.ingest import shard
+from ddrm_pyg.scale.world import World
+
+
+def write(path, rows, header=("user", "item", "time"), delimiter=","):
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "wt", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerows([header, *rows])
+    return path
+
+
+def assert_same(world, data):
+    assert world.num_users == data["user"].num_nodes
+    assert world.num_items == data["item"].num_nodes
+    for kind in ("user", "item"):
+        ids = data[kind].raw_id
+        ids = ids.tolist() if isinstance(ids, torch.Tensor) else ids
+        assert world.ids(kind, 0, len(ids)).tolist() == ids
+    for split in ("train", "val", "test"):
+        pairs = []
+        for part in range(world.num_shards):
+            own = world.edge_index(part, (split,))
+            pairs.append(own + torch.tensor([[world.bounds(part)[0]], [0]]))
+        expected = InteractionGraph.from_data(data, splits=(split,)).edge_index
+        assert torch.equal(torch.cat(pairs, 1), expected)
+        assert world.num_edges[split] == expected.size(1)
+    degree = InteractionGraph.from_data(data).degree("item")
+    assert torch.equal(world.item_degree(), degree)
+
+
+NAMES = st.one_of(
+    st.sampled_from(
+        ["7", "07", "-7", "-0", "10", "9", "é", "z", "Z", "\U0001f600", "ﬀ"]
+    ),
+    st.text("a\"',;é \t|", min_size=1, max_size=4).filter(str.strip),
+)
+IDS = st.one_of(st.lists(NAMES, min_size=6, max_size=12), st.just([*"0123456789"]))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(IDS, IDS, st.data())
+def test_rows_are_those_of_load_interactions(tmp_path_factory, users, items, data):
+    row = st.tuples(st.sampled_from(users), st.sampled_from(items), st.integers(0, 3))
+    rows = data.draw(st.lists(row, min_size=1, max_size=40))
+    rows += [(users[0], item, 5) for item in items]  # enough for a test pair
+    folder = tmp_path_factory.mktemp("ingest")
+    path = write(folder / "data.csv", rows)
+    if len({item.strip() for item in items}) < 3:
+        return  # too few for a test pair
+    expected = load_interactions(path)
+    assert_same(shard([path], folder / "world"), expected)
+
+
+def test_several_files_are_one_table(tmp_path):
+    rows = [(f"u{n % 5}", f"i{n % 7}", n % 3) for n in range(60)]
+    whole = write(tmp_path / "whole.csv", rows)
+    parts = [
+        write(tmp_path / "a.csv.gz", rows[:20]),
+        write(tmp_path / "b.tsv", rows[20:40], delimiter="\t"),
+        tmp_path / "c.parquet",
+        tmp_path / "d.jsonl",
+    ]
+    frame = pd.DataFrame(rows, columns=["user", "item", "time"])
+    frame[40:50].to_parquet(parts[2])
+    frame[50:].to_json(parts[3], orient="records", lines=True)
+    assert_same(shard(parts, tmp_path / "world"), load_interactions(whole))
+
+
+def test_columns_ratios_and_fractions(tmp_path):
+    rows = [(n % 4, n % 9, f"{100 - n}.{n}") for n in range(36)]
+    path = write(tmp_path / "a.csv", rows, ("who is", "Bo'ok", "When"))
+    names = {"user": "who is", "item": "Bo'ok", "time": "When"}
+    ratios = (0.5, 0.2, 0.3)
+    world = shard([path], tmp_path / "world", **names, ratios=ratios)
+    assert_same(world, load_interactions(path, **names, ratios=ratios))
+
+
+def test_timestamps_are_seconds(tmp_path):
+    rows = [(n % 3, n % 8, 1_700_000_000 + 7 * (n % 5)) for n in range(24)]
+    frame = pd.DataFrame(rows, columns=["user", "item", "time"])
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame["time"] = pd.to_datetime(frame["time"], unit="s")
+    frame.to_parquet(tmp_path / "a.parquet")
+    world = shard([tmp_path / "a.parquet"], tmp_path / "world")
+    assert_same(world, load_interactions(tmp_path / "a.csv"))
+
+
+def test_little_memory_gives_the_same(tmp_path):
+    rows = [(f"u{n * 7 % 9001}", f"i{n * 11 % 501}", n % 997) for n in range(120_000)]
+    path = write(tmp_path / "a.csv", rows)
+    world = shard([path], tmp_path / "world", memory="100MB", rows_per_shard=8192)
+    assert world.num_shards == 2
+    assert_same(world, load_interactions(path))
+    assert sorted(os.listdir(tmp_path)) == ["a.csv", "world"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "told"),
+    [
+        ([("", "a", 1), ("  ", "b", 2)], {}, r"'user' must hold an id .*\(2 do not\)"),
+        ([("u", "", 1)], {}, r"'item' must hold an id in every row \(1 do not\)"),
+        ([("u", "a", "noon")], {}, r"'time' must hold a time in every row \(1 do not"),
+        ([("u", "a", "")], {}, "'time' must hold a time"),
+        ([("u", "a", 1)], {}, "no user has enough interactions for a test pair"),
+        ([], {}, "'sources': no rows"),
+        ([("u", "a", 1)], {"user": "uid"}, r"a.csv: no column 'uid' \(there are 'us"),
+        ([("u", "a", 1)], {"rows_per_shard": 100}, "must be a multiple of 8192"),
+        ([("u", "a", 1)], {"ratios": (1, 0, 0)}, "'ratios' must leave"),
+        ([("u", "a", 1)], {"memory": "lots"}, "'shard': "),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, rows, options, told):
+    path = write(tmp_path / "a.csv", rows)
+    with pytest.raises(ValueError, match=told):
+        shard([path], tmp_path / "world", **options)
+    assert os.listdir(tmp_path) == ["a.csv"]
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "a.xlsx").touch()
+    with pytest.raises(ValueError, match=r"must be .csv, .tsv, .parquet or .jsonl"):
+        shard([tmp_path / "a.xlsx"], tmp_path / "world")
+    with pytest.raises(FileNotFoundError, match=r"b.csv: no such file"):
+        shard([tmp_path / "b.csv"], tmp_path / "world")
+    with pytest.raises(ValueError, match="'sources' must not be empty"):
+        shard([], tmp_path / "world")
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path):
+    path = write(tmp_path / "a.csv", [("u", "a", 1)])
+    (tmp_path / "world").mkdir()
+    (tmp_path / "world" / "mine").touch()
+    with pytest.raises(ValueError, match="must be a new folder or an empty one"):
+        shard([path], tmp_path / "world")
+    with pytest.raises(FileNotFoundError, match="not a world"):
+        World.open(tmp_path / "world")

@@ -1,0 +1,49 @@
+"""A small Ray cluster of its own makes the same lists."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from ddrm_pyg.scale.worker import Job
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import ray
+from ddrm_pyg.scale.ray import run
+from ddrm_pyg.scale.worker import Job
+job = Job(*map(Path, sys.argv[1:4]), k=5)
+ray.init(num_cpus=3, object_store_memory=100 << 20, _temp_dir=sys.argv[4],
+         include_dashboard=False, log_to_driver=False)
+try:
+    run(job, range(2), num_workers=3)
+except ValueError as error:
+    assert "'num_workers' must be < 3" in str(error), error
+else:
+    raise AssertionError("all CPUs taken")
+assert run(job, range(2), num_workers=2) == 8193
+assert run(job, range(2), num_workers=2) == 0
+ray.shutdown()
+"""
+
+
+def test_actors_make_the_lists_of_the_whole(tmp_path, made, assert_same_lists):
+    pytest.importorskip("ray")
+    job = Job(made.world.folder, made.weights, tmp_path / "out", k=5)
+    with tempfile.TemporaryDirectory(prefix="ray") as short:  # names of sockets
+        home = {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}
+        words = [job.world, job.weights, job.out, short]
+        answer = subprocess.run(
+            [sys.executable, "-c", SCRIPT, *map(str, words)],
+            env={**os.environ, **home},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    assert_same_lists(made, job)
