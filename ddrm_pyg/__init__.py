@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ddrm_pyg.pipeline import Pipeline as Pipeline
     from ddrm_pyg.ranking import evaluate as evaluate
     from ddrm_pyg.ranking import recommend as recommend
+    from ddrm_pyg.runs import load_run as load_run
     from ddrm_pyg.training import fit as fit
 
 _HOME = {
@@ -36,6 +37,7 @@ _HOME = {
     "evaluate": "ddrm_pyg.ranking",
     "fit": "ddrm_pyg.training",
     "load_interactions": "ddrm_pyg.datasets.readers",
+    "load_run": "ddrm_pyg.runs",
     "recommend": "ddrm_pyg.ranking",
 }
 

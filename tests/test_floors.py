@@ -115,6 +115,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.scale.local",
         "ddrm_pyg.scale.ray",
         "ddrm_pyg.cli",
+        "ddrm_pyg.runs",
         "ddrm_pyg.__main__",
     ),
 )

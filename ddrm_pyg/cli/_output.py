@@ -12,7 +12,6 @@ from typing import Any, TextIO
 
 import pandas as pd
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from ddrm_pyg.files import atomic_path
 
@@ -23,14 +22,6 @@ Chunks = Iterable[tuple[Tensor, Tensor, Tensor]]
 def print_json(record: object) -> None:
     """Print one object on stdout."""
     print(json.dumps(record))
-
-
-def raw_ids(data: HeteroData, kind: str) -> list[Any]:
-    """List the caller's own ids of users or items, by row."""
-    ids = data[kind].get("raw_id")
-    if ids is None:
-        return list(range(data[kind].num_nodes))
-    return ids.tolist() if isinstance(ids, Tensor) else list(ids)
 
 
 def write_csv(

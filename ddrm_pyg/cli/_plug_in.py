@@ -13,7 +13,6 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.cli._folder import claim
 from ddrm_pyg.cli._output import (
     print_json,
-    raw_ids,
     write_ids,
     write_recommendations,
 )
@@ -31,6 +30,7 @@ from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.ids import raw_ids
 from ddrm_pyg.ranking import recommend_chunks
 
 FINISHED = "metrics.json"

@@ -10,7 +10,7 @@ import typer
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._output import print_json, raw_ids, write_csv
+from ddrm_pyg.cli._output import print_json, write_csv
 from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.audit import (
@@ -32,6 +32,7 @@ from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import EDGE
+from ddrm_pyg.ids import raw_ids
 from ddrm_pyg.noise_audit import Estimate, NoiseAudit
 
 KINDS = ("user", "item")

@@ -10,7 +10,7 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._folder import claim
-from ddrm_pyg.cli._output import print_json, raw_ids, write_ids
+from ddrm_pyg.cli._output import print_json, write_ids
 from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.datasets.writers import save_interactions, table_writer
@@ -30,6 +30,7 @@ from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.ids import raw_ids
 
 KINDS = ("user", "item")
 

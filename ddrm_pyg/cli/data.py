@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._output import print_json, raw_ids, write_ids
+from ddrm_pyg.cli._output import print_json, write_ids
 from ddrm_pyg.datasets.summary import plot_degrees, summarize
 from ddrm_pyg.datasets.writers import save_interactions, table_writer
 from ddrm_pyg.experiments.runner import fingerprint
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.ids import raw_ids
 
 _FIRST_DATE = 10**8  # seconds: smaller numbers are ranks rather than moments
 

@@ -9,7 +9,8 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._finished import FoldIn, fold_in, open_run
-from ddrm_pyg.cli._output import print_json, raw_ids
+from ddrm_pyg.cli._output import print_json
+from ddrm_pyg.ids import raw_ids
 from ddrm_pyg.pipeline import IDS, Pipeline
 from ddrm_pyg.serving.engine import MANIFEST
 from ddrm_pyg.serving.export import Format, export

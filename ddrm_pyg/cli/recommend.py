@@ -17,13 +17,13 @@ from ddrm_pyg.cli._output import (
     Chunks,
     lists,
     print_json,
-    raw_ids,
     write_recommendations,
 )
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.ids import raw_ids
 from ddrm_pyg.ranking import recommend_chunks
 
 logger = logging.getLogger("ddrm_pyg")

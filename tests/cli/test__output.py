@@ -10,7 +10,6 @@ import torch
 from ddrm_pyg.cli._output import (
     lists,
     print_json,
-    raw_ids,
     write_ids,
     write_recommendations,
 )
@@ -35,14 +34,6 @@ def test_json_is_one_line(capsys):
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     assert json.loads(out) == {"a": [1, None], "b": "ü"}
-
-
-def test_raw_ids_of_every_kind(data):
-    assert raw_ids(data, "user") == [0, 1, 2]
-    data["user"].raw_id = torch.tensor([7, -1, 3])
-    data["item"].raw_id = ["a", "b", "c", "d"]
-    assert raw_ids(data, "user") == [7, -1, 3]
-    assert raw_ids(data, "item") == ["a", "b", "c", "d"]
 
 
 def test_ids_are_written_by_row(tmp_path):
