@@ -6,11 +6,12 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
 import torch
 import typer
 
+from ddrm_pyg.experiments.methods import names_of
 from ddrm_pyg.experiments.sources import Source
 
 
@@ -118,7 +119,12 @@ SettingsOf = Annotated[
     str | None,
     typer.Option(help="Prefer the settings stored for this data set, such as ml-1m."),
 ]
-BackendName = Literal["mf", "lightgcn", "sgl"]
+if TYPE_CHECKING:
+    BackendName: TypeAlias = str
+    DenoiserName: TypeAlias = str
+else:  # the choices are those of the records
+    BackendName = Literal[names_of("backend")]
+    DenoiserName = Literal[(*names_of("denoiser"), "none")]
 BackendSettings = Annotated[
     str | None,
     typer.Option(help="Settings of the backend: a stored name or a JSON file."),

@@ -10,23 +10,24 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._plug_in import execute
 from ddrm_pyg.cli._start import begin
-from ddrm_pyg.experiments.methods import names_of
 from ddrm_pyg.experiments.plug_in import rows_for
 from ddrm_pyg.experiments.settings import cell_for, denoised
-from ddrm_pyg.experiments.sources import DEFAULT, Source, nearest
+from ddrm_pyg.experiments.sources import DEFAULT, Source
 
 
 @options.takes_source
 def command(
     source: Source = DEFAULT,
-    backend: Annotated[str, typer.Option(help="lightgcn, mf or sgl.")] = "lightgcn",
+    backend: Annotated[
+        options.BackendName, typer.Option(help="Model that is denoised.")
+    ] = "lightgcn",
     backend_settings: options.BackendSettings = None,
     epochs: options.BackendEpochs = None,
     ddrm_epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of DDRM at most.")
     ] = None,
     denoise: Annotated[
-        str, typer.Option(help="ddrm, t-ce, r-ce, deca, wbpr or none.")
+        options.DenoiserName, typer.Option(help="What denoises it, or its training.")
     ] = "ddrm",
     settings: options.Settings = None,
     seed: options.Seed = 0,
@@ -39,8 +40,6 @@ def command(
 
     With no arguments it runs offline on a synthetic world with known noise.
     """
-    _check_known("backend", backend, [*names_of("backend")])
-    _check_known("denoise", denoise, [*names_of("denoiser"), "none"])
     if ddrm_epochs is not None and denoise != "ddrm":
         raise ValueError(f"'--ddrm-epochs' must come with DDRM (got '{denoise}')")
     if settings is not None and denoise == "none":
@@ -48,7 +47,8 @@ def command(
     base = cell_for(backend, seed=seed, settings=backend_settings, epochs=epochs)
     last = None
     if denoise != "none":
-        last = denoised(base, denoise, settings=settings, epochs=ddrm_epochs)
+        added = ddrm_epochs if denoise == "ddrm" else epochs
+        last = denoised(base, denoise, settings=settings, epochs=added)
     default = f"{source.name}-{backend}-{denoise}-seed{seed}"
     execute(
         source,
@@ -60,11 +60,3 @@ def command(
         overwrite=overwrite,
         as_json=as_json,
     )
-
-
-def _check_known(option: str, value: str, known: list[str]) -> None:
-    if value not in known:
-        raise ValueError(
-            f"'--{option}' must be one of {', '.join(known)} "
-            f"(got '{value}'{nearest(value, known)})"
-        )

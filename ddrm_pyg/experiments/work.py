@@ -22,7 +22,7 @@ from ddrm_pyg.experiments.settings import check_history
 from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bpr_loss
-from ddrm_pyg.nn.conv import light_propagate
+from ddrm_pyg.nn.conv import light_propagate, propagate_depths
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.nn.deca import DeCA
 from ddrm_pyg.nn.models import group_items
@@ -326,15 +326,17 @@ def propagate_best(work: Work) -> Outcome:
     tables = work.base.embeddings("tables")
     settings = work.settings
     metric, combine = settings["metric"], settings["combine"]
-    values = {}
-    for depth in range(settings["deepest"] + 1):
-        emb = light_propagate(tables, work.graph, depth, combine)
-        values[depth] = evaluate(emb, work.data, split="val")[metric]
-    depth = max(values, key=values.__getitem__)
-    return Outcome(
-        light_propagate(tables, work.graph, depth, combine),
-        notes={"num_layers": depth, f"val {metric} by depth": list(values.values())},
-    )
+    values: list[float] = []
+    best = tables
+    depths = propagate_depths(tables, work.graph, settings["deepest"], combine)
+    for emb in depths:
+        value = evaluate(emb, work.data, split="val")[metric]
+        if not values or value > max(values):
+            best = emb
+        values.append(value)
+    depth = values.index(max(values))
+    notes = {"num_layers": depth, f"val {metric} by depth": values}
+    return Outcome(best, notes=notes)
 
 
 def average_history(work: Work) -> Outcome:
@@ -401,12 +403,14 @@ def _resample(work: Work, settings: Mapping[str, Any]) -> Outcome:
     if training:
         raise ValueError(f"'{work.cell.method}' does not train (got {training})")
     history = settings.get("history", trained.cell.model.get("history"))
-    emb = work.vectors
-    denoised = load_ddrm(trained, **changed)(
-        emb.user,
-        emb.item,
-        work.graph,
-        history_weight=_history_weight(work, history),
+    weight = _history_weight(work, history)
+    device = work.device or "cpu"
+    user, item = (table.to(device) for table in work.vectors)
+    denoised = load_ddrm(trained, **changed).to(device)(
+        user,
+        item,
+        work.graph.to(device),
+        history_weight=None if weight is None else weight.to(device),
         generator=torch.Generator().manual_seed(work.seed),
     )
     return Outcome(denoised)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -216,14 +216,46 @@ def propagate_through(
         raise ValueError(
             f"'combine' must be 'mean' or 'normalized-sum' (got '{combine}')"
         )
-    if not layers:
-        return emb
+    *_, last = _sums(emb, layers, combine)
+    return _combined(last, len(layers), combine)
+
+
+def propagate_depths(
+    emb: Embeddings,
+    graph: InteractionGraph,
+    deepest: int,
+    combine: Literal["mean", "normalized-sum"] = "mean",
+) -> Iterator[Embeddings]:
+    """Yield what :func:`light_propagate` returns at depths 0 ... ``deepest``.
+
+    Args:
+        emb: Layer-0 tables.
+        graph: Train interactions.
+        deepest: The last depth; so many propagations are done in all.
+        combine: As for :func:`light_propagate`.
+    """
+    sums = _sums(emb, [graph] * deepest, combine)
+    for depth, total in enumerate(sums):
+        yield _combined(total, depth, combine)
+
+
+def _sums(
+    emb: Embeddings, layers: Sequence[InteractionGraph], combine: str
+) -> Iterator[Embeddings]:
+    """Yield the sum of layers 0 ... l for every l."""
     conv = LightGraphConv()
-    layer, user, item = emb, emb.user, emb.item
+    layer = total = emb
+    yield total
     for graph in layers:
         layer = conv(layer, graph)
         if combine == "normalized-sum":
             layer = Embeddings(F.normalize(layer.user), F.normalize(layer.item))
-        user, item = user + layer.user, item + layer.item
-    scale = 1 / (len(layers) + 1) if combine == "mean" else 1.0
-    return Embeddings(user * scale, item * scale)
+        total = Embeddings(total.user + layer.user, total.item + layer.item)
+        yield total
+
+
+def _combined(total: Embeddings, depth: int, combine: str) -> Embeddings:
+    if depth == 0:
+        return total
+    scale = 1 / (depth + 1) if combine == "mean" else 1.0
+    return Embeddings(total.user * scale, total.item * scale)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ddrm_pyg.cli import main
 from ddrm_pyg.experiments.arguments import Arguments, resolve
 from ddrm_pyg.experiments.cells import Cell, chain, folder_name
 from ddrm_pyg.experiments.compare import compare
@@ -32,6 +34,8 @@ from ddrm_pyg.nn.models import MF
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_cells.json").read_text())
 """Folder names, with the memory that trainings take, of what was run before."""
+
+ROOT = Path(__file__).parents[2]
 
 SIZES = Sizes(5949, 3494, 618297)
 
@@ -186,6 +190,18 @@ def test_a_users_own_model_joins_by_one_call(registry, data, tmp_path):
     ddrm = cell_for("mine+ddrm", seed=3, epochs=2, changes=small)
     rows = compare(runner, {"mine": [cell], "mine+ddrm": [ddrm]})
     assert [row.name for row in rows] == [*yardsticks(), "mine", "mine+ddrm"]
+
+
+def test_the_steps_of_contributing_add_a_method(registry, capsys, tmp_path):
+    """The program of "Add a method", as it stands there, and a table with its model."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.partition("## Add a method")[2].partition("\n## ")[0]
+    (program,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    exec(program, {"__name__": "mine"})
+    words = ["compare", "--methods", "mine,mine+t-ce", "--epochs", "1", "--json"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["name"] for row in rows[-2:]] == ["mine", "mine+t-ce"]
 
 
 def test_a_name_is_taken_once(registry):

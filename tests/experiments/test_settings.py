@@ -68,6 +68,16 @@ def test_a_cleaner_may_replace_how_its_backend_is_trained():
     assert cleaned.fit["batch_size"] != plain.fit["batch_size"]
 
 
+def test_epochs_that_are_asked_for_hold_over_those_of_a_cleaner(tmp_path):
+    path = tmp_path / "mine.json"
+    model = {"drop_rate": 0.1}
+    path.write_text(json.dumps({"model": model, "fit": {"epochs": 50, "lr": 0.5}}))
+    base = cell_for("mf", epochs=3)
+    cell = denoised(base, "t-ce", settings=str(path), epochs=3)
+    assert (cell.fit["epochs"], cell.fit["lr"]) == (3, 0.5)
+    assert denoised(base, "t-ce", settings=str(path)).fit["epochs"] == 50
+
+
 @pytest.mark.parametrize("method", cleaners())
 def test_every_cleaner_has_settings_of_its_name(method):
     assert load_settings(method, method)["fit"] == {}

@@ -8,7 +8,7 @@ from torch_geometric.nn import LightGCN as PyGLightGCN
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.nn.conv import LightGraphConv, light_propagate
+from ddrm_pyg.nn.conv import LightGraphConv, light_propagate, propagate_depths
 
 GRAPHS = st.from_type(InteractionGraph)
 
@@ -280,3 +280,16 @@ def test_propagation_stays_float32_under_autocast(path_graph):
         found = light_propagate(emb, path_graph, 2)
     for left, right in zip(found, expected, strict=True):
         assert torch.equal(left, right)
+
+
+@pytest.mark.parametrize("combine", ["mean", "normalized-sum"])
+def test_all_depths_in_one_go_have_the_bits_of_each(path_graph, combine):
+    generator = torch.Generator().manual_seed(0)
+    sizes = (path_graph.num_users, path_graph.num_items)
+    emb = Embeddings(*(torch.randn(size, 3, generator=generator) for size in sizes))
+    depths = list(propagate_depths(emb, path_graph, 4, combine))
+    assert len(depths) == 5
+    for depth, got in enumerate(depths):
+        expected = light_propagate(emb, path_graph, depth, combine)
+        assert torch.equal(got.user, expected.user)
+        assert torch.equal(got.item, expected.item)
