@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import pandas as pd
 from torch import Tensor
 
+from ddrm_pyg.extras import import_extra
 from ddrm_pyg.files import atomic_path
 
 Chunks = Iterable[tuple[Tensor, Tensor, Tensor]]
@@ -53,11 +54,22 @@ def write_recommendations(
     """Write ``user,item,score`` lines, best first, in the caller's ids.
 
     Args:
-        path: CSV file to write; stdout if None.
+        path: File to write, CSV unless it ends in ``.parquet``; stdout if None.
         chunks: What to write.
         user_ids: Id of every user row.
         item_ids: Id of every item row; beyond them is padding, left out.
     """
+    if path is not None and path.suffix == ".parquet":
+        import_extra("pyarrow", f"writing {path} needs pyarrow", "parquet")
+        rows = [
+            (user_ids[user], item, score)
+            for user, items, scores in lists(chunks, item_ids)
+            for item, score in zip(items, scores, strict=True)
+        ]
+        frame = pd.DataFrame(rows, columns=["user", "item", "score"])
+        with atomic_path(path) as temporary:
+            frame.to_parquet(temporary, index=False)
+        return
     with _text(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["user", "item", "score"])

@@ -39,7 +39,9 @@ def command(
         typer.Option(help="Table of new users, with columns as in the run's data."),
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="List length.")] = 10,
-    out: Annotated[Path | None, typer.Option(help="CSV to write; else stdout.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV or .parquet to write; else stdout.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """List the best unseen items, in your own ids."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 
@@ -48,6 +49,16 @@ def test_lists_leave_padding_out(chunks):
         (0, ["a"], [1.0]),
         (1, [], []),
     ]
+
+
+def test_recommendations_are_parquet_where_the_file_is_called_so(chunks, tmp_path):
+    pytest.importorskip("pyarrow")
+    ids = (["u0", "u1", "u2"], [10, 11, 12, 13])
+    write_recommendations(tmp_path / "list.parquet", chunks, *ids)
+    frame = pd.read_parquet(tmp_path / "list.parquet")
+    assert frame["user"].tolist() == ["u2", "u2", "u0"]
+    assert frame["item"].tolist() == [11, 13, 10]
+    assert frame["score"].tolist() == pytest.approx([2.5, 1 / 3, 1.0])
 
 
 def test_recommendations_are_in_the_callers_ids(chunks, tmp_path, capsys):
