@@ -65,7 +65,7 @@ def _print_anything() -> None:
 
 COMMANDS = (
     *("run", "compare", "reproduce", "evaluate", "denoise", "recommend"),
-    *("export", "serve", "shard", "bulk", "tune", "audit", "clean"),
+    *("export", "serve", "shard", "train", "bulk", "tune", "audit", "clean"),
     *("settings", "doctor", "data"),
 )
 """Files of this folder, in the order of the help: a function ``command`` each, or a
@@ -140,7 +140,7 @@ def _app() -> typer.Typer:
 def _refuse_several_processes(command: str | None) -> None:
     """Stop where a launcher such as torchrun would do the same job several times."""
     count = os.environ.get("WORLD_SIZE", "1")
-    if count != "1":
+    if count != "1" and command != "train":
         raise ValueError(f"'{command}' runs in one process (got WORLD_SIZE={count})")
 
 

@@ -10,8 +10,11 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._finished import FoldIn, fold_in, open_run
 from ddrm_pyg.cli._output import print_json
+from ddrm_pyg.graph.interaction_graph import mean_item
 from ddrm_pyg.ids import raw_ids
+from ddrm_pyg.nn.ddrm import DDRM
 from ddrm_pyg.pipeline import IDS, Pipeline
+from ddrm_pyg.scale.world import WORLD, World
 from ddrm_pyg.serving.engine import MANIFEST
 from ddrm_pyg.serving.export import Format, export
 
@@ -19,9 +22,14 @@ from ddrm_pyg.serving.export import Format, export
 def command(
     source: Annotated[
         Path,
-        typer.Argument(metavar="RUN", help="Folder of a finished run or a Pipeline."),
+        typer.Argument(
+            metavar="RUN", help="Folder of a finished run, a Pipeline or a world."
+        ),
     ],
     out: Annotated[Path, typer.Option(file_okay=False, help="New folder to write.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Of a world: folder of the trained DDRM.")
+    ] = None,
     k: Annotated[
         int | None,
         typer.Option("-k", "--k", min=1, help="Longest list; 100 if not given."),
@@ -33,7 +41,7 @@ def command(
 ) -> None:
     """Write programs that turn a history into a list, and what they need."""
     chosen = cast("list[Format]", options.split(formats))
-    parts, item_ids = _read(source)
+    parts, item_ids = _read(source, weights)
     export(out, **parts._asdict(), item_ids=item_ids, k=k, formats=chosen)
     record = {"out": str(out), "num_items": len(item_ids), "formats": chosen}
     if as_json:
@@ -42,7 +50,17 @@ def command(
     print(f"{len(item_ids)} items as {', '.join(chosen)}, see {out / MANIFEST}")
 
 
-def _read(source: Path) -> tuple[FoldIn, list[str | int]]:
+def _read(source: Path, weights: Path | None) -> tuple[FoldIn, list[str | int]]:
+    is_world = (source / WORLD).is_file()
+    if is_world != (weights is not None):
+        raise ValueError("'--weights' belongs to a world, and a world needs it")
+    if weights is not None:
+        world = World.open(source)
+        items = world.item_emb()
+        parts = FoldIn(
+            DDRM.from_pretrained(weights), items, mean_item(world.item_degree(), items)
+        )
+        return parts, world.ids("item", 0, world.num_items).tolist()
     if (source / IDS).is_file():
         pipeline = Pipeline.from_pretrained(source)
         items = pipeline.embeddings.item

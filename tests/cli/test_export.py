@@ -16,6 +16,7 @@ pytest.importorskip("onnxruntime")
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.nn.ddrm import DDRM
 from ddrm_pyg.pipeline import Pipeline
 from ddrm_pyg.serving.engine import Engine
 
@@ -86,6 +87,29 @@ def test_wrong_words_are_refused_and_leave_nothing(
 ):
     assert told in call("export", finished, "--out", tmp_path / "out", *asked).error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_world_is_exported_with_what_was_trained_on_it(call, tmp_path):
+    pytest.importorskip("duckdb")
+    from ddrm_pyg.scale.ingest import shard
+    from ddrm_pyg.scale.world import cut_embeddings
+
+    rows = [f"ann {n % 5},book {n % 7},{n}" for n in range(20)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,time", *rows]))
+    world = shard([tmp_path / "log.csv"], tmp_path / "world")
+    emb = Embeddings(torch.randn(5, 4), torch.randn(7, 4))
+    emb.save(tmp_path / "emb.safetensors")
+    cut_embeddings(world, tmp_path / "emb.safetensors")
+    ddrm = DDRM(4, (8,)).eval()
+    ddrm.save_pretrained(tmp_path / "ddrm")
+    words = ["export", world.folder, "--out", tmp_path / "out", "--format", "onnx"]
+    assert "a world needs it" in call(*words).error
+    assert call(*words, "--weights", tmp_path / "ddrm").code == 0
+    (listed,) = Engine(tmp_path / "out").recommend([["book 3"]], k=6, exclude=[[]])
+    history = emb.item[[3]]
+    ideal = ddrm.generate(history, noise=torch.zeros_like(history))
+    order = (emb.item @ ideal[0]).argsort(descending=True).tolist()
+    assert listed.item == [f"book {row}" for row in order if row != 3]
 
 
 def test_a_folder_of_something_else_is_refused(call, tmp_path):
