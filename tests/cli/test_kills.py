@@ -1,0 +1,131 @@
+"""Commands that are killed at any moment, again and again, and then finished.
+
+``DDRM_PYG_KILLS`` says how many kills in all: 10 by default, 100 before a release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ddrm_pyg.datasets import SyntheticInteractions
+from ddrm_pyg.datasets.writers import save_interactions
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.nn.models import MF
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX"),
+]
+
+KILLS = int(os.environ.get("DDRM_PYG_KILLS", "10"))
+QUICK = ["--epochs", "3", "--ddrm-epochs", "2"]
+COMMANDS = {
+    "run": ["run", "--data", "{data}", *QUICK, "--out", "{out}"],
+    "denoise": [
+        *("denoise", "--data", "{data}", "--embeddings", "{embeddings}"),
+        *("--epochs", "3", "--out", "{out}"),
+    ],
+    "compare": [
+        *("compare", "--data", "{data}", "--methods", "mf,ease,mf+ddrm"),
+        *("--epochs", "2", "--out", "{out}"),
+    ],
+    "reproduce": [
+        *("reproduce", "table2", "--data", "{data}", "--rows", "mf", "--seeds", "1"),
+        *("--epochs", "1", "--out", "{out}"),
+    ],
+    "tune": [
+        "tune",
+        "--data",
+        "{data}",
+        "--epochs",
+        "1",
+        "--trials",
+        "3",
+        "--out",
+        "{out}",
+    ],
+    "audit": ["audit", "--data", "{data}", "--out", "{out}"],
+    "convert": ["data", "convert", "{data}", "--out", "{out}/copy.csv"],
+}
+MAIN = "import sys; from ddrm_pyg.cli import main; sys.exit(main(sys.argv[1:]))"
+
+# times, memory and what names a folder differ between two runs of one thing
+HASHED = ("recommendations.csv", "copy.csv")
+VARIES = ("seconds", "peak_memory", "memory", "command", "settings", "out", "versions")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("world")
+    data = SyntheticInteractions(60, 80, 1200)[0]
+    save_interactions(data, folder / "lists")
+    tables = MF(data["user"].num_nodes, data["item"].num_nodes, 8)
+    emb = Embeddings(tables.user_table.detach(), tables.item_table.detach())
+    emb.save(folder / "emb.npz")
+    return {"data": str(folder / "lists"), "embeddings": str(folder / "emb.npz")}
+
+
+def start(words: list[str], world: dict[str, str], out: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", MAIN, *(w.format(**world, out=out) for w in words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def without_times(record):
+    if isinstance(record, dict):
+        return {k: without_times(v) for k, v in record.items() if k not in VARIES}
+    return [without_times(x) for x in record] if isinstance(record, list) else record
+
+
+def results(out: Path) -> dict[str, object]:
+    """Every file of a folder: numbers of JSON and tables, names of the others."""
+    found: dict[str, object] = {}
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out).as_posix()
+        if path.suffix == ".json":
+            found[name] = without_times(json.loads(path.read_text()))
+        elif path.suffix == ".safetensors" or name in HASHED:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif path.is_file():
+            found[name] = None
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_kills_leave_nothing_and_lose_nothing(command, world, tmp_path):
+    words, places = COMMANDS[command], list(COMMANDS)
+    kills = len(range(places.index(command), KILLS, len(places)))
+    begin = time.monotonic()
+    straight = start(words, world, tmp_path / "straight")
+    told = straight.communicate()[0]
+    assert straight.returncode == 0, told
+    seconds = time.monotonic() - begin
+    moments = random.Random(command)
+    out = tmp_path / "killed"
+    for _ in range(kills):
+        process = start(words, world, out)
+        try:
+            process.communicate(timeout=moments.uniform(0.2, 1) * seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+    last = start(words, world, out)
+    told = last.communicate()[0]
+    if last.returncode != 0:  # a kill came too late: nothing is written over
+        assert command == "convert", told
+        assert "must not be there yet" in told
+    expected, found = results(tmp_path / "straight"), results(out)
+    assert found.keys() == expected.keys()
+    assert found == expected
