@@ -411,6 +411,22 @@ register(
         order_aware=True,
     ),
     Method(
+        name="ltdiffrec",
+        role="rival",
+        about="L-DiffRec on rows whose later items weigh more",
+        run=_WORK + "train",
+        model=Arguments(
+            _MODELS + "LTDiffRec",
+            given=("item_group", "edge_time"),
+            fixed=("seed", "row_weight"),
+            around={"num_groups": 2},
+        ),
+        trained=True,
+        base="lightgcn",
+        held=Held("rows", 7.5),
+        order_aware=True,
+    ),
+    Method(
         name="embeddings",
         role="step",
         about="embeddings from a file",

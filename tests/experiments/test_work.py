@@ -25,6 +25,7 @@ from ddrm_pyg.nn.models import (
     EASE,
     ItemKNN,
     LDiffRec,
+    LTDiffRec,
     OrderWeight,
     TDiffRec,
     group_items,
@@ -287,6 +288,20 @@ def test_times_order_the_rows_of_tdiffrec(data, tmp_path, trained):
         assert isinstance(trained[-1], TDiffRec)
         expected = OrderWeight(edge_time=time)(runner.graph)
         assert torch.equal(trained[-1].row_weight(runner.graph), expected)
+
+
+def test_ltdiffrec_has_its_bases_groups_and_weighs_by_time(data, tmp_path, trained):
+    data = data.clone()
+    data[EDGE].edge_time = torch.arange(data[EDGE].edge_index.size(1)).flip(0)
+    runner = Runner(data, tmp_path, progress=False)
+    settings = {"num_groups": 2, "latent_dim": 6, "hidden_dims": [4], "w_min": 0.2}
+    runner.run(Cell("ltdiffrec", 3, settings, FIT, LIGHTGCN))
+    model = trained[-1]
+    assert isinstance(model, LTDiffRec)
+    items = runner.run(LIGHTGCN).embeddings().item
+    assert torch.equal(model.item_group, group_items(items, 2, seed=3))
+    expected = OrderWeight(0.2, edge_time=data[EDGE].edge_time)(runner.graph)
+    assert torch.equal(model.row_weight(runner.graph), expected)
 
 
 def test_item_groups_of_ldiffrec_are_those_of_its_base(runner, trained):
