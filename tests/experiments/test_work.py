@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.methods import names_of
+from ddrm_pyg.experiments.methods import METHODS, names_of
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import check_history, load_settings
 from ddrm_pyg.experiments.work import load_ddrm, load_embeddings
@@ -257,7 +257,7 @@ def test_every_generative_rival_runs_with_its_stored_settings(
     runner, data, trained, method
 ):
     fit = {"epochs": 2, "batch_size": 4}
-    base = LIGHTGCN if method == "ldiffrec" else None
+    base = LIGHTGCN if METHODS[method].base else None
     cell = Cell(method, 3, load_settings(method, method)["model"], fit, base)
     result = runner.run(cell)
     model = trained[-1]
