@@ -344,9 +344,8 @@ def test_options_without_a_use_are_refused(call, tmp_path, words, told):
     assert not (tmp_path / "run").exists()
 
 
-def test_unknown_denoising_is_refused_with_the_nearest(call, tmp_path):
+def test_unknown_denoising_is_refused_with_the_choices(call, tmp_path):
     answer = call("run", "--denoise", "tce", "--out", tmp_path / "run")
     assert answer.code == 2
     assert "'--denoise': 'tce' is not one of 'ddrm', 't-ce'" in answer.err
-    assert "did you mean 't-ce'" in answer.err
     assert not (tmp_path / "run").exists()
