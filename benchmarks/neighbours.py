@@ -1,0 +1,137 @@
+"""ItemKNN against the same in plain SciPy: fitting, and lists for all users.
+
+The other side multiplies SciPy's sparse matrices and picks the nearest row by row; its
+lists are of 500 users at a time. Similarities are compared first and must agree. With
+--memory only ours is run, once, and its peak memory is measured.
+"""
+
+import itertools
+import json
+import time
+
+import _measure  # first: it sets what torch's workers do
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from ddrm_pyg.experiments.memory import PeakMemory
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.nn.models import ItemKNN
+from ddrm_pyg.ranking import recommend
+
+LENGTH = 20
+
+
+def main():
+    """Measure."""
+    parser = _measure.data_options(__doc__)
+    parser.add_argument("--k", type=int, default=100, help="neighbours (100)")
+    parser.add_argument("--memory", action="store_true", help="peak memory, ours alone")
+    args = parser.parse_args()
+    setting = _measure.setting_of(args)
+    if args.memory:
+        measure_memory(args, setting)
+    else:
+        compare(args, setting)
+
+
+def compare(args, setting):
+    """Time fitting and lists, ours and plain ones."""
+    graph = setting.graph.without_repeats()
+    rows = as_scipy(graph)
+    scorer, plain = ItemKNN(args.k).scorer(graph), nearest(rows, args.k)
+    check(scorer.matrix, plain)
+    users = torch.arange(graph.num_users)
+
+    def fresh():  # nothing sorted yet, as for the other side
+        return InteractionGraph(graph.edge_index, graph.num_users, graph.num_items)
+
+    tables = {
+        "fit": {
+            "ItemKNN": lambda: ItemKNN(args.k).scorer(fresh()),
+            "plain SciPy": lambda: nearest(as_scipy(graph), args.k),
+        },
+        "lists": {
+            "recommend": lambda: recommend(scorer, users, k=LENGTH, exclude=graph),
+            "plain SciPy": lambda: lists(rows, plain),
+        },
+    }
+    for name, sides in tables.items():
+        _measure.report(
+            f"neighbours_{name}_{args.k}",
+            f"Item-kNN, {args.k} neighbours: {name}",
+            setting,
+            _measure.alternate(sides, setting.runs),
+            reference="plain SciPy",
+            ours=("ItemKNN", "recommend"),
+            k=args.k,
+        )
+
+
+def as_scipy(graph):
+    """Train rows as SciPy has them."""
+    user, item = graph.edge_index.numpy()
+    value = np.ones(len(user), dtype=np.float32)
+    return csr_array((value, (user, item)), shape=(graph.num_users, graph.num_items))
+
+
+def nearest(rows, k):
+    """Cosines of items, the k largest of each."""
+    size = np.sqrt(np.maximum(rows.sum(0), 1), dtype=np.float32)
+    counts = (rows.T.tocsr() @ rows).tocsr()
+    counts.data /= np.repeat(size, np.diff(counts.indptr)) * size[counts.indices]
+    counts.setdiag(0)
+    pointer, kept = counts.indptr, np.ones(counts.nnz, dtype=bool)
+    for start, stop in itertools.pairwise(pointer):
+        if stop - start > k:
+            kept[start + counts.data[start:stop].argpartition(-k)[:-k]] = False
+    counts.data[~kept] = 0
+    counts.eliminate_zeros()
+    return counts.T.tocsr()
+
+
+def lists(rows, similar):
+    """The best unseen items of all users."""
+    best = []
+    for start in range(0, rows.shape[0], 500):
+        part = rows[start : start + 500]
+        scores = (part @ similar).toarray()
+        scores[part.nonzero()] = -np.inf
+        top = np.argpartition(scores, -LENGTH, axis=1)[:, -LENGTH:]
+        order = np.take_along_axis(scores, top, 1).argsort(1)[:, ::-1]
+        best.append(np.take_along_axis(top, order, 1))
+    return np.concatenate(best)
+
+
+def check(ours, plain):
+    """Compare the values kept for every item: ties may keep others."""
+    for one, other in ((ours.values().numpy(), plain.data),):
+        np.testing.assert_allclose(np.sort(one), np.sort(other), rtol=1e-5)
+
+
+def measure_memory(args, setting):
+    """Fit once and list once, and keep the peak."""
+    graph = setting.graph
+    begin = time.perf_counter()
+    with PeakMemory() as fitting:
+        scorer = ItemKNN(args.k).scorer(graph)
+    fitted = time.perf_counter()
+    with PeakMemory() as listing:
+        recommend(scorer, torch.arange(graph.num_users), k=LENGTH, exclude=graph)
+    record = {
+        "benchmark": "neighbours_memory",
+        "data": setting.source,
+        "k": args.k,
+        "threads": setting.threads,
+        "seconds": {
+            "fit": round(fitted - begin, 1),
+            "lists": round(time.perf_counter() - fitted, 1),
+        },
+        "peak_bytes": {"fit": fitting.bytes, "lists": listing.bytes},
+    }
+    print(json.dumps(record))
+    _measure.keep(f"neighbours_memory{setting.suffix}", record)
+
+
+if __name__ == "__main__":
+    main()
