@@ -48,7 +48,7 @@ def command(
     last = None
     if denoise != "none":
         added = ddrm_epochs if denoise == "ddrm" else epochs
-        last = denoised(base, denoise, settings=settings, epochs=added)
+        last = denoised(base, denoise, seed=seed, settings=settings, epochs=added)
     default = f"{source.name}-{backend}-{denoise}-seed{seed}"
     execute(
         source,

@@ -125,7 +125,8 @@ def compute_signals(
     Raises:
         ValueError: ``backend`` is unknown.
     """
-    check_among(names_of("backend"), backend=backend)
+    pairwise = [name for name in names_of("backend") if METHODS[name].pairwise]
+    check_among(pairwise, backend=backend)
     bare = train_only(data)
     graph = InteractionGraph.from_data(bare)
     signals = {

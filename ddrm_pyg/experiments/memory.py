@@ -39,6 +39,7 @@ FLOAT, COPIES = 4, 6
 """Bytes of a number, and how often a trained parameter is held at the peak."""
 
 _PER_EDGE = 220  # both sorted copies, both blocks, an epoch's draws
+_PER_NEIGHBOUR, _COUNTED = 40, 80 << 20  # of item-kNN, and items counted at a time
 _PER_BYTE = {".json": 0.25, ".jsonl": 0.25}  # of a file that is mostly other text,
 _OF_NUMBERS = 8.0  # and of others, while the graph is made
 _LOWERS = ("batch_size", "embedding_dim", "hidden_dims", "num_layers")
@@ -109,6 +110,10 @@ def _to_train(cell: Cell, graph: Sizes | InteractionGraph) -> int:
 def _pairs(
     cell: Cell, method: Method, factor: float, graph: Sizes | InteractionGraph
 ) -> int:
+    neighbours = cell.model.get("k")
+    if neighbours is not None:
+        kept = min(neighbours, graph.num_items) * graph.num_items
+        return _PER_NEIGHBOUR * kept + _COUNTED + _PER_EDGE * graph.num_edges
     columns = FLOAT * graph.num_users * min(COLUMNS, graph.num_items)
     return int(factor * graph.num_items**2) + columns
 
@@ -123,6 +128,24 @@ def _tables(
     models = method.models * (_state(cell, method, graph) + tables)
     batch = FLOAT * cell.fit["batch_size"]
     return int(models + 8 * batch * width + _PER_EDGE * graph.num_edges)
+
+
+def _vectors(
+    cell: Cell, method: Method, factor: float, graph: Sizes | InteractionGraph
+) -> int:
+    nodes = graph.num_users + graph.num_items
+    vectors = factor * FLOAT * nodes * cell.model["embedding_dim"]
+    return int(vectors + _PER_EDGE * graph.num_edges)
+
+
+def _places(
+    cell: Cell, method: Method, factor: float, graph: Sizes | InteractionGraph
+) -> int:
+    model = cell.model
+    places = cell.fit["batch_size"] * model["max_length"] * model["num_layers"]
+    activations = factor * FLOAT * places * model["embedding_dim"]
+    state = _state(cell, method, graph) + _PER_EDGE * graph.num_edges
+    return int(state + activations)
 
 
 def _rows(
@@ -144,7 +167,14 @@ def _widths(
     return int(COPIES * FLOAT * count_parameters(model) + activations + tables)
 
 
-_HELD = {"pairs": _pairs, "tables": _tables, "rows": _rows, "widths": _widths}
+_HELD = {
+    "pairs": _pairs,
+    "tables": _tables,
+    "vectors": _vectors,
+    "rows": _rows,
+    "places": _places,
+    "widths": _widths,
+}
 """What a method takes by what it holds, see :class:`Held`."""
 
 

@@ -37,13 +37,14 @@ class Held(NamedTuple):
     """What a method holds in memory at the peak, beside its parameters.
 
     Attributes:
-        kind: ``"tables"`` of all users and items, for every layer; dense ``"rows"`` of
-            a batch; ``"widths"`` of all linear layers for a batch; or ``"pairs"``, all
-            pairs of items.
+        kind: ``"tables"`` of all users and items, for every layer; ``"vectors"`` of
+            all users and items, once; dense ``"rows"`` of a batch; ``"places"`` of a
+            batch's histories, for every layer; ``"widths"`` of all linear layers for a
+            batch; or ``"pairs"``, all pairs of items.
         factor: How many of them, as measured; bytes of a pair.
     """
 
-    kind: Literal["tables", "rows", "widths", "pairs"]
+    kind: Literal["tables", "vectors", "rows", "places", "widths", "pairs"]
     factor: float = 1.0
 
 
@@ -213,6 +214,7 @@ def each_once() -> tuple[str, ...]:
 _WORK = "ddrm_pyg.experiments.work:"
 _MODELS = "ddrm_pyg.nn.models:"
 _SIZES = ("num_users", "num_items")
+_RECENCY = {"taus": (None, 1, 2, 5, 10, 20, 50), "metric": "recall@20"}
 
 register(
     Method(
@@ -237,6 +239,24 @@ register(
         run=_WORK + "solve",
         model=Arguments(_MODELS + "EASE", around={"history": None}),
         held=Held("pairs", 28.0),
+    ),
+    Method(
+        name="item_knn+recency",
+        role="yardstick",
+        about="item_knn of weighted histories: validation picks how fast they fade",
+        run=_WORK + "solve_recent",
+        model=Arguments(_MODELS + "ItemKNN", around=_RECENCY),
+        held=Held("pairs", 9.0),
+        order_aware=True,
+    ),
+    Method(
+        name="ease+recency",
+        role="yardstick",
+        about="ease of weighted histories: validation picks how fast they fade",
+        run=_WORK + "solve_recent",
+        model=Arguments(_MODELS + "EASE", around=_RECENCY),
+        held=Held("pairs", 28.0),
+        order_aware=True,
     ),
     Method(
         name="mf",
@@ -267,6 +287,24 @@ register(
         trained=True,
         pairwise=True,
         held=Held("tables", 6.5),
+    ),
+    Method(
+        name="svd",
+        role="backend",
+        about="singular vectors in closed form; the history mean is item cosine",
+        run=_WORK + "solve",
+        model=Arguments(_MODELS + "SVD", given=("seed",)),
+        held=Held("vectors", 5.0),
+    ),
+    Method(
+        name="sasrec",
+        role="backend",
+        about="self-attention over the sequence of a user's items",
+        run=_WORK + "train_encoder",
+        model=Arguments(_MODELS + "SASRec", given=("num_items", "edge_time")),
+        trained=True,
+        held=Held("places", 40.0),
+        order_aware=True,
     ),
     Method(
         name="ddrm",

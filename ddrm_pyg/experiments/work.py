@@ -195,10 +195,38 @@ def solve(work: Work) -> Outcome:
     return Outcome(scorer, _tables(scorer))
 
 
+def solve_recent(work: Work) -> Outcome:
+    """Solve a closed form once, and let validation pick how fast histories fade."""
+    settings = work.settings
+    taus, metric = settings["taus"], settings["metric"]
+    plain = work.build().scorer(work.graph)
+    values: dict[float | None, float] = {}
+    for tau in taus:
+        scorer = plain.weighted(_recency(work, tau))
+        values[tau] = evaluate(scorer, work.data, split="val")[metric]
+    tau = max(values, key=values.__getitem__)
+    return Outcome(
+        plain.weighted(_recency(work, tau)),
+        notes={"tau": tau, f"val {metric} by tau": list(values.values())},
+    )
+
+
+def _recency(work: Work, tau: float | None) -> Tensor | None:
+    return None if tau is None else recency_weight(work.data, tau)
+
+
 def train(work: Work) -> Outcome:
     """Train a model."""
     model = work.build()
     return _train(work, model, model)
+
+
+def train_encoder(work: Work) -> Outcome:
+    """Train a model of histories, and keep its weights: it encodes others, too."""
+    model = work.build()
+    outcome = _train(work, model, model)
+    outcome.tensors["weights"] = model.state_dict()
+    return outcome
 
 
 def train_cleaned(work: Work) -> Outcome:

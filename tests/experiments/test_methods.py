@@ -141,7 +141,15 @@ def test_names_by_role():
     once = each_once()
     assert len(once) == len({*once})
     assert {*once} <= {*table_names()}
-    assert {name.partition("+")[2] for name in once} == {"", *names_of("denoiser")}
+    added = {name.rpartition("+")[2] for name in once if name not in METHODS}
+    assert added == {"ddrm"}
+    assert {f"{b}+ddrm" for b in ("svd", "sasrec", "lightgcn")} <= {*table_names()}
+
+
+def test_what_reads_the_order_of_interactions_says_so():
+    aware = {name for name, method in METHODS.items() if method.order_aware}
+    yardsticks_and_encoder = {"item_knn+recency", "ease+recency", "sasrec"}
+    assert aware == {*yardsticks_and_encoder, "tdiffrec", "ltdiffrec"}
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():

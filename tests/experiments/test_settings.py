@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.cells import Cell, chain
 from ddrm_pyg.experiments.methods import (
     METHODS,
     cleaners,
     each_once,
     names_of,
     table_names,
-    yardsticks,
 )
 from ddrm_pyg.experiments.settings import cell_for, denoised, load_settings, paper_name
 from ddrm_pyg.experiments.sources import Source
@@ -55,9 +54,11 @@ def test_stored_settings_are_accepted(name):
         light_propagate(*WORLD, **STORED[name]["propagated"])
 
 
-@pytest.mark.parametrize("method", [*names_of("backend"), *names_of("rival"), "ddrm"])
+@pytest.mark.parametrize(
+    "method", [m for m in METHODS.values() if m.trained and not m.cleaner]
+)
 def test_every_trained_method_has_settings_of_its_name(method):
-    assert load_settings(method, method)["fit"]["epochs"] >= 1
+    assert load_settings(method.name, method.name)["fit"]["epochs"] >= 1
 
 
 def test_a_cleaner_may_replace_how_its_backend_is_trained():
@@ -150,28 +151,27 @@ def test_settings_of_a_base_class_are_known():
 
 
 def test_each_method_is_listed_once():
-    added = [name.partition("+")[2] for name in each_once()]
-    assert set(added) == {"", *names_of("denoiser")}
-    assert [name for name in each_once() if "+" not in name] == [
-        *yardsticks(),
+    alone = [n for n in each_once() if n in METHODS and METHODS[n].cleaner is None]
+    added = {n.rpartition("+")[2] for n in each_once() if n not in alone}
+    assert added == {*names_of("denoiser")}
+    assert alone == [
+        *names_of("yardstick"),
         *names_of("backend"),
         *names_of("rival"),
     ]
     assert set(each_once()) <= set(table_names())
-    assert len(each_once()) == len(set(each_once())) == 19
+    assert len(each_once()) == len(set(each_once())) == 23
 
 
 @pytest.mark.parametrize("name", table_names())
 def test_every_name_is_a_cell_of_a_known_method(name):
     cell = cell_for(name, seed=3, epochs=2)
     assert cell.method in METHODS
-    if name in yardsticks():
-        assert cell == Cell(name)
-        return
-    assert cell.seed == 3
-    while cell:
-        assert cell.fit["epochs"] == 2
-        cell = cell.base
+    for link in chain(cell):
+        if METHODS[link.method].trained:
+            assert (link.seed, link.fit["epochs"]) == (3, 2)
+        else:
+            assert link == Cell(link.method)
 
 
 def test_names_say_what_is_added_to_what():

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch_geometric.data import HeteroData
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
@@ -23,10 +24,12 @@ from ddrm_pyg.nn.ddrm import DDRMRecommender
 from ddrm_pyg.nn.models import (
     CDAE,
     EASE,
+    SVD,
     ItemKNN,
     LDiffRec,
     LTDiffRec,
     OrderWeight,
+    SASRec,
     TDiffRec,
     group_items,
 )
@@ -86,6 +89,61 @@ def test_yardsticks_weigh_histories_as_told(runner, data, model):
     expected = evaluate(model().scorer(runner.graph, history_weight=weight), data)
     result = runner.run(Cell(method, model={"history": AGREEMENT}, base=LIGHTGCN))
     assert dict(result.test) == pytest.approx(dict(expected))
+
+
+@pytest.mark.parametrize("model", [ItemKNN, EASE])
+def test_validation_picks_how_fast_histories_fade(tmp_path, model):
+    data = walks()
+    runner = Runner(data, tmp_path, progress=False)
+    name = {ItemKNN: "item_knn", EASE: "ease"}[model] + "+recency"
+    result = runner.run(Cell(name, model={"metric": "ndcg@20"}))
+    taus = [None, 1, 2, 5, 10, 20, 50]
+    expected = []
+    for tau in taus:
+        weight = None if tau is None else recency_weight(data, tau)
+        scorer = model().scorer(runner.graph, history_weight=weight)
+        expected.append(evaluate(scorer, data, split="val")["ndcg@20"])
+    assert result.notes["val ndcg@20 by tau"] == expected
+    assert result.notes["tau"] == taus[expected.index(max(expected))]
+    assert result.notes["tau"] is not None  # where one is tells where one goes
+    weight = recency_weight(data, result.notes["tau"])
+    scorer = model().scorer(runner.graph, history_weight=weight)
+    assert dict(result.test) == pytest.approx(dict(evaluate(scorer, data)))
+
+
+def walks():
+    """Everyone walks up 90 items in a circle from a place of one's own."""
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 60, 90
+    user = torch.arange(60).repeat_interleave(40)
+    item = (7 * user + torch.arange(40).repeat(60)) % 90
+    data[EDGE].edge_index = torch.stack([user, item])
+    data[EDGE].edge_time = torch.arange(40).repeat(60)
+    everyone = torch.arange(60)
+    for split, later in (("val", 40), ("test", 41)):
+        pairs = torch.stack([everyone, (7 * everyone + later) % 90])
+        data[EDGE][f"{split}_edge_label_index"] = pairs
+    return data
+
+
+def test_ddrm_is_trained_on_singular_vectors(tmp_path):
+    runner = Runner(walks(), tmp_path, progress=False)
+    svd = Cell("svd", model={"embedding_dim": 8})
+    result = runner.run(svd)
+    expected = SVD(8).scorer(runner.graph)
+    torch.testing.assert_close(result.embeddings(), expected)
+    denoised = runner.run(Cell("ddrm", 3, SMALL, FIT, svd))
+    assert torch.equal(denoised.embeddings().item, expected.item)
+
+
+def test_sasrec_keeps_what_encodes_other_histories(tmp_path):
+    data = walks()
+    runner = Runner(data, tmp_path, progress=False)
+    small = {"embedding_dim": 4, "num_layers": 1, "max_length": 5}
+    result = runner.run(Cell("sasrec", 3, small, FIT))
+    model = SASRec(90, edge_time=data[EDGE].edge_time, **small)
+    model.load_state_dict(result.weights())
+    torch.testing.assert_close(result.embeddings(), model.scorer(runner.graph))
 
 
 def test_history_mean_is_weighed_as_told(runner, data):

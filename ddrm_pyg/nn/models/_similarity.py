@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -14,7 +15,7 @@ from ddrm_pyg.loader import RowTable, UserRows
 COLUMNS = 512
 """Columns of an item-item matrix that are held dense at once."""
 
-_PRODUCTS = 1 << 23
+_PRODUCTS = 1 << 21
 """Pairs of a user's items that are counted at once, see :func:`shared_users`."""
 
 _DENSE = 1 / 64
@@ -116,14 +117,19 @@ class SimilarityScorer:
         matrix: Tensor,
         history_weight: Tensor | None = None,
     ) -> None:
-        if history_weight is not None:
-            graph.check_weight(history_weight)
-        self.table = RowTable(graph, history_weight)
+        self.graph = graph
+        self.table = _row_table(graph, history_weight)
         self.matrix = matrix
         self._blocks: list[Tensor] = [matrix]
         if matrix.layout == torch.sparse_csr:
             share = matrix.values().numel() / max(matrix.shape.numel(), 1)
             self._blocks = _columns(matrix) if share > _DENSE else []
+
+    def weighted(self, history_weight: Tensor | None) -> SimilarityScorer:
+        """Return a scorer of the same matrix and other weights of the histories."""
+        other = copy.copy(self)
+        other.table = _row_table(self.graph, history_weight)
+        return other
 
     def scores(self, user: Tensor) -> Tensor:
         """Sum the matrix rows of each user's items; ``[B, num_items]``."""
@@ -138,6 +144,10 @@ class SimilarityScorer:
         return (
             csr_tensor(pointer, rows.item, rows.value, shape) @ self.matrix
         ).to_dense()
+
+
+def _row_table(graph: InteractionGraph, weight: Tensor | None) -> RowTable:
+    return RowTable(graph, None if weight is None else graph.check_weight(weight))
 
 
 def _columns(matrix: Tensor) -> list[Tensor]:

@@ -122,3 +122,17 @@ def test_hand_values(path_graph):
     weight = torch.tensor([3.0, 0.5, 2.0])  # user 0: items 0 and 1; user 1: item 1
     scorer = SimilarityScorer(path_graph, scorer.matrix, weight)
     assert scorer.scores(torch.tensor([1, 0])).tolist() == [[20, 40], [8, 16]]
+
+
+def test_other_weights_share_the_matrix(path_graph):
+    matrix = torch.tensor([[0.0, 2.0], [1.0, 0.0]])
+    weight = torch.tensor([3.0, 0.5, 2.0])
+    plain = SimilarityScorer(path_graph, matrix)
+    other = plain.weighted(weight)
+    assert other.matrix is plain.matrix
+    user = torch.arange(2)
+    expected = SimilarityScorer(path_graph, matrix, weight).scores(user)
+    assert torch.equal(other.scores(user), expected)
+    assert torch.equal(other.weighted(None).scores(user), plain.scores(user))
+    with pytest.raises(ValueError, match="'weight' must be finite and >= 0"):
+        plain.weighted(-weight)
