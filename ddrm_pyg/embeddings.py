@@ -43,6 +43,16 @@ class Embeddings(NamedTuple):
             f"{type(self).__name__}(user={_shown(self.user)}, item={_shown(self.item)})"
         )
 
+    def _repr_html_(self) -> str:
+        cells: list[tuple[str, ...]]
+        cells = [("", "rows", "width", "type", "mean length")]
+        for name, table in zip(self._fields, self, strict=True):
+            kind = str(table.dtype).removeprefix("torch.")
+            length = table.float().norm(dim=1).mean().item()
+            cells.append((name, *map(str, table.shape), kind, f"{length:.4g}"))
+        rows = ("".join(f"<td>{cell}</td>" for cell in row) for row in cells)
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+
     @property
     def num_users(self) -> int:
         """Number of user rows."""

@@ -286,6 +286,16 @@ def test_a_pair_is_checked():
         as_embeddings((torch.ones(2, 3), np.ones((2, 4))))
 
 
+def test_notebooks_see_sizes_and_lengths():
+    emb = Embeddings(torch.tensor([[3.0, 4.0]]), torch.zeros(2, 2))
+    html = emb._repr_html_()
+    cells = [cell.split("</td>")[0] for cell in html.split("<td>")[1:]]
+    assert cells[5:] == [
+        *("user", "1", "2", "float32", "5"),
+        *("item", "2", "2", "float32", "0"),
+    ]
+
+
 def test_the_representation_is_the_shapes(emb):
     assert repr(emb).startswith("Embeddings(user=[")
     double = Embeddings(torch.zeros(2, 3, dtype=torch.float64), torch.zeros(4, 3))
