@@ -21,7 +21,7 @@ pytest.importorskip("httpx")
 
 from fastapi.testclient import TestClient
 
-from ddrm_pyg.serving.app import Limits, Service, create_app, run
+from ddrm_pyg.serving.app import Limits, Service, _bound, create_app, run
 
 JSON = {"Content-Type": "application/json"}
 
@@ -187,6 +187,12 @@ def test_a_port_in_use_is_refused(service):
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=rf"must be free \(got 127.0.0.1:{port}"):
             run(service, "127.0.0.1", port, drain=0)
+
+
+def test_answers_are_sent_at_once():
+    """asyncio switches Nagle's delay off only where the protocol is named."""
+    with _bound("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
 
 
 class Server:
