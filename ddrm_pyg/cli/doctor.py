@@ -25,6 +25,10 @@ EXTRAS = {
     "diffrec": "sklearn",
     "parquet": "pyarrow",
     "tune": "optuna",
+    "duckdb": "duckdb",
+    "ray": "ray",
+    "onnx": "onnxscript",
+    "serve": "fastapi",
 }
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import random
+
 import pytest
+import torch
+
+from ddrm_pyg.embeddings import Embeddings
 
 pytest.importorskip("duckdb")
 
@@ -20,3 +26,30 @@ def test_wrong_words_are_refused(call, tmp_path, asked, told):
     words = ["train", "--world", tmp_path, "--out", tmp_path / "out"]
     assert told in call(*words, *asked).error
     assert not (tmp_path / "out").exists()
+
+
+def test_from_logs_to_a_served_answer(call, tmp_path):
+    """The small run of docs/howto/shards.md, but for the port."""
+    pytest.importorskip("onnxscript")
+    engine = pytest.importorskip("ddrm_pyg.serving.engine")
+    draw = random.Random(0)
+    rows = [f"u{u},i{draw.randrange(30)},{t}" for u in range(80) for t in range(12)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,time", *rows]))
+    world, trained, out = (tmp_path / name for name in ("world", "trained", "out"))
+    assert call("shard", tmp_path / "log.csv", "--out", world).code == 0
+    emb = Embeddings(torch.randn(80, 8), torch.randn(30, 8))
+    emb.save(tmp_path / "emb.safetensors")
+    words = ["--embeddings", tmp_path / "emb.safetensors", "--world", world]
+    assert call("shard", *words).code == 0
+    words = ["--world", world, "--out", trained, "--epochs", "2", "--hidden", "8"]
+    record = json.loads(call("train", *words, "--json").out)
+    assert [line["epoch"] for line in record["history"]] == [1, 2]
+    assert record["best"] in record["history"]
+    weights = ["--weights", trained / "ddrm"]
+    lists = tmp_path / "lists"
+    assert "80 users now" in call("bulk", world, *weights, "--out", lists).out
+    words = [world, *weights, "--out", out, "--format", "onnx"]
+    assert call("export", *words).code == 0
+    (listed,) = engine.Engine(out).recommend([["i3", "i4"]], k=5, exclude=[["i5"]])
+    assert len(listed.item) == 5
+    assert not {"i3", "i4", "i5"} & set(listed.item)
