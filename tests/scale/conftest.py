@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,8 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-pytest.importorskip("duckdb")
+if find_spec("duckdb") is None:
+    collect_ignore_glob = ["test_*.py"]
 
 from ddrm_pyg.datasets import load_interactions
 from ddrm_pyg.embeddings import Embeddings

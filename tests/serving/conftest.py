@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import pytest
@@ -10,8 +11,8 @@ import torch
 from ddrm_pyg.nn.ddrm import DDRM
 from ddrm_pyg.serving.export import export
 
-for package in ("onnx", "onnxscript", "onnxruntime"):
-    pytest.importorskip(package)
+if not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
+    collect_ignore_glob = ["test_*.py"]
 
 NUM_ITEMS = 500
 K = 20
