@@ -97,7 +97,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.significance",
         "ddrm_pyg.ann",
         "ddrm_pyg.training",
-        "ddrm_pyg.noise_audit",
+        "ddrm_pyg.noise_audit.signals",
+        "ddrm_pyg.noise_audit.measures",
         "ddrm_pyg.testing",
     ),
     (  # floor 5: what people run
