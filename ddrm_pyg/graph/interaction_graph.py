@@ -141,8 +141,29 @@ class InteractionGraph:
     def _item_degree(self) -> Tensor:
         return torch.bincount(self.edge_index[1], minlength=self.num_items)
 
+    @property
+    def by_user(self) -> Tensor:
+        """The interactions sorted by user, then item, as ``adj().values()`` has them.
+
+        Returns:
+            ``[E]`` int64 columns of ``edge_index``; repeats of a pair keep their
+            order. Sorted once.
+        """
+        return self._sorted_keys[1]
+
     @cached_property
-    def _by_user(self) -> tuple[Tensor, Tensor]:
+    def by_item(self) -> Tensor:
+        """The interactions sorted by item, then user, as ``adj_t().values()`` has them.
+
+        Returns:
+            ``[E]`` int64 columns of ``edge_index``; repeats of a pair keep their
+            order. Sorted once.
+        """
+        user, item = self.edge_index
+        return (item * self.num_users + user).argsort(stable=True)
+
+    @cached_property
+    def _sorted_keys(self) -> tuple[Tensor, Tensor]:
         """Sorted keys ``user * num_items + item`` and the edge each came from."""
         user, item = self.edge_index
         key = user * self.num_items + item
@@ -154,7 +175,7 @@ class InteractionGraph:
     @cached_property
     def _user_rows(self) -> tuple[Tensor, Tensor]:
         """CSR pointers over users, and the items they point into."""
-        return row_pointer(self._user_degree), self._by_user[0] % self.num_items
+        return row_pointer(self._user_degree), self._sorted_keys[0] % self.num_items
 
     def rows(self, user: Tensor) -> tuple[Tensor, Tensor]:
         """List the items of some users.
@@ -201,11 +222,11 @@ class InteractionGraph:
         if self.num_edges == 0:
             return torch.full_like(user, -1)
         position, found = self._search(user, item)
-        return torch.where(found, self._by_user[1][position], -1)
+        return torch.where(found, self.by_user[position], -1)
 
     def _search(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Position of each pair among the sorted ones, and whether it is there."""
-        keys = self._by_user[0]
+        keys = self._sorted_keys[0]
         wanted = user * self.num_items + item
         position = torch.searchsorted(keys, wanted).clamp_(max=keys.numel() - 1)
         return position, keys[position] == wanted
@@ -328,18 +349,12 @@ class InteractionGraph:
         return self._blocks[1]
 
     @cached_property
-    def _by_item(self) -> Tensor:
-        """Edges sorted by item, then user."""
-        user, item = self.edge_index
-        return (item * self.num_users + user).argsort(stable=True)
-
-    @cached_property
     def _blocks(self) -> tuple[Tensor, Tensor]:
         value = self.edge_weight()
         adj_t = csr_tensor(
             row_pointer(self._item_degree),
-            self.edge_index[0][self._by_item],
-            value[self._by_item],
+            self.edge_index[0][self.by_item],
+            value[self.by_item],
             (self.num_items, self.num_users),
         )
         return self._csr_by_user(value), adj_t
@@ -357,7 +372,7 @@ class InteractionGraph:
     def _csr_by_user(self, value: Tensor) -> Tensor:
         pointer, items = self._user_rows
         shape = (self.num_users, self.num_items)
-        return csr_tensor(pointer, items, value[self._by_user[1]], shape)
+        return csr_tensor(pointer, items, value[self.by_user], shape)
 
     def subgraph(self, edge_mask: Tensor) -> InteractionGraph:
         """Keep some interactions and every node; degrees are counted anew.
@@ -370,16 +385,16 @@ class InteractionGraph:
         )
         # what is sorted here stays sorted: views are drawn every epoch
         position = edge_mask.cumsum(0) - 1
-        if "_by_user" in vars(self):
-            key, edge = self._by_user
-            kept._by_user = key[edge_mask[edge]], position[edge[edge_mask[edge]]]
-        if "_by_item" in vars(self):
-            kept._by_item = position[self._by_item[edge_mask[self._by_item]]]
+        if "_sorted_keys" in vars(self):
+            key, edge = self._sorted_keys
+            kept._sorted_keys = key[edge_mask[edge]], position[edge[edge_mask[edge]]]
+        if "by_item" in vars(self):
+            kept.by_item = position[self.by_item[edge_mask[self.by_item]]]
         return kept
 
     def without_repeats(self) -> InteractionGraph:
         """Keep the first occurrence of every pair; the graph itself if none repeats."""
-        key, edge = self._by_user
+        key, edge = self._sorted_keys
         repeated = key[1:] == key[:-1]
         if not bool(repeated.any()):
             return self

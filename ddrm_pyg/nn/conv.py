@@ -99,7 +99,7 @@ def _weighted_blocks(
     graph: InteractionGraph, edge_weight: Tensor
 ) -> tuple[_Block, _Block]:
     """Lay out the weights ``[E]`` or ``[2, E]`` like the graph's own blocks."""
-    orders = graph._by_user[1], graph._by_item
+    orders = graph.by_user, graph.by_item
     patterns = graph.adj(), graph.adj_t()
     to_user, to_item = edge_weight.expand(2, -1)
     blocks = []

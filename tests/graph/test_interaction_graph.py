@@ -190,6 +190,34 @@ def test_history_mean_refuses(path_graph, arguments, message):
         path_graph.history_mean(**arguments)
 
 
+def orders_of(graph):
+    """Positions sorted by user, then item, and by item, then user; repeats in place."""
+    pairs = pairs_of(graph)
+    edges = range(graph.num_edges)
+    return [
+        sorted(edges, key=lambda e: pairs[e]),
+        sorted(edges, key=lambda e: pairs[e][::-1]),
+    ]
+
+
+@given(graph=GRAPHS, pick=st.data())
+def test_orders_are_by_user_and_by_item(graph, pick):
+    assert [graph.by_user.tolist(), graph.by_item.tolist()] == orders_of(graph)
+    size = graph.num_edges
+    mask = pick.draw(st.lists(st.booleans(), min_size=size, max_size=size))
+    kept = graph.subgraph(torch.tensor(mask, dtype=torch.bool))  # inherits the orders
+    assert [kept.by_user.tolist(), kept.by_item.tolist()] == orders_of(kept)
+
+
+def test_orders_by_hand_and_as_the_blocks_have_them():
+    graph = InteractionGraph(torch.tensor([[1, 0, 0, 1], [0, 1, 0, 0]]), 2, 2)
+    assert graph.by_user.tolist() == [2, 1, 0, 3]
+    assert graph.by_item.tolist() == [2, 0, 3, 1]
+    weight = graph.edge_weight()
+    assert torch.equal(graph.adj().values(), weight[graph.by_user])
+    assert torch.equal(graph.adj_t().values(), weight[graph.by_item])
+
+
 # the normalised blocks
 
 
