@@ -178,7 +178,7 @@ def evaluate(
     lengths = tuple(dict.fromkeys(_list_length(n) for n in told))
     if not lengths:
         raise ValueError(f"'k' must hold list lengths >= 1 (got {k!r})")
-    held_out = InteractionGraph.from_data(data, splits=(split,))
+    held_out = InteractionGraph.from_data(data, splits=(split,)).without_repeats()
     scorer = _as_scorer(scorer)
     if isinstance(scorer, Embeddings):
         scorer.check_matches(held_out.num_users, held_out.num_items)
@@ -187,6 +187,9 @@ def evaluate(
     if user.numel() == 0:
         raise ValueError(f"'split' must not be empty ('{split}' has no pairs)")
     popularity = InteractionGraph.from_data(data).degree("item").float()
+    if exclude is None:
+        exclude = InteractionGraph.from_data(data, splits=hidden[split])
+        _warn_of_seen(held_out, exclude, split)
     measures = {
         **{f"recall@{n}": _Recall(n) for n in lengths},
         **{f"ndcg@{n}": _NDCG(n) for n in lengths},
@@ -201,7 +204,7 @@ def evaluate(
         scorer,
         user,
         k=max(lengths),
-        exclude=exclude or InteractionGraph.from_data(data, splits=hidden[split]),
+        exclude=exclude,
         chunk_size=chunk_size,
         progress=progress,
     )
@@ -217,6 +220,24 @@ def evaluate(
         for n, metric in coverage.items()
     }
     return Metrics(user, per_user, overall)
+
+
+def _warn_of_seen(
+    held_out: InteractionGraph, seen: InteractionGraph, name: str
+) -> None:
+    """Say how many held-out pairs no list can contain, since they are seen."""
+    again = seen.contains(*held_out.edge_index)
+    if bool(again.any()):
+        user, item = held_out.edge_index[:, int(again.int().argmax())].tolist()
+        logger.warning(
+            "%d of %d %s pairs are pairs of an earlier split, which are never listed: "
+            "they count as missed (the first: user %d, item %d)",
+            int(again.sum()),
+            held_out.num_edges,
+            name,
+            user,
+            item,
+        )
 
 
 def _blocks(

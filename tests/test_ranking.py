@@ -122,6 +122,18 @@ def test_exclude_replaces_what_the_split_hides(world):
     assert shown["coverage@2"] == pytest.approx(5 / 6)
 
 
+def test_a_repeated_held_out_pair_counts_once_and_a_seen_one_is_said(world, caplog):
+    once = evaluate(WRITTEN, world, k=(2,))
+    world[EDGE].test_edge_label_index = world[EDGE].test_edge_label_index.repeat(1, 2)
+    assert dict(evaluate(WRITTEN, world, k=(2,))) == dict(once)
+    world[EDGE].test_edge_label_index = torch.tensor([[0, 0], [2, 1]])
+    assert not caplog.messages
+    assert evaluate(WRITTEN, world, k=(6,))["recall@6"] == 1 / 2
+    said = "1 of 2 test pairs are pairs of an earlier split"
+    assert said in caplog.text
+    assert "(the first: user 0, item 1)" in caplog.text
+
+
 def test_users_without_held_out_items_are_left_out_of_the_mean(world):
     assert evaluate(WRITTEN, world).user.tolist() == [0, 1, 2]
     at_val = evaluate(WRITTEN, world, split="val")

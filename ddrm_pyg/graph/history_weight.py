@@ -173,7 +173,7 @@ def recency_weight(data: HeteroData, tau: float) -> Tensor:
     graph = InteractionGraph.from_data(data)
     user = graph.edge_index[0]
     if "edge_time" in data[EDGE]:
-        order = data[EDGE].edge_time.argsort(stable=True)
+        order = graph.check_time(data[EDGE].edge_time).argsort(stable=True)
     else:
         logger.warning("no 'edge_time': the order of 'edge_index' stands in for it")
         order = torch.arange(graph.num_edges, device=user.device)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.data.storage import EdgeStorage
 from torch_geometric.typing import SparseTensor
 
 EDGE = ("user", "interacts", "item")
@@ -71,15 +72,10 @@ class InteractionGraph:
                 does not have count as empty.
 
         Raises:
-            ValueError: An unknown split.
+            ValueError: An unknown split, or data that :func:`interactions_of` refuses.
             TypeError: No ``HeteroData``.
         """
-        if not isinstance(data, HeteroData):
-            raise TypeError(
-                "'data' must be a HeteroData, as load_interactions returns it (got "
-                f"{type(data).__name__})"
-            )
-        store = data[EDGE]
+        store = interactions_of(data)
         pairs = []
         for split in splits:
             if split not in _SPLIT_ATTRIBUTE:
@@ -309,12 +305,18 @@ class InteractionGraph:
         Raises:
             ValueError: Not of shape ``[E]``.
         """
-        if value.shape != (self.num_edges,):
-            raise ValueError(
-                f"'{name}' must have one value per interaction, {self.num_edges} "
-                f"(got shape {list(value.shape)})"
-            )
-        return value
+        return per_edge(value, name, self.num_edges)
+
+    def check_time(self, time: Tensor) -> Tensor:
+        """Return the times of a caller, if every interaction has one.
+
+        Args:
+            time: One value per interaction, in the order of ``edge_index``.
+
+        Raises:
+            ValueError: Not of shape ``[E]``, or NaN.
+        """
+        return without_nan(self.check_per_edge(time, "edge_time"), "edge_time")
 
     def check_weight(self, weight: Tensor) -> Tensor:
         """Return the weights of a caller, if they fit.
@@ -415,6 +417,71 @@ class InteractionGraph:
             f"InteractionGraph(num_users={self.num_users}, "
             f"num_items={self.num_items}, num_edges={self.num_edges})"
         )
+
+
+def interactions_of(data: HeteroData) -> EdgeStorage:
+    """Return the store of the interactions of a caller's data, checked and unchanged.
+
+    Args:
+        data: As :func:`ddrm_pyg.load_interactions` returns it.
+
+    Raises:
+        ValueError: Another edge type, or missing ``edge_index`` or ``num_nodes``.
+        TypeError: No ``HeteroData``.
+    """
+    if not isinstance(data, HeteroData):
+        raise TypeError(
+            "'data' must be a HeteroData, as load_interactions returns it (got "
+            f"{type(data).__name__})"
+        )
+    # data[...] would add what is not there to the caller's object
+    if EDGE not in data.edge_types:
+        raise ValueError(
+            f"'data' must have the edge type {EDGE} (there are {data.edge_types})"
+        )
+    for node_type in ("user", "item"):
+        if node_type not in data.node_types or data[node_type].num_nodes is None:
+            raise ValueError(
+                f"'data' must tell the number of {node_type}s: set "
+                f"data[{node_type!r}].num_nodes"
+            )
+    store = data[EDGE]
+    if "edge_index" not in store:
+        raise ValueError(f"'data' must have an edge_index for {EDGE} (got none)")
+    return store
+
+
+def per_edge(value: Tensor, name: str, num_edges: int) -> Tensor:
+    """Return the values of a caller, if there is one per interaction.
+
+    Args:
+        value: To be ``[num_edges]``.
+        name: What the caller calls them.
+        num_edges: Number of interactions.
+
+    Raises:
+        ValueError: Another shape.
+    """
+    if value.shape != (num_edges,):
+        raise ValueError(
+            f"'{name}' must have one value per interaction, {num_edges} "
+            f"(got shape {list(value.shape)})"
+        )
+    return value
+
+
+def without_nan(value: Tensor, name: str) -> Tensor:
+    """Return the values ``[E]`` of a caller, if none is NaN.
+
+    Raises:
+        ValueError: NaN.
+    """
+    if value.is_floating_point() and bool(value.isnan().any()):
+        raise ValueError(
+            f"'{name}' must be known for every interaction "
+            f"(got {int(value.isnan().sum())} NaN of {value.numel()})"
+        )
+    return value
 
 
 def as_graph(

@@ -151,13 +151,8 @@ class UserSequences:
 
 def _check_time(graph: InteractionGraph, edge_time: Tensor) -> Tensor:
     """Return the times of a caller, if they put the interactions in order."""
-    time = graph.check_per_edge(edge_time, "edge_time").to(graph.device)
+    time = graph.check_time(edge_time).to(graph.device)
     count = graph.num_edges
-    if time.is_floating_point() and bool(time.isnan().any()):
-        raise ValueError(
-            "'edge_time' must be known for every interaction "
-            f"(got {int(time.isnan().sum())} NaN of {count})"
-        )
     unknown = int((time < 0).sum())
     if unknown > _FEW * count:
         raise ValueError(

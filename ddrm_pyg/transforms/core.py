@@ -17,7 +17,12 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from ddrm_pyg.graph.interaction_graph import EDGE
+from ddrm_pyg.graph.interaction_graph import (
+    EDGE,
+    interactions_of,
+    per_edge,
+    without_nan,
+)
 
 SPLITS = ("train", "val", "test")
 ATTRIBUTES = ("index", "time", "rating", "is_noise")
@@ -36,10 +41,19 @@ def get_block(data: HeteroData, split: str) -> dict[str, Tensor]:
         ``index`` ``[2, E]`` int64 and, where known, ``time`` ``[E]`` int64, ``rating``
         ``[E]`` float32 and ``is_noise`` ``[E]`` bool. Empty where there is no such
         split.
+
+    Raises:
+        ValueError: :func:`~ddrm_pyg.graph.interaction_graph.interactions_of` refuses
+            the data, or a value per pair is missing or NaN.
     """
-    store = data[EDGE]
+    store = interactions_of(data)
     keys = {name: _key(split, name) for name in ATTRIBUTES}
-    return {name: store[key] for name, key in keys.items() if key in store}
+    block = {name: store[key] for name, key in keys.items() if key in store}
+    for name, value in block.items():
+        if name != "index" and "index" in block:
+            per_edge(value, keys[name], block["index"].size(1))
+            without_nan(value, keys[name])
+    return block
 
 
 def set_block(data: HeteroData, split: str, block: dict[str, Tensor]) -> None:

@@ -50,6 +50,8 @@ def test_unsplit_data_without_anything_else(data):
 def test_many_ratings_are_counted_in_bins(known):
     known[EDGE].edge_index = torch.zeros(2, 100, dtype=torch.long)
     known[EDGE].edge_rating = torch.arange(1, 101).float()
+    known[EDGE].edge_time = torch.arange(100)
+    known[EDGE].edge_is_noise = torch.zeros(100, dtype=torch.bool)
     ratings = summarize(known)["ratings"]
     assert next(iter(ratings)) == "1 to 10.9"
     assert list(ratings.values()) == [11, *[10] * 9]

@@ -6,8 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric import EdgeIndex
+from torch_geometric.data import HeteroData
 
-from ddrm_pyg.graph.interaction_graph import InteractionGraph, as_graph, mean_item
+from ddrm_pyg.graph.interaction_graph import (
+    EDGE,
+    InteractionGraph,
+    as_graph,
+    mean_item,
+)
 
 GRAPHS = st.from_type(InteractionGraph)
 
@@ -395,3 +401,34 @@ def test_mean_item_by_hand(path_graph):
     # u0-i0, u0-i1, u1-i1
     item_emb = torch.tensor([[3.0, 0.0], [0.0, 6.0]])
     assert path_graph.mean_item(item_emb).tolist() == pytest.approx([1, 4])
+
+
+# a caller's data
+
+
+def hetero(edge=EDGE, nodes=("user", "item")):
+    data = HeteroData()
+    for node_type in nodes:
+        data[node_type].num_nodes = 3
+    data[edge].edge_index = torch.tensor([[0, 1], [2, 0]])
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            hetero(edge=("user", "rates", "movie")),
+            r"edge type \('user', 'interacts', 'item'\) \(there are "
+            r"\[\('user', 'rates', 'movie'\)\]\)",
+        ),
+        (hetero(nodes=("user",)), r"number of items: set data\['item'\]\.num_nodes"),
+    ],
+)
+def test_a_callers_data_are_checked_and_stay_as_they_were(data, message):
+    before = data.to_dict()
+    kinds = data.node_types, data.edge_types
+    with pytest.raises(ValueError, match=message):
+        InteractionGraph.from_data(data)
+    assert (data.node_types, data.edge_types) == kinds
+    assert data.to_dict().keys() == before.keys()

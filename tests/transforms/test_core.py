@@ -38,6 +38,24 @@ def test_get_block_reads_the_attributes_of_each_split_under_its_names():
     assert get_block(data, "test") == {}
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"edge_time": [5, 6]}, r"'edge_time' .* interaction, 1 \(got shape \[2\]\)"),
+        ({"edge_time": [float("nan")]}, r"'edge_time' .* known .* \(got 1 NaN of 1\)"),
+        ({"edge_rating": [[1.0]]}, r"'edge_rating' .* \(got shape \[1, 1\]\)"),
+    ],
+)
+def test_get_block_refuses_values_that_do_not_fit_the_pairs(values, message):
+    data = make_data([[0, 1]], 1, 2)
+    for name, value in values.items():
+        data[EDGE][name] = torch.tensor(value)
+    with pytest.raises(ValueError, match=message):
+        get_block(data, "train")
+    with pytest.raises(ValueError, match=message):
+        TemporalSplit()(data)
+
+
 def test_seeded_generators_do_not_share_a_state():
     a, b = seeded(3), seeded(3)
     assert torch.rand(2, generator=a).tolist() == torch.rand(2, generator=b).tolist()

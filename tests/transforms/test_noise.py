@@ -62,7 +62,7 @@ def test_natural_noise_refuses():
         NaturalNoise(0)
     with pytest.raises(ValueError, match="needs 'edge_is_noise'"):
         NaturalNoise(None)(make_split())
-    unsplit = HeteroData()
+    unsplit = HeteroData({"user": {"num_nodes": 1}, "item": {"num_nodes": 1}})
     unsplit[EDGE].edge_index = torch.zeros(2, 1, dtype=torch.long)
     with pytest.raises(ValueError, match="NaturalNoise works on split"):
         NaturalNoise(0.5)(unsplit)
@@ -123,7 +123,7 @@ def test_random_noise_refuses():
         set_block(data, split, {"index": get_block(data, split)["index"] // 2})
     with pytest.raises(ValueError, match="user 0 has only 0 unobserved items"):
         RandomNoise(0.5)(data)
-    unsplit = HeteroData()
+    unsplit = HeteroData({"user": {"num_nodes": 1}, "item": {"num_nodes": 1}})
     unsplit[EDGE].edge_index = torch.zeros(2, 1, dtype=torch.long)
     with pytest.raises(ValueError, match="RandomNoise works on split"):
         RandomNoise()(unsplit)

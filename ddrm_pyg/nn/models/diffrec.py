@@ -457,7 +457,7 @@ class OrderWeight(nn.Module):
         user = graph.edge_index[0]
         order = torch.arange(graph.num_edges, device=user.device)
         if self.edge_time is not None:
-            time = graph.check_per_edge(self.edge_time, "edge_time")
+            time = graph.check_time(self.edge_time)
             order = time.to(user.device).argsort(stable=True)
         last = graph.degree("user")[user] - 1
         share = graph.place(order).float() / last.clamp(min=1)
