@@ -13,8 +13,8 @@ from ddrm_pyg.cli._plug_in import FINISHED, KEYS
 from ddrm_pyg.experiments.cells import cell_from_record
 from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.work import load_ddrm
-from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.experiments.work import load_ddrm, load_recommender, starts_from_past
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 
 
 class FoldIn(NamedTuple):
@@ -74,7 +74,32 @@ def fold_in(runner: Runner, config: dict[str, Any], need: str) -> FoldIn:
             f"{need} takes runs whose histories weigh alike "
             f"(got one with {dict(cell.model['history'])})"
         )
+    if starts_from_past(cell):
+        raise ValueError(
+            f"{need} takes runs whose DDRM reads histories without their order (got "
+            "one with train_start='past')"
+        )
     trained = runner.run(cell)
     items = trained.embeddings().item
     ddrm = load_ddrm(trained) if cell.method == "ddrm" else None
     return FoldIn(ddrm, items, runner.graph.mean_item(items))
+
+
+def from_past(runner: Runner, config: dict[str, Any]) -> DDRMRecommender | None:
+    """Take the DDRM that reads new histories in order out of a run; None without one.
+
+    Args:
+        runner: The run's cells.
+        config: The run's configuration.
+
+    Raises:
+        ValueError: The run's cells are not there.
+    """
+    cell = cell_from_record(config["denoise"] or config["backend"])
+    if not starts_from_past(cell) or cell.base is None:
+        return None
+    for needed in (cell, cell.base):
+        if not runner.has_run(needed):
+            folder = runner.cell_folder(needed)
+            raise ValueError(f"{folder}: needed for '--history', not there")
+    return load_recommender(runner.run(cell), runner.run(cell.base))

@@ -12,7 +12,7 @@ from ddrm_pyg.cli._plug_in import execute
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.plug_in import rows_for
+from ddrm_pyg.experiments.plug_in import default_ddrm, rows_for
 from ddrm_pyg.experiments.settings import denoised
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.files import hash_file
@@ -47,6 +47,8 @@ def command(
     )
     last = denoised(base, "ddrm", seed=seed, settings=settings, epochs=epochs)
     loaded = begin(source, device, rows_for(base, last).values())
+    if settings is None:
+        last = default_ddrm(base, loaded, seed=seed, epochs=epochs)
     tables.check_matches(
         loaded["user"].num_nodes, loaded["item"].num_nodes, str(embeddings)
     )

@@ -12,7 +12,7 @@ import typer
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._finished import fold_in, open_run
+from ddrm_pyg.cli._finished import fold_in, from_past, open_run
 from ddrm_pyg.cli._output import (
     Chunks,
     lists,
@@ -22,7 +22,8 @@ from ddrm_pyg.cli._output import (
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.sequences import UserSequences
 from ddrm_pyg.ids import raw_ids
 from ddrm_pyg.ranking import recommend_chunks
 
@@ -103,6 +104,18 @@ def _new(
     history = InteractionGraph(
         torch.stack([user, item])[:, known], pairs.num_users, len(item_ids)
     )
+    recommender = from_past(runner, config)
+    if recommender is not None:
+        time = read[EDGE].get("edge_time")
+        if time is None:
+            logger.warning("%s: no times, the rows are taken in their order", file)
+        ordered = UserSequences.from_graph(
+            history, None if time is None else time[known]
+        )
+        emb = recommender.rank(ordered)
+        rows = torch.arange(history.num_users)
+        lists = recommend_chunks(emb, rows, k=k, exclude=history)
+        return lists, raw_ids(read, "user")
     ddrm, items, mean_item = fold_in(runner, config, "'--history'")
     ideal = history.history_mean(items, fallback=mean_item)
     if ddrm is not None:

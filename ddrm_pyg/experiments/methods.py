@@ -492,6 +492,16 @@ register(
         model=Arguments(around={"history": None}),
     ),
     Method(
+        name="recent_mean",
+        role="step",
+        about="the history mean with the recency weight that validation likes best",
+        run=_WORK + "average_recent_history",
+        model=Arguments(
+            around={"metric": "ndcg@20", "taus": (None, 1, 2, 5, 10, 20, 50)}
+        ),
+        order_aware=True,
+    ),
+    Method(
         name="one_pass",
         role="step",
         about="a trained DDRM as a plain denoiser: no noise added, one reverse step",

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch_geometric.data import HeteroData
+
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import yardsticks
 from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.settings import denoised
 from ddrm_pyg.experiments.tables import (
     Table,
     legend,
@@ -17,11 +20,15 @@ from ddrm_pyg.experiments.tables import (
     metric_frame,
     star_best,
 )
-from ddrm_pyg.experiments.work import Result
+from ddrm_pyg.experiments.work import Result, starts_from_past
+from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.ranking import METRICS
 from ddrm_pyg.significance import PairedTest, paired_test
 
 logger = logging.getLogger("ddrm_pyg")
+
+PICKED = ("best_depth", "recent_mean")
+"""Uses of the backend without DDRM that validation picks."""
 
 METRIC = "ndcg@20"
 """What the verdict is about."""
@@ -119,12 +126,43 @@ def rows_for(backend: Cell, last: Cell | None = None) -> dict[str, Cell]:
     if last.method != "ddrm":
         return rows | {last.method: last}
     history = {k: v for k, v in last.model.items() if k == "history"}
+    if starts_from_past(last):  # one pass; its starts weigh histories by recency, too
+        return rows | {
+            "history mean": Cell("history_mean", base=backend),
+            "history mean, recency": Cell("recent_mean", base=backend),
+            "ddrm": last,
+        }
     return rows | {
         # where this DDRM starts: with its weights, or the comparison is not with it
         "history mean": Cell("history_mean", model=history, base=backend),
         "ddrm, one pass, no noise": Cell("one_pass", base=last),
         "ddrm": last,
     }
+
+
+def default_ddrm(
+    backend: Cell, data: HeteroData, *, seed: int | None = None, epochs: int | None
+) -> Cell:
+    """Build the DDRM that is plugged in where nobody asks for settings.
+
+    The one that validation picks over the development sets, ``"ddrm_future"``, learns
+    from the order of interactions; where nothing tells it, DDRM is trained without.
+
+    Args:
+        backend: The cell of a backend, or of given embeddings.
+        data: The loaded data set.
+        seed: Seed of DDRM; the backend's if None.
+        epochs: Epochs at most; as stored if None.
+    """
+    time = data[EDGE].get("edge_time")
+    settings: str | None = "ddrm_future"
+    if time is None or not bool((time != time[:1]).any()):
+        settings = None
+        logger.warning(
+            "no times: DDRM is trained without order, as published; with times it "
+            "learns what comes next"
+        )
+    return denoised(backend, "ddrm", seed=seed, settings=settings, epochs=epochs)
 
 
 def plug_in(
@@ -149,7 +187,7 @@ def plug_in(
             "no validation split: '%s, best depth' is left out, nothing can pick it",
             backend.method,
         )
-        cells = {k: c for k, c in cells.items() if c.method != "best_depth"}
+        cells = {k: c for k, c in cells.items() if c.method not in PICKED}
     rows = [
         Row(name, result)
         for name, cell in cells.items()
@@ -160,7 +198,7 @@ def plug_in(
     rivals = [
         row
         for row in rows
-        if row.result.cell.method in (backend.method, "best_depth", "history_mean")
+        if row.result.cell.method in (backend.method, *PICKED, "history_mean")
     ]
     return rows, judge(rows[-1], rivals)
 

@@ -375,6 +375,24 @@ def average_history(work: Work) -> Outcome:
     return Outcome(Embeddings(user, emb.item))
 
 
+def average_recent_history(work: Work) -> Outcome:
+    """Weigh histories by recency, as validation likes it best, and average them."""
+    metric, taus = work.settings["metric"], work.settings["taus"]
+    emb, values = work.base.embeddings(), {}
+    if work.data[EDGE].get("edge_time") is None:
+        logger.warning("no times: interactions are taken to stand in their order")
+
+    def mean(tau: float | None) -> Embeddings:
+        weight = None if tau is None else recency_weight(work.data, tau)
+        return Embeddings(work.graph.history_mean(emb.item, weight=weight), emb.item)
+
+    for tau in taus:
+        values[tau] = evaluate(mean(tau), work.data, split="val")[metric]
+    tau = max(values, key=values.__getitem__)
+    notes = {"tau": tau, f"val {metric} by tau": list(values.values())}
+    return Outcome(mean(tau), notes=notes)
+
+
 def _history_weight(work: Work, history: Mapping[str, Any] | None) -> Tensor | None:
     """Weights of the train interactions, as the setting ``history`` asks for them."""
     check_history(history)
@@ -389,14 +407,15 @@ def _history_weight(work: Work, history: Mapping[str, Any] | None) -> Tensor | N
 def denoise(work: Work) -> Outcome:
     """Train DDRM on the embeddings of the base."""
     model = untrained_ddrm(work)
-    ddrm = model.ddrm
+    # a past has weights of its own beside those of the plug-in
+    trained = model.ddrm if model.future is None else model
     result = work.fit(model)
     denoised = model.scorer(work.graph.to(model.user_emb.device))
     return Outcome(
         denoised,
-        {"embeddings": denoised._asdict(), "weights": ddrm.state_dict()},
+        {"embeddings": denoised._asdict(), "weights": trained.state_dict()},
         fit=result,
-        num_parameters=count_parameters(ddrm),
+        num_parameters=count_parameters(trained),
     )
 
 
@@ -444,13 +463,43 @@ def _resample(work: Work, settings: Mapping[str, Any]) -> Outcome:
     return Outcome(denoised)
 
 
+def starts_from_past(cell: Cell) -> bool:
+    """Whether a cell is a DDRM trained to generate what comes next."""
+    return cell.method == "ddrm" and cell.model.get("train_start") == "past"
+
+
+def load_recommender(trained: Result, base: Result) -> DDRMRecommender:
+    """Rebuild a DDRM that was trained from the past, ready for new histories.
+
+    Args:
+        trained: A result of method ``ddrm`` with ``train_start="past"``.
+        base: The result that it denoises.
+    """
+    arguments = METHODS["ddrm"].model
+    model, training = arguments.split(arguments.fill(trained.cell.model))
+    emb = base.embeddings()
+    recommender = DDRMRecommender(
+        DDRM(emb.item.size(1), **model), emb, edge_time=torch.zeros(1), **training
+    )
+    recommender.load_state_dict(trained.weights())
+    return recommender.eval()
+
+
 def load_ddrm(trained: Result, **changed: Any) -> DDRM:
     """Rebuild a trained DDRM from its cell.
 
     Args:
         trained: A result of method ``ddrm``.
         **changed: Constructor arguments to replace.
+
+    Raises:
+        ValueError: It was trained from the past, which has weights of its own.
     """
+    if starts_from_past(trained.cell):
+        raise ValueError(
+            "'train_start' must not be 'past' here (got a DDRM that reads histories "
+            "in order)"
+        )
     arguments = METHODS["ddrm"].model
     model, _ = arguments.split(arguments.fill(trained.cell.model))
     ddrm = DDRM(trained.embeddings().item.size(1), **{**model, **changed})

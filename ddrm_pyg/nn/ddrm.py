@@ -775,10 +775,9 @@ class DDRMRecommender(nn.Module):
 
     def scorer(self, graph: InteractionGraph) -> Embeddings:
         """Generate all ideal items; equal seeds give equal rankings."""
-        generator = torch.Generator(self.user_emb.device).manual_seed(self.seed)
         if self.future is not None:
-            sequences = self.future.sequences(graph)
-            return self.future.embeddings(self.ddrm, sequences, generator=generator)
+            return self.rank(self.future.sequences(graph))
+        generator = torch.Generator(self.user_emb.device).manual_seed(self.seed)
         return self.ddrm(
             self.user_emb,
             self.item_emb,
@@ -808,7 +807,11 @@ class DDRMRecommender(nn.Module):
                 "'train_start' must be 'past' for histories in order (got "
                 f"'{self.train_start}'); 'ddrm.generate' takes history means"
             )
-        sequences = UserSequences.from_histories(histories, len(self.item_emb))
+        return self.rank(UserSequences.from_histories(histories, len(self.item_emb)))
+
+    def rank(self, sequences: UserSequences) -> Embeddings:
+        """Generate ideal items for histories in order, as :meth:`generate` does."""
+        assert self.future is not None
         generator = torch.Generator(self.user_emb.device).manual_seed(self.seed)
         return self.future.embeddings(self.ddrm, sequences, generator=generator)
 
