@@ -102,4 +102,4 @@ def from_past(runner: Runner, config: dict[str, Any]) -> DDRMRecommender | None:
         if not runner.has_run(needed):
             folder = runner.cell_folder(needed)
             raise ValueError(f"{folder}: needed for '--history', not there")
-    return load_recommender(runner.run(cell), runner.run(cell.base))
+    return load_recommender(runner.run(cell), runner.run(cell.base), runner.graph)

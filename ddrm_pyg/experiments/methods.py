@@ -319,7 +319,7 @@ register(
                 "edge_time",
             ),
             fixed=("seed", "beside"),
-            around={"history": None},
+            around={"history": None, "svd_dim": 0},
             later={
                 "users": "uniform",
                 "sampling_noise": False,
@@ -330,6 +330,7 @@ register(
                 "cuts": 4,
                 "loss": "softmax",
                 "num_sampled": None,
+                "svd_dim": 0,
             },
             settled=("num_inference_steps", "num_start_steps", "dropout"),
         ),

@@ -147,6 +147,7 @@ def default_ddrm(
 
     The one that validation picks over the development sets, ``"ddrm_future"``, learns
     from the order of interactions; where nothing tells it, DDRM is trained without.
+    SASRec has settings of its own, with wider item vectors beside its states.
 
     Args:
         backend: The cell of a backend, or of given embeddings.
@@ -156,6 +157,8 @@ def default_ddrm(
     """
     time = data[EDGE].get("edge_time")
     settings: str | None = "ddrm_future"
+    if backend.method == "sasrec":
+        settings = "ddrm_future_sasrec"
     if time is None or not bool((time != time[:1]).any()):
         settings = None
         logger.warning(

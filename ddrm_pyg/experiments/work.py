@@ -25,7 +25,8 @@ from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bpr_loss
 from ddrm_pyg.nn.conv import light_propagate, propagate_depths
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.nn.deca import DeCA
-from ddrm_pyg.nn.models import group_items
+from ddrm_pyg.nn.future import HistoryMeans, HistoryStates
+from ddrm_pyg.nn.models import SVD, group_items
 from ddrm_pyg.ranking import Metrics, evaluate
 from ddrm_pyg.training import FitResult, own_randomness
 from ddrm_pyg.typing import Recommender, Scorer
@@ -423,13 +424,53 @@ def untrained_ddrm(work: Work) -> DDRMRecommender:
     """Build what a cell of method ``ddrm`` trains, with the weights of its seed."""
     emb = work.base.embeddings()
     settings = work.settings
+    if settings["train_start"] == "past":
+        return _from_past(settings, work.base, work.graph, _order(work), work.seed)
     model, training = work.method.model.split(settings)
     weight = _history_weight(work, settings["history"])
-    if training["train_start"] == "past":
-        training["edge_time"] = _order(work)
     with own_randomness(work.seed):
         ddrm = DDRM(emb.user.size(1), **model)
     return DDRMRecommender(ddrm, emb, history_weight=weight, **training)
+
+
+def _from_past(
+    settings: Mapping[str, Any],
+    base: Result,
+    graph: InteractionGraph,
+    edge_time: Tensor,
+    seed: int,
+) -> DDRMRecommender:
+    """Build a DDRM that reads histories in order, with all that it starts from.
+
+    Beside the means of the base's item vectors these are the states of a base that
+    encodes histories, and means of singular vectors where ``svd_dim`` asks for them.
+    """
+    emb = base.embeddings()
+    beside: list[Any] = []
+    encoder = _encoder(base, len(emb.item))
+    if encoder is not None:
+        beside.append(HistoryStates(encoder, emb.item))
+    model, training = METHODS["ddrm"].model.split(settings)
+    if settings["svd_dim"]:
+        wide = SVD(settings["svd_dim"]).scorer(graph)
+        beside.append(HistoryMeans(wide.item, training["scales"]))
+    tables = [emb.item, *(source.item_emb for source in beside)]
+    with own_randomness(seed):
+        ddrm = DDRM(sum(table.size(1) for table in tables), **model)
+        return DDRMRecommender(
+            ddrm, emb, edge_time=edge_time, beside=beside, **training
+        )
+
+
+def _encoder(base: Result, num_items: int) -> Any:
+    """The trained model of a base that encodes histories; None for any other."""
+    record = find(base.cell.method)
+    if not (base.folder / "weights.safetensors").exists() or record.role != "backend":
+        return None
+    sizes = {"num_items": num_items, "edge_time": None}
+    model = record.model.build(record.model.fill(base.cell.model), sizes)
+    model.load_state_dict(base.weights())
+    return model.eval()
 
 
 def resample(work: Work) -> Outcome:
@@ -468,19 +509,19 @@ def starts_from_past(cell: Cell) -> bool:
     return cell.method == "ddrm" and cell.model.get("train_start") == "past"
 
 
-def load_recommender(trained: Result, base: Result) -> DDRMRecommender:
+def load_recommender(
+    trained: Result, base: Result, graph: InteractionGraph
+) -> DDRMRecommender:
     """Rebuild a DDRM that was trained from the past, ready for new histories.
 
     Args:
         trained: A result of method ``ddrm`` with ``train_start="past"``.
         base: The result that it denoises.
+        graph: Train interactions.
     """
-    arguments = METHODS["ddrm"].model
-    model, training = arguments.split(arguments.fill(trained.cell.model))
-    emb = base.embeddings()
-    recommender = DDRMRecommender(
-        DDRM(emb.item.size(1), **model), emb, edge_time=torch.zeros(1), **training
-    )
+    settings = METHODS["ddrm"].model.fill(trained.cell.model)
+    time = torch.arange(graph.num_edges)  # of training alone
+    recommender = _from_past(settings, base, graph, time, 0)
     recommender.load_state_dict(trained.weights())
     return recommender.eval()
 

@@ -193,3 +193,40 @@ def test_changed_data_are_refused(call, copy, clicks, tmp_path):
     config = (copy / "config.json").read_text()
     (copy / "config.json").write_text(config.replace(str(clicks), str(changed)))
     assert "has changed" in call("recommend", copy).error
+
+
+@pytest.fixture
+def walks(tmp_path):
+    """40 people walk up 20 items in a circle; every one from a place of their own."""
+    rows = [
+        (f"u{u}", f"i{(3 * u + step) % 20}", 100 * u + step)
+        for u in range(40)
+        for step in range(12)
+    ]
+    return write_history(tmp_path / "walks.csv", rows, ("user", "item", "time"))
+
+
+def test_new_histories_are_read_in_their_order(call, walks, tmp_path):
+    run = tmp_path / "run"
+    words = ["--data", walks, "--epochs", "2", "--ddrm-epochs", "2", "--out", run]
+    assert call("run", "--backend", "mf", *words).code == 0
+    # u1 is trained on items 3 to 10, of twelve; in the order of time, whatever the rows
+    taken = [("new", f"i{item}", item) for item in range(3, 11)]
+    lists = []
+    for name, rows in (("a", taken), ("b", taken[::-1]), ("c", taken)):
+        if name == "c":
+            rows = [(user, item, -time + 50) for user, item, time in rows]
+        file = write_history(tmp_path / f"{name}.csv", rows, ("user", "item", "time"))
+        answer = parse(call("recommend", run, "--history", file, "-k", "12").out)
+        lists.append([(row["item"], float(row["score"])) for row in answer])
+    items = [[item for item, _ in rows] for rows in lists]
+    assert len(items[0]) == 12
+    assert not {item for _, item, _ in taken} & {*items[0]}
+    assert lists[0] == lists[1]
+    assert lists[0] != lists[2]  # the other way round
+    wanted = parse(call("recommend", run, "--user", "u1", "-k", "20").out)
+    scores = {row["item"]: float(row["score"]) for row in wanted}
+    same = {item: score for item, score in lists[0] if item in scores}
+    assert same == pytest.approx({item: scores[item] for item in same}, rel=1e-3)
+    error = call("export", run, "--out", tmp_path / "program").error
+    assert "takes runs whose DDRM reads histories without their order" in error

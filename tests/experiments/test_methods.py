@@ -149,7 +149,10 @@ def test_names_by_role():
 def test_what_reads_the_order_of_interactions_says_so():
     aware = {name for name, method in METHODS.items() if method.order_aware}
     yardsticks_and_encoder = {"item_knn+recency", "ease+recency", "sasrec"}
-    assert aware == {*yardsticks_and_encoder, "tdiffrec", "ltdiffrec"}
+    assert aware == {
+        *yardsticks_and_encoder,
+        *("tdiffrec", "ltdiffrec", "recent_mean"),
+    }
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():

@@ -16,11 +16,14 @@ from ddrm_pyg.experiments.plug_in import (
     Verdict,
     as_record,
     as_table,
+    default_ddrm,
     judge,
     plug_in,
     rows_for,
 )
 from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.settings import denoised
+from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.significance import PairedTest
 
 BACKEND = Cell("mf", 0, {"embedding_dim": 4}, {"epochs": 2, "eval_every": 1})
@@ -56,6 +59,34 @@ def test_rows_and_what_each_starts_from():
     assert cells["mf"] == BACKEND == cells["history mean"].base
     assert cells["mf, best depth"].base == BACKEND
     assert cells["ddrm"] == DDRM == cells["ddrm, one pass, no noise"].base
+
+
+def test_a_past_is_compared_with_starts_that_know_the_order():
+    cells = rows_for(BACKEND, replace(DDRM, model={"train_start": "past"}))
+    assert list(cells) == [
+        "popularity",
+        "item_knn",
+        "ease",
+        "mf",
+        "mf, best depth",
+        "history mean",
+        "history mean, recency",
+        "ddrm",
+    ]
+    assert cells["history mean, recency"] == Cell("recent_mean", base=BACKEND)
+
+
+def test_order_decides_what_is_plugged_in(data, caplog):
+    assert default_ddrm(BACKEND, data, epochs=3) == denoised(BACKEND, "ddrm", epochs=3)
+    assert "no times: DDRM is trained without order" in caplog.text
+    data[EDGE].edge_time = torch.tensor([3, 3, 3])
+    assert default_ddrm(BACKEND, data, epochs=None).model["train_start"] == "item"
+    data[EDGE].edge_time = torch.tensor([3, 1, 2])
+    past = default_ddrm(BACKEND, data, epochs=3)
+    assert past == denoised(BACKEND, "ddrm", settings="ddrm_future", epochs=3)
+    assert past.model["train_start"] == "past"
+    on_sasrec = default_ddrm(Cell("sasrec", 0), data, epochs=None)
+    assert on_sasrec.model["svd_dim"] == 256
 
 
 def test_history_mean_weighs_as_the_ddrm_it_is_compared_with():

@@ -15,7 +15,12 @@ from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import METHODS, names_of
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import check_history, load_settings
-from ddrm_pyg.experiments.work import load_ddrm, load_embeddings
+from ddrm_pyg.experiments.work import (
+    load_ddrm,
+    load_embeddings,
+    load_recommender,
+    starts_from_past,
+)
 from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.nn import ddrm
@@ -144,6 +149,55 @@ def test_sasrec_keeps_what_encodes_other_histories(tmp_path):
     model = SASRec(90, edge_time=data[EDGE].edge_time, **small)
     model.load_state_dict(result.weights())
     torch.testing.assert_close(result.embeddings(), model.scorer(runner.graph))
+
+
+PAST = {
+    "train_start": "past",
+    "hidden_dims": [8],
+    "num_start_steps": 0,
+    "denoise_user": False,
+}
+
+
+@pytest.mark.parametrize("svd_dim", [0, 6])
+@pytest.mark.parametrize("backend", ["lightgcn", "svd", "sasrec"])
+def test_a_past_is_rebuilt_for_new_histories(tmp_path, backend, svd_dim):
+    data = walks()
+    runner = Runner(data, tmp_path, progress=False)
+    small = {"embedding_dim": 4}
+    if backend == "sasrec":
+        small |= {"num_layers": 1, "max_length": 5}
+    trained = METHODS[backend].trained
+    base = Cell(backend, 3 if trained else None, small, FIT if trained else {})
+    cell = Cell("ddrm", 3, {**PAST, "svd_dim": svd_dim}, FIT, base)
+    assert starts_from_past(cell)
+    result = runner.run(cell)
+    own = 8 if backend == "sasrec" else 4  # its means and its states
+    assert result.embeddings().item.size(1) == own + svd_dim + 1
+    model = load_recommender(result, runner.run(base), runner.graph)
+    history = data[EDGE].edge_index[1].view(60, 40)[[5, 0]]
+    new = model.generate([*history])
+    expected = result.embeddings()
+    torch.testing.assert_close(new.user, expected.user[[5, 0]], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(new.item, expected.item, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="'train_start' must not be 'past'"):
+        load_ddrm(result)
+
+
+def test_validation_picks_how_fast_a_history_mean_fades(tmp_path):
+    data = walks()
+    runner = Runner(data, tmp_path, progress=False)
+    svd = Cell("svd", model={"embedding_dim": 8})
+    result = runner.run(Cell("recent_mean", base=svd))
+    item = runner.run(svd).embeddings().item
+    values = []
+    for tau in (None, 1, 2, 5, 10, 20, 50):
+        weight = None if tau is None else recency_weight(data, tau)
+        mean = Embeddings(runner.graph.history_mean(item, weight=weight), item)
+        values.append(evaluate(mean, data, split="val")["ndcg@20"])
+    assert result.notes["val ndcg@20 by tau"] == pytest.approx(values)
+    assert result.notes["tau"] == (None, 1, 2, 5, 10, 20, 50)[values.index(max(values))]
+    assert result.notes["tau"] is not None  # where one is tells where one goes
 
 
 def test_history_mean_is_weighed_as_told(runner, data):
