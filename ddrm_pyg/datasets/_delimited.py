@@ -145,7 +145,7 @@ def _read(
     layout: _Layout, inferred: bool, blocks: Iterable[tuple[int, bytes]]
 ) -> Table:
     """Check the shape of the rows, then let pandas read the columns in use."""
-    table = Table(layout.file, layout.found, inferred)
+    table = Table(layout.file, layout.found, inferred, typed=False)
     for first_line, body in blocks:
         num_rows = _count_rows(layout, body, first_line)
         frame = _read_frame(layout, body, first_line)
@@ -192,7 +192,10 @@ def _read_frame(layout: _Layout, body: bytes, first_line: int) -> pd.DataFrame:
             )
 
     try:
-        if not _has_padded_integer(body, layout.delimiter):
+        if not (
+            _has_padded_integer(body, layout.delimiter)
+            or _has_odd_integer(body, layout.delimiter)
+        ):
             first = read(object, num_rows=1)[["user", "item"]].iloc[0]
             if all(map(is_canonical_integer, first)):
                 # Asked for int64, pandas would take 2.0 and 1e3 as well.
@@ -220,6 +223,17 @@ def _has_padded_integer(body: bytes, delimiter: str) -> bool:
         if suspect.any() and np.isin(part[:-2][suspect], opening).any():
             return True
     return False
+
+
+def _has_odd_integer(body: bytes, delimiter: str) -> bool:
+    """Tell whether a field is like +7, -0 or 7 among blanks, which would become 7."""
+    blank = b" \t\v\f".replace(delimiter.encode(), b"")
+    if not any(bytes([mark]) in body for mark in b'+"' + blank) and b"-0" not in body:
+        return False
+    edge = re.escape(delimiter.encode())
+    leading = rb'[\n"%b](?:[+%b]|-0(?!\.))|"\n' % (edge, blank)
+    trailing = rb'[%b][\n"%b]|\n"[\n%b]' % (blank, edge, edge)
+    return re.search(leading + b"|" + trailing, b"\n" + body) is not None
 
 
 def _count_rows(layout: _Layout, body: bytes, first_line: int) -> int:

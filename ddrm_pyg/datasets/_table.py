@@ -41,12 +41,16 @@ class Table:
         name: Name of the source, for messages.
         found: What the source calls each role, see :func:`find_columns`.
         inferred: Whether a column was found without being asked for by name.
+        typed: Whether the source tells the number 5 from the text "5".
     """
 
-    def __init__(self, name: str, found: dict[str, str], inferred: bool) -> None:
+    def __init__(
+        self, name: str, found: dict[str, str], inferred: bool, *, typed: bool = True
+    ) -> None:
         self.name = name
         self.found = found
         self.inferred = inferred
+        self._typed = typed
         self._ids = {role: _Ids() for role in ("user", "item")}
         self._ratings: list[np.ndarray] = []
         self._times: list[np.ndarray] = []
@@ -88,8 +92,16 @@ class Table:
             Unsplit interactions, in the order of the source.
 
         Raises:
-            ValueError: There are no rows.
+            ValueError: There are no rows, or an id is both a number and a text.
         """
+        if self._typed:
+            for role, ids in self._ids.items():
+                both = ids.number_and_text()
+                if both is not None:
+                    raise ValueError(
+                        f"{self.name}: column {self.found[role]!r} has the number "
+                        f"{both} and the text {str(both)!r}; write one id in one way"
+                    )
         user, user_raw = self._ids["user"].numbered()
         item, item_raw = self._ids["item"].numbered()
         if not len(user):
@@ -160,13 +172,19 @@ class _Ids:
 
     def _number(self, values: np.ndarray) -> None:
         code_in_block, distinct = pd.factorize(values)
-        ids = [_stripped(name) for name in distinct.tolist()]
-        no_id = [i for i, name in enumerate(ids) if name == "" or not _is_unicode(name)]
+        ids = distinct.tolist()
+        no_id = [i for i, name in enumerate(ids) if not _is_id(name)]
         if no_id:
             raise _RefusedError(int(np.isin(code_in_block, no_id).argmax()), "an id")
         known = self._code_of
         codes = [known.setdefault(name, len(known)) for name in ids]
         self._codes.append(np.array(codes, dtype=np.int32)[code_in_block])
+
+    def number_and_text(self) -> int | None:
+        """Return an integer whose digits are an id of their own, if there is one."""
+        names = self._code_of
+        both = (n for n in names if isinstance(n, int) and str(n) in names)
+        return next(both, None)
 
     def numbered(self) -> tuple[np.ndarray, RawIds]:
         """Return the row ``[N]`` of each value and the ids by row, ascending.
@@ -231,14 +249,15 @@ def _no_column(where: str, role: str, asked: str, names: Sequence[str]) -> str:
     )
 
 
-def _stripped(name: int | str) -> int | str:
-    return name.strip() if isinstance(name, str) else name
+def _is_id(name: int | str) -> bool:
+    """Tell whether a text is not blank and can be written.
 
-
-def _is_unicode(name: int | str) -> bool:
-    """Tell whether a text can be written: JSON may hold half of a character."""
+    JSON may hold half of a character.
+    """
+    if isinstance(name, int):
+        return True
     try:
-        return isinstance(name, int) or name.isascii() or bool(name.encode())
+        return bool(name.strip()) and (name.isascii() or bool(name.encode()))
     except UnicodeEncodeError:
         return False
 

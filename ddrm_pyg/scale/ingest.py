@@ -127,16 +127,17 @@ def _read(database: Any, path: Path, columns: tuple[str, str, str]) -> None:
             there = ", ".join(map(repr, kinds))
             raise ValueError(f"{path.name}: no column {name!r} (there are {there})")
     user, item, time = (f'"{name.replace(chr(34), chr(34) * 2)}"' for name in columns)
-    ids = [f"trim(CAST({name} AS VARCHAR), {_quoted(_SPACE)})" for name in (user, item)]
+    ids = [f"CAST({name} AS VARCHAR)" for name in (user, item)]
     seconds = _seconds(time, kinds[columns[2]])
     start = database.execute("SELECT count(*) FROM raw").fetchone()[0]
     database.execute(
         f"INSERT INTO raw SELECT {start} + row_number() OVER (), {ids[0]}, {ids[1]}, "
         f"{seconds} FROM ({table})"
     )
+    blank = "coalesce(trim({}, " + _quoted(_SPACE) + "), '') = ''"
     bad = database.execute(
-        "SELECT count(*) FILTER (coalesce(user, '') = ''), "
-        "count(*) FILTER (coalesce(item, '') = ''), "
+        f"SELECT count(*) FILTER ({blank.format('user')}), "
+        f"count(*) FILTER ({blank.format('item')}), "
         f"count(*) FILTER (time IS NULL) FROM raw WHERE place > {start}"
     ).fetchone()
     for name, count, expected in zip(

@@ -9,7 +9,8 @@ FOUND = {role: role for role in ("user", "item", "rating", "time")}
 
 
 def table_of(*blocks, **found):
-    table = Table("t", found or {"user": "u", "item": "i"}, inferred=False)
+    columns = found or {"user": "u", "item": "i"}
+    table = Table("t", columns, inferred=False, typed=False)
     for number, block in enumerate(blocks):
         values = {
             role: v if isinstance(v, np.ndarray) else objects(v)
@@ -30,13 +31,22 @@ def ids(data):
         ([5, 3], [3, 4], [3, 4, 5]),
         ([5, 3], ["3", "b"], ["3", "5", "b"]),  # 3 and "3" are one
         (["5", "3"], [3], [3, 5]),
-        (["a "], ["a", " a"], ["a"]),
+        (["a "], ["a", " a"], [" a", "a", "a "]),
+        (["+7", "7"], ["-0", "0"], ["+7", "-0", "0", "7"]),
         ([2**63], ["1"], ["1", str(2**63)]),
     ],
 )
 def test_blocks_agree_on_ids(one, two, raw):
     blocks = ({"user": v, "item": [*range(10, 10 + len(v))]} for v in (one, two))
     assert ids(table_of(*blocks).to_data()) == raw
+
+
+def test_a_source_that_tells_numbers_from_texts_may_not_use_both_for_one_id():
+    table = Table("t", {"user": "u", "item": "i"}, inferred=False)
+    table.append({"user": np.array([5, 6]), "item": objects([1, "a"])}, str)
+    table.append({"user": objects(["5"]), "item": objects(["b"])}, str)
+    with pytest.raises(ValueError, match="t: column 'u' has the number 5 and the text"):
+        table.to_data()
 
 
 def test_dates_and_moments_are_seconds_in_utc():

@@ -110,7 +110,7 @@ def test_named_columns_are_read_whatever_else_is_there(tmp_path, caplog):
     data = load_interactions(
         path, user="who", item="sku", rating="stars", time="ts", split=False
     )
-    assert raw_pairs(data) == [("Zoë", "a"), ("Al", "b")]
+    assert raw_pairs(data) == [("Zoë", "a"), ("Al", " b ")]
     assert data["user"].raw_id == ["Al", "Zoë"]
     assert data[EDGE].edge_rating.tolist() == [4.5, 2.0]
     assert data[EDGE].edge_time.tolist() == [5, 7]
@@ -132,7 +132,7 @@ def test_named_columns_are_read_whatever_else_is_there(tmp_path, caplog):
         (["1", "99999999999999999999"], ["1", "99999999999999999999"]),
         (["1", "1e3", "2.0"], ["1", "1e3", "2.0"]),
         (['"a,b"', "c"], ["a,b", "c"]),
-        (["1", " 1"], [1]),
+        (["1", " 1"], [" 1", "1"]),
     ],
 )
 def test_ids_are_integers_only_where_written_as_such(tmp_path, ids, raw):
@@ -143,11 +143,11 @@ def test_ids_are_integers_only_where_written_as_such(tmp_path, ids, raw):
     assert (got.tolist() if isinstance(got, torch.Tensor) else got) == raw
 
 
-def test_spaces_around_fields_do_not_count(tmp_path):
+def test_spaces_around_names_and_numbers_do_not_count_and_those_of_ids_do(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text("user, item ,rating , time\n 1 , a ,  3.5 , 7\n1,b , 4,8 \n")
     data = load_interactions(path, split=False)
-    assert raw_pairs(data) == [(1, "a"), (1, "b")]
+    assert raw_pairs(data) == [(" 1 ", " a "), ("1", "b ")]
     assert data[EDGE].edge_rating.tolist() == [3.5, 4.0]
     assert data[EDGE].edge_time.tolist() == [7, 8]
 

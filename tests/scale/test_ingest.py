@@ -62,7 +62,7 @@ def test_rows_are_those_of_load_interactions(tmp_path_factory, users, items, dat
     rows += [(users[0], item, 5) for item in items]  # enough for a test pair
     folder = tmp_path_factory.mktemp("ingest")
     path = write(folder / "data.csv", rows)
-    if len({item.strip() for item in items}) < 3:
+    if len(set(items)) < 3:
         return  # too few for a test pair
     expected = load_interactions(path)
     assert_same(shard([path], folder / "world"), expected)
