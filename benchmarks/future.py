@@ -1,0 +1,116 @@
+"""DDRM trained from the past beside SASRec and the best simple models, both blocks.
+
+Cells of the command line's own runner, so that a stopped study goes on. Everything is
+selected by validation: epochs by Recall@20, the recency of simple models by NDCG@20.
+Order-free rows read no order at inference; DDRM trained on order never counts as such,
+and its order-free start stands on a line of its own.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from _measure import RESULTS, plt
+
+from ddrm_pyg.datasets import load_interactions
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.settings import load_settings
+from ddrm_pyg.transforms import KCore, TemporalSplit
+
+METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+FUTURE = load_settings("ddrm_future", "ddrm")
+
+
+def load(path, scope):
+    """Read interactions; a table is thinned to its 5-core and split by time."""
+    path = Path(path)
+    if path.is_dir():
+        return path.parent.name, load_interactions(path)
+    names = path.read_text().partition("\n")[0].split(",")
+    columns = dict(zip(("user", "item"), names, strict=False))
+    data = load_interactions(path, **columns, liked_from=4, split=False)
+    name = path.parent.name + (", global" if scope == "global" else "")
+    return name, TemporalSplit(scope=scope)(KCore(5)(data))
+
+
+def past(base, seed, **changed):
+    """DDRM trained from the past on a base."""
+    return Cell("ddrm", seed, {**FUTURE["model"], **changed}, FUTURE["fit"], base)
+
+
+def lines(width, seeds):
+    """Row name to the cells of its seeds."""
+    svd = Cell("svd", model={"embedding_dim": width})
+    one = {
+        "item_knn": [Cell("item_knn")],
+        "ease": [Cell("ease")],
+        "item_knn+recency": [Cell("item_knn+recency")],
+        "ease+recency": [Cell("ease+recency")],
+        "svd": [svd],
+    }
+    free = [past(svd, seed, scales=[float("inf")]) for seed in range(seeds)]
+    aware = [past(svd, seed) for seed in range(seeds)]
+    return one | {
+        "svd+ddrm, order-free start": free,
+        "svd+ddrm": aware,
+    }
+
+
+def main():
+    """Run all cells, print and keep the means over seeds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", nargs="+", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scope", default="user")
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    name_of = "future" if options.scope == "user" else "future_global"
+    rows = []
+    for source in options.data:
+        name, data = load(source, options.scope)
+        runner = Runner(data, options.out / name.replace(", ", "-"), progress=False)
+        for row, cells in lines(options.width, options.seeds).items():
+            results = [runner.run(cell) for cell in cells]
+            test = {m: [round(float(r.test[m]), 5) for r in results] for m in METRICS}
+            rows.append(
+                {
+                    "data": name,
+                    "row": row,
+                    "val recall@20": [round(r.val["recall@20"], 5) for r in results],
+                    "test": test,
+                    "seconds": [round(r.seconds, 1) for r in results],
+                    "notes": results[0].notes,
+                }
+            )
+            shown = "  ".join(f"{np.mean(test[m]):.4f}" for m in METRICS)
+            print(f"{name:24} {row:28} {shown}", flush=True)
+            path = RESULTS / f"{name_of}.json"
+            path.write_text(json.dumps(rows, indent=1) + "\n")
+    draw(rows, RESULTS / f"{name_of}.png")
+
+
+def draw(rows, path):
+    """Test NDCG@20 of every row, a panel a data set; DDRM from the past orange."""
+    names = list(dict.fromkeys(row["data"] for row in rows))
+    figure, panels = plt.subplots(
+        1, len(names), figsize=(4.2 * len(names), 3.4), squeeze=False
+    )
+    for axes, name in zip(panels[0], names, strict=True):
+        shown = [row for row in rows if row["data"] == name][::-1]
+        values = [np.mean(row["test"]["ndcg@20"]) for row in shown]
+        colours = ["C1" if r["row"].startswith("svd+") else "0.6" for r in shown]
+        axes.barh([row["row"] for row in shown], values, color=colours)
+        axes.set_title(name)
+        axes.set_xlabel("test NDCG@20")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
