@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -108,3 +109,15 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "html" / "api" / "ddrm_pyg.nn.ddrm.html").is_file()
     assert "ddrm-pyg run" in (tmp_path / "html" / "cli.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["future", "future_global"])
+def test_the_page_of_results_says_what_was_measured(name):
+    page = (DOCS / "future.md").read_text("utf-8")
+    kept = REPOSITORY / "benchmarks" / "results" / f"{name}.json"
+    for row in json.loads(kept.read_text()):
+        metrics = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+        means = [sum(row["test"][m]) / len(row["test"][m]) for m in metrics]
+        numbers = " | ".join(f"{mean:.4f}"[1:] for mean in means)
+        label = f"**{row['row']}**" if "svd+" in row["row"] else row["row"]
+        assert f"| {label} | {numbers} |" in page
