@@ -66,8 +66,8 @@ class Method:
         base: The method whose cell it starts from, where that is always the same.
         held: What it holds in memory; its parameters alone if None.
         models: How many models are trained together.
-        order_aware: Whether it reads the order of interactions. Tables show these
-            methods apart and never compare them with the others.
+        order_aware: Whether it reads the order of interactions: its fair opponents are
+            the yardsticks that do, too.
         clean: Of a denoiser that changes how a backend is trained: what builds both,
             see :func:`ddrm_pyg.experiments.work.t_ce`.
         cleaner: Of such a backend: the denoiser.

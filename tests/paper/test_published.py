@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from ddrm_pyg.experiments.methods import names_of
 from ddrm_pyg.experiments.settings import DATA_SETS, load_settings, stored_name
+from ddrm_pyg.paper.outline import PAPER_BACKENDS
 from ddrm_pyg.paper.published import published
 from ddrm_pyg.ranking import METRICS
 
 ADDED = ("t-ce", "r-ce", "deca", "ddrm")
 ROWS = (
-    *("cdae", "adagcl", "multivae", "diffrec", *names_of("backend")),
-    *(f"{backend}+{added}" for backend in names_of("backend") for added in ADDED),
+    *("cdae", "adagcl", "multivae", "diffrec", *PAPER_BACKENDS),
+    *(f"{backend}+{added}" for backend in PAPER_BACKENDS for added in ADDED),
 )
 
 
