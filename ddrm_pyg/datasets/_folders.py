@@ -22,6 +22,9 @@ logger = logging.getLogger("ddrm_pyg")
 # pairs is a broken file, and would allocate gigabytes before anyone noticed.
 _MAX_ROWS = 1_000_000
 
+_VALIDATION = ("valid.txt", "val.txt")
+"""What others call the validation pairs beside LightGCN's train.txt."""
+
 
 def read_folder(path: Path, seed: int) -> HeteroData:
     """Read a folder and hold out a validation split where it has none.
@@ -163,10 +166,20 @@ def _raw_ids(path: Path, known: np.ndarray | None, nodes: list[Tensor]) -> Tenso
 
 
 def _read_lightgcn_folder(path: Path) -> HeteroData:
-    """Read train.txt and test.txt, one user and its items per line."""
+    """Read train.txt, test.txt and valid.txt (or val.txt): a user's items per line."""
+    files = {"train": path / "train.txt", "test": path / "test.txt"}
+    held_out = [path / name for name in _VALIDATION if (path / name).is_file()]
+    if len(held_out) > 1:
+        raise ValueError(
+            f"{name_of(path)}: one file must hold the validation pairs (got "
+            f"{' and '.join(file.name for file in held_out)})"
+        )
+    if held_out:
+        files["val"] = held_out[0]
     blocks = {
-        split: {"index": _read_adjacency(path / f"{split}.txt")}
-        for split in ("train", "test")
+        split: {"index": _read_adjacency(files[split])}
+        for split in SPLITS
+        if split in files
     }
     nodes = [[block["index"][i] for block in blocks.values()] for i in (0, 1)]
     raw = [_raw_ids(path, None, of_type) for of_type in nodes]
@@ -199,6 +212,12 @@ def _read_adjacency(file: Path) -> Tensor:
         items.extend(tokens[1:])
         counts.append(len(tokens) - 1)
         lines.append(line)
+    if set(counts) == {2} and len(set(users)) < len(users):
+        raise ValueError(
+            f"{file.name}: every line has three numbers and users begin several, as "
+            "'user item weight' lines do; expected 'user item item ...', a line per "
+            "user. Give a table with a header in place of the folder"
+        )
     user = np.repeat(np.array(users, dtype=np.int64), counts)
     pairs = np.stack([user, np.array(items, dtype=np.int64)], axis=1)
     line_of_pair = np.repeat(np.array(lines, dtype=np.int64), counts)

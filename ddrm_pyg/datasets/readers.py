@@ -69,7 +69,8 @@ def load_interactions(
       values are ratings unless all are 1;
     - a folder with ``train_list.npy``, ``valid_list.npy`` and ``test_list.npy``, int
       ``[n, 2]`` (user, item), and the row-aligned ``labels.npz`` where present;
-    - a folder with LightGCN's ``train.txt`` and ``test.txt``, ``user item item …``.
+    - a folder with LightGCN's ``train.txt`` and ``test.txt``, ``user item item …``, and
+      ``valid.txt`` or ``val.txt`` where present.
 
     Text files may be packed as ``.gz``. The folders bring their own split; where one
     has no validation file, a seeded tenth of each user's train pairs is held out. The

@@ -170,3 +170,32 @@ def test_a_folder_with_its_own_split_refuses_arguments_of_tables(tmp_path, argum
     name = next(iter(arguments))
     with pytest.raises(ValueError, match=f"'{name}' does not apply to"):
         load_interactions(folder, **arguments)
+
+
+@pytest.mark.parametrize("name", ["valid.txt", "val.txt"])
+def test_validation_beside_the_lists_of_lightgcn_is_read(tmp_path, name, caplog):
+    (tmp_path / "train.txt").write_text("0 0 1 2\n1 1 2 3\n")
+    (tmp_path / "test.txt").write_text("0 4\n1 4\n")
+    (tmp_path / name).write_text("0 3\n1 0\n")
+    store = load_interactions(tmp_path)["user", "interacts", "item"]
+    assert store.val_edge_label_index.T.tolist() == [[0, 3], [1, 0]]
+    assert store.edge_index.size(1) == 6  # none of it is held out
+    assert "no validation file" not in caplog.text
+
+
+def test_two_validation_files_are_one_too_many(tmp_path):
+    for name in ("train.txt", "test.txt", "valid.txt", "val.txt"):
+        (tmp_path / name).write_text("0 1\n")
+    with pytest.raises(ValueError, match=r"\(got valid.txt and val.txt\)"):
+        load_interactions(tmp_path)
+
+
+def test_weights_are_not_taken_for_items(tmp_path):
+    (tmp_path / "test.txt").write_text("0 7 1\n1 8 1\n")
+    (tmp_path / "train.txt").write_text("0 0 1\n0 5 1\n1 3 1\n1 4 1\n")
+    with pytest.raises(ValueError, match=r"train.txt: every line has three numbers"):
+        load_interactions(tmp_path)
+    # two items of each user are no weights
+    (tmp_path / "train.txt").write_text("0 0 1\n1 3 1\n2 5 6\n")
+    (tmp_path / "test.txt").write_text("0 7\n1 8\n")
+    assert load_interactions(tmp_path)["item"].num_nodes > 6
