@@ -49,11 +49,14 @@ def read_matrix(matrix: Any) -> HeteroData:
     Raises:
         ValueError: It has no entries, or a stored value is 0, complex or not finite.
     """
-    entries = matrix.tocsr().tocoo()
-    value = entries.data
-    if not len(value):
+    entries = matrix.tocoo()  # not by way of CSR, which adds repeated pairs up
+    if not len(entries.data):
         raise ValueError("sparse matrix: no rows")
-    row, column = (np.asarray(at, dtype=np.int64) for at in (entries.row, entries.col))
+    order = np.lexsort((entries.col, entries.row))
+    value = entries.data[order]
+    row, column = (
+        np.asarray(at, dtype=np.int64)[order] for at in (entries.row, entries.col)
+    )
     if value.dtype.kind not in "biuf":
         raise ValueError(f"sparse matrix: values must be numbers (got {value.dtype})")
     rating = value.astype(np.float32)

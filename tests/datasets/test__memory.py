@@ -108,3 +108,12 @@ def test_bad_matrices_are_refused(matrix, arguments, told):
     with pytest.raises(ValueError, match="matrix") as error:
         load_interactions(matrix, **arguments)
     assert told in str(error.value)
+
+
+def test_a_repeated_pair_is_no_rating():
+    user, item = [0, 0, 1, 1, 2, 2], [1, 1, 0, 2, 1, 0]
+    matrix = sparse.coo_matrix((np.ones(6), (user, item)), shape=(3, 3))
+    store = load_interactions(matrix, split=False)["user", "interacts", "item"]
+    pairs = sorted(map(tuple, store.edge_index.T.tolist()))
+    assert pairs == [(0, 1), (1, 0), (1, 2), (2, 0), (2, 1)]
+    assert "edge_rating" not in store
