@@ -18,13 +18,13 @@ from torch.nn import functional as F
 from ddrm_pyg.checks import check_among, check_size
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.graph.sampling import draw_negatives
+from ddrm_pyg.graph.sampling import draw_candidates, draw_negatives
 from ddrm_pyg.graph.sequences import Bags, UserSequences
 from ddrm_pyg.loader import Cuts, cut_batches
 from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.losses.reweighted import belief_weight
 from ddrm_pyg.losses.softmax import sampled_softmax_loss, softmax_loss
-from ddrm_pyg.nn._parts import draw, drop
+from ddrm_pyg.nn._parts import drop
 
 FutureLoss = Literal["softmax", "bpr"]
 """How generated vectors are compared with what came next."""
@@ -332,14 +332,14 @@ class FutureTraining(nn.Module):
         vector = ddrm.restore(start, cond, generator=generator)
         row, item = future.row, future.item
         positive = self.past.pair_logits(vector[row], item)
+        source = generator or torch.default_generator
         if self.loss_name == "bpr":
             user = batch.user[row]
-            generator = generator or torch.default_generator
-            other = draw_negatives(graph, user, generator=generator)
+            other = draw_negatives(graph, user, generator=source)
             negative = self.past.pair_logits(vector[row], other)
             recommendation = bpr_loss(positive, negative)
         else:
-            recommendation = self._softmax(vector, row, item, positive, generator)
+            recommendation = self._softmax(vector, row, item, positive, graph, source)
         share = ddrm.reconstruction_weight
         away = (vector[row] - self.past.item_table[item]).square().mean(-1)
         weight = belief_weight(positive, ddrm.gamma)
@@ -353,22 +353,21 @@ class FutureTraining(nn.Module):
         row: Tensor,
         item: Tensor,
         positive: Tensor,
-        generator: torch.Generator | None,
+        graph: InteractionGraph,
+        generator: torch.Generator,
     ) -> Tensor:
         if self.num_sampled is None:
             return softmax_loss(self.past.logits(vector), row, item)
-        probability = (self.past.item_degree + 1).double()
-        probability = probability / probability.sum()
-        share = draw(torch.rand, vector.new_empty(self.num_sampled), generator)
-        sample = torch.searchsorted(probability.cumsum(0), share.double())
-        sample = sample.clamp(max=len(probability) - 1)
+        sample, log_probability = draw_candidates(
+            graph, self.num_sampled, generator=generator
+        )
         return sampled_softmax_loss(
             positive,
             self.past.logits(vector, sample),
             row,
             item,
             sample,
-            probability[sample].log().to(vector.dtype),
+            log_probability.to(vector.dtype),
         )
 
     @torch.no_grad()
