@@ -198,22 +198,28 @@ def solve(work: Work) -> Outcome:
 
 def solve_recent(work: Work) -> Outcome:
     """Solve a closed form once, and let validation pick how fast histories fade."""
-    settings = work.settings
-    taus, metric = settings["taus"], settings["metric"]
-    plain = work.build().scorer(work.graph)
-    values: dict[float | None, float] = {}
-    for tau in taus:
-        scorer = plain.weighted(_recency(work, tau))
-        values[tau] = evaluate(scorer, work.data, split="val")[metric]
+    return _pick_recency(work, work.build().scorer(work.graph).weighted)
+
+
+def _pick_recency(work: Work, weighted: Callable[[Tensor | None], Scorer]) -> Outcome:
+    """Let validation pick how fast histories fade.
+
+    Args:
+        work: Its settings name the ``taus`` to try, and the ``metric``.
+        weighted: Maps weights of the interactions (None weighs all alike) to what
+            ranks.
+    """
+    taus, metric = work.settings["taus"], work.settings["metric"]
+
+    def scorer(tau: float | None) -> Scorer:
+        return weighted(None if tau is None else recency_weight(work.data, tau))
+
+    values: dict[float | None, float] = {
+        tau: evaluate(scorer(tau), work.data, split="val")[metric] for tau in taus
+    }
     tau = max(values, key=values.__getitem__)
-    return Outcome(
-        plain.weighted(_recency(work, tau)),
-        notes={"tau": tau, f"val {metric} by tau": list(values.values())},
-    )
-
-
-def _recency(work: Work, tau: float | None) -> Tensor | None:
-    return None if tau is None else recency_weight(work.data, tau)
+    notes = {"tau": tau, f"val {metric} by tau": list(values.values())}
+    return Outcome(scorer(tau), notes=notes)
 
 
 def train(work: Work) -> Outcome:
@@ -378,20 +384,12 @@ def average_history(work: Work) -> Outcome:
 
 def average_recent_history(work: Work) -> Outcome:
     """Weigh histories by recency, as validation likes it best, and average them."""
-    metric, taus = work.settings["metric"], work.settings["taus"]
-    emb, values = work.base.embeddings(), {}
-    if work.data[EDGE].get("edge_time") is None:
-        logger.warning("no times: interactions are taken to stand in their order")
+    item = work.base.embeddings().item
 
-    def mean(tau: float | None) -> Embeddings:
-        weight = None if tau is None else recency_weight(work.data, tau)
-        return Embeddings(work.graph.history_mean(emb.item, weight=weight), emb.item)
+    def mean(weight: Tensor | None) -> Embeddings:
+        return Embeddings(work.graph.history_mean(item, weight=weight), item)
 
-    for tau in taus:
-        values[tau] = evaluate(mean(tau), work.data, split="val")[metric]
-    tau = max(values, key=values.__getitem__)
-    notes = {"tau": tau, f"val {metric} by tau": list(values.values())}
-    return Outcome(mean(tau), notes=notes)
+    return _pick_recency(work, mean)
 
 
 def _history_weight(work: Work, history: Mapping[str, Any] | None) -> Tensor | None:
