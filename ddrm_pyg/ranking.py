@@ -18,12 +18,12 @@ from torch_geometric.metrics import (
     LinkPredNDCG,
     LinkPredRecall,
 )
-from tqdm import tqdm
 
 from ddrm_pyg.checks import check_list_length
 from ddrm_pyg.embeddings import Embeddings, as_embeddings, has_factors
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ids import raw_ids
+from ddrm_pyg.progress import progress_bar
 from ddrm_pyg.typing import Scorer
 
 if TYPE_CHECKING:
@@ -333,8 +333,8 @@ def recommend_chunks(
     _check_request(scorer, user, k, exclude, chunk_size)
     if user.numel() == 0:
         return
-    with tqdm(
-        total=user.numel(), desc="rank", unit="user", disable=not progress, leave=False
+    with progress_bar(
+        total=user.numel(), desc="rank", unit="user", progress=progress, leave=False
     ) as bar:
         for chunk in user.split(chunk_size or _chunk_size(scorer, user)):
             yield chunk, *_best(scorer, chunk, k, exclude)

@@ -27,6 +27,7 @@ from ddrm_pyg.extras import check_device
 from ddrm_pyg.files import atomic_path, write_text
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.loader import processes
+from ddrm_pyg.progress import progress_bar
 from ddrm_pyg.ranking import evaluate
 from ddrm_pyg.typing import EpochEnd, Recommender
 
@@ -490,12 +491,11 @@ def check_fit_settings(**settings: Any) -> None:
 
 
 def _bar(name: str, epochs: int, progress: bool) -> tqdm:
-    # None shows the bar on a terminal only
-    return tqdm(
+    return progress_bar(
         total=epochs,
         desc=name,
         unit="epoch",
-        disable=None if progress else True,
+        progress=None if progress else False,
         leave=False,
     )
 

@@ -21,6 +21,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.checks",
         "ddrm_pyg.files",
         "ddrm_pyg.extras",
+        "ddrm_pyg.progress",
         "ddrm_pyg.mapped",
         "ddrm_pyg.ids",
         "ddrm_pyg.embeddings",

@@ -8,16 +8,20 @@ import logging
 import os
 import shlex
 import sys
+from contextvars import copy_context
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import CompletionItem, TyperGroup
 
+from ddrm_pyg.cli._command import PLAIN, add
 from ddrm_pyg.cli._report import COMMAND
 
 _INTERRUPTED = 130
+
+logger = logging.getLogger("ddrm_pyg")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,12 +38,15 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _print_anything()
     logging.basicConfig(stream=sys.stderr, format="%(message)s", force=True)
-    logging.getLogger("ddrm_pyg").setLevel(logging.INFO)
+    logger.setLevel(logging.INFO)
     words = sys.argv[1:] if arguments is None else arguments
     COMMAND.set(shlex.join(["ddrm-pyg", *words]))
     try:
-        result = _app()(
-            args=words or ["--help"], prog_name="ddrm-pyg", standalone_mode=False
+        result = copy_context().run(
+            _app(),
+            args=words or ["--help"],
+            prog_name="ddrm-pyg",
+            standalone_mode=False,
         )
     except (typer.Abort, KeyboardInterrupt):
         result = _INTERRUPTED
@@ -68,14 +75,8 @@ COMMANDS = (
     *("export", "serve", "shard", "train", "bulk", "tune", "audit", "clean"),
     *("settings", "doctor", "data"),
 )
-"""Files of this folder, in the order of the help: a function ``command`` each, or a
-function ``app`` that makes a group of commands."""
-
-_PLAIN: dict[str, Any] = {
-    "rich_markup_mode": None,
-    "pretty_exceptions_enable": False,
-    "add_completion": False,
-}
+"""Files of this folder, in the order of the help: a function ``command`` and its
+``EXAMPLES`` each, or a function ``app`` that makes a group of commands."""
 
 
 class Commands(TyperGroup):
@@ -92,9 +93,15 @@ class Commands(TyperGroup):
         module = import_module(f"{__name__}.{cmd_name}")
         if hasattr(module, "app"):
             return typer.main.get_command(module.app())
-        app = typer.Typer(**_PLAIN)
-        app.command(cmd_name)(module.command)
+        app = typer.Typer(**PLAIN, add_completion=False)
+        add(app, cmd_name, module.command, module.EXAMPLES)
         return typer.main.get_command(app)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Complete the names of commands, without importing them."""
+        names = [name for name in COMMANDS if name.startswith(incomplete)]
+        items = [CompletionItem(name, help=_summary(name)) for name in names]
+        return items + super(TyperGroup, self).shell_complete(ctx, incomplete)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands with their summaries, read from their files."""
@@ -116,7 +123,7 @@ def _app() -> typer.Typer:
         name="ddrm-pyg",
         help="Recommenders that survive noisy clicks.",
         cls=Commands,
-        **_PLAIN,
+        **PLAIN,
     )
 
     @app.callback()
@@ -151,6 +158,7 @@ def _print_version(asked: bool) -> None:
 
 
 def _fail(message: str) -> int:
+    logger.debug("", exc_info=True)
     line = " ".join(message.replace("Value error, ", "").split())
     print(f"ddrm-pyg: error: {line}", file=sys.stderr)
     return 2

@@ -58,6 +58,10 @@ Weights = Annotated[
 ]
 
 
+EXAMPLES = ("ddrm-pyg audit --data clicks.csv --user uid --item sku --out runs/audit",)
+"""Shown below the help."""
+
+
 @options.takes_source
 def command(
     source: Source = DEFAULT,

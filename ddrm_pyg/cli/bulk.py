@@ -13,6 +13,9 @@ from ddrm_pyg.scale import local, ray
 from ddrm_pyg.scale.worker import Job
 from ddrm_pyg.scale.world import World
 
+EXAMPLES = ("ddrm-pyg bulk world --weights trained --out lists",)
+"""Shown below the help."""
+
 
 def command(
     world: Annotated[Path, typer.Argument(help="What 'shard' wrote, with embeddings.")],

@@ -35,6 +35,10 @@ from ddrm_pyg.ids import raw_ids
 KINDS = ("user", "item")
 
 
+EXAMPLES = ("ddrm-pyg clean --data clicks.csv --user uid --item sku --out runs/clean",)
+"""Shown below the help."""
+
+
 @options.takes_source
 def command(
     source: Source,

@@ -37,6 +37,13 @@ from ddrm_pyg.files import write_json
 FINISHED = "compare.json"
 
 
+EXAMPLES = (
+    "ddrm-pyg compare --data clicks.csv --user uid --item sku --time ts",
+    "ddrm-pyg compare --data ml-1m --methods mf,mf+ddrm --seeds 3 --out runs/compared",
+)
+"""Shown below the help."""
+
+
 @options.takes_source
 def command(
     source: Source = DEFAULT,

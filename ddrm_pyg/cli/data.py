@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli._command import PLAIN, add
 from ddrm_pyg.cli._output import print_json, write_ids
 from ddrm_pyg.datasets.summary import plot_degrees, summarize
 from ddrm_pyg.datasets.writers import save_interactions, table_writer
@@ -23,9 +24,10 @@ _FIRST_DATE = 10**8  # seconds: smaller numbers are ranks rather than moments
 
 def app() -> typer.Typer:
     """Show a data set, or write it in another format."""
-    group = typer.Typer(help=app.__doc__, rich_markup_mode=None)
-    for command in (describe, convert):
-        group.command()(command)
+    group = typer.Typer(help=app.__doc__, **PLAIN, add_completion=False)
+    add(group, "describe", describe, ["ddrm-pyg data describe clicks.csv --user uid"])
+    convert_it = "ddrm-pyg data convert clicks.csv --user uid --out clicks.parquet"
+    add(group, "convert", convert, [convert_it])
     return group
 
 

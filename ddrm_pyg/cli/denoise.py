@@ -17,6 +17,12 @@ from ddrm_pyg.experiments.settings import denoised
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.files import hash_file
 
+EXAMPLES = (
+    "ddrm-pyg denoise --data clicks.csv --embeddings vectors.npz --out runs/denoised",
+    "ddrm-pyg denoise --data ml-1m --embeddings mf.npz --num-layers 2 --out runs/ml",
+)
+"""Shown below the help."""
+
 
 @options.takes_source
 def command(

@@ -32,6 +32,13 @@ EXTRAS = {
 }
 
 
+EXAMPLES = (
+    "ddrm-pyg doctor",
+    "ddrm-pyg doctor --users 1000000 --items 100000",
+)
+"""Shown below the help."""
+
+
 def command(
     users: Annotated[int, typer.Option(min=1, help="Users of your data.")] = 2000,
     items: Annotated[int, typer.Option(min=1, help="Items of your data.")] = 1500,

@@ -15,6 +15,12 @@ from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.ranking import evaluate
 
+EXAMPLES = (
+    "ddrm-pyg evaluate --data clicks.csv --embeddings vectors.npz",
+    "ddrm-pyg evaluate --data ml-1m --embeddings vectors.npz --split val --json",
+)
+"""Shown below the help."""
+
 
 @options.takes_source
 def command(

@@ -18,6 +18,12 @@ from ddrm_pyg.scale.world import WORLD, World
 from ddrm_pyg.serving.engine import MANIFEST
 from ddrm_pyg.serving.export import Format, export
 
+EXAMPLES = (
+    "ddrm-pyg export runs/mine --out exported",
+    "ddrm-pyg export runs/mine --out exported --format onnx",
+)
+"""Shown below the help."""
+
 
 def command(
     source: Annotated[

@@ -30,6 +30,13 @@ from ddrm_pyg.ranking import recommend_chunks
 logger = logging.getLogger("ddrm_pyg")
 
 
+EXAMPLES = (
+    "ddrm-pyg recommend runs/mine --user u17 -k 5",
+    "ddrm-pyg recommend runs/mine --history new_users.csv --out lists.parquet",
+)
+"""Shown below the help."""
+
+
 def command(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     user: Annotated[

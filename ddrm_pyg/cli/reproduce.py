@@ -19,6 +19,12 @@ from ddrm_pyg.paper.outline import AS_IS, TARGETS, Plan, Request, has_labels
 from ddrm_pyg.paper.page import tables, to_plot, write
 from ddrm_pyg.paper.results import Reproduction, kept_cells, measure
 
+EXAMPLES = (
+    "ddrm-pyg reproduce table2 --data ml-1m --dry-run",
+    "ddrm-pyg reproduce figure3 --data ml-1m-clean --out runs/paper",
+)
+"""Shown below the help."""
+
 
 @options.takes_source
 def command(

@@ -14,6 +14,13 @@ from ddrm_pyg.experiments.plug_in import default_ddrm, rows_for
 from ddrm_pyg.experiments.settings import cell_for, denoised
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 
+EXAMPLES = (
+    "ddrm-pyg run",
+    "ddrm-pyg run --data clicks.csv --user uid --item sku --time ts --out runs/mine",
+    "ddrm-pyg run --data ml-1m --backend svd --seed 1",
+)
+"""Shown below the help."""
+
 
 @options.takes_source
 def command(

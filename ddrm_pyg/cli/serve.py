@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+EXAMPLES = ("ddrm-pyg serve exported --port 8000",)
+"""Shown below the help."""
+
 
 def command(
     folder: Annotated[

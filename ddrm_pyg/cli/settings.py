@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ddrm_pyg.cli._command import PLAIN, add
+
 FOLDER = Path(__file__).parents[1] / "experiments" / "settings"
 """One JSON file for each name that ``--settings`` knows."""
 
@@ -18,9 +20,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 def app() -> typer.Typer:
     """List the stored settings, or show some."""
-    group = typer.Typer(help=app.__doc__, rich_markup_mode=None)
-    group.command("list")(list_settings)
-    group.command("show")(show)
+    group = typer.Typer(help=app.__doc__, **PLAIN, add_completion=False)
+    add(group, "list", list_settings, ["ddrm-pyg settings list"])
+    add(group, "show", show, ["ddrm-pyg settings show ddrm_future > mine.json"])
     return group
 
 

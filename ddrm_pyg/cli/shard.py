@@ -13,6 +13,11 @@ from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.scale.ingest import shard
 from ddrm_pyg.scale.world import ROWS_PER_SHARD, World, cut_embeddings
 
+EXAMPLES = (
+    "ddrm-pyg shard 'logs/*.parquet' --out world --user uid --item sku --time ts",
+)
+"""Shown below the help."""
+
 
 def command(
     data: Annotated[

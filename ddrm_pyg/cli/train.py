@@ -14,6 +14,12 @@ from ddrm_pyg.nn.ddrm import DDRM
 from ddrm_pyg.scale.train import METRIC, WEIGHTS, launched, train
 from ddrm_pyg.scale.world import World
 
+EXAMPLES = (
+    "ddrm-pyg train --world world --out trained",
+    "torchrun --nproc-per-node 2 -m ddrm_pyg train --world world --out trained",
+)
+"""Shown below the help."""
+
 
 def command(
     world: Annotated[Path, typer.Option(help="What 'shard' wrote, with embeddings.")],

@@ -22,6 +22,10 @@ SHOWN = 5
 """Trials that are printed."""
 
 
+EXAMPLES = ("ddrm-pyg tune --data ml-1m --trials 30 --out runs/tuned",)
+"""Shown below the help."""
+
+
 @options.takes_source
 def command(
     source: Source = DEFAULT,

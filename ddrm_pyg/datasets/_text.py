@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+
+from ddrm_pyg.progress import progress_bar
 
 BLOCK_SIZE = 1 << 24  # bytes of text that are looked at together
 _SHOW_AFTER = 2.0  # seconds: a file that is read at once needs no bar
@@ -92,13 +93,12 @@ def _open_with_bar(
     with (
         path.open("rb") as packed,
         gzip.open(packed) if path.suffix == ".gz" else packed as file,
-        tqdm(
+        progress_bar(
             desc=path.name,
             total=path.stat().st_size,
             unit="B",
             unit_scale=True,
             delay=_SHOW_AFTER,
-            disable=None,
         ) as bar,
     ):
         yield file, lambda: bar.update(packed.tell() - bar.n)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
+from ddrm_pyg.progress import progress_bar
 from ddrm_pyg.scale.worker import Job, ShardWorker
 
 
@@ -27,5 +26,5 @@ def run(job: Job, shards: Sequence[int], *, progress: bool = True) -> int:
     worker = ShardWorker(job)
     with job.claimed():
         pending = job.pending(shards)
-        disable = None if progress else True
-        return sum(map(worker, tqdm(pending, unit="shard", disable=disable)))
+        shown = None if progress else False
+        return sum(map(worker, progress_bar(pending, unit="shard", progress=shown)))

@@ -1,0 +1,86 @@
+"""What every command has: how much it says, and examples below its help."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
+"""How all typer apps print."""
+
+logger = logging.getLogger("ddrm_pyg")
+
+
+def _say_less(asked: bool) -> None:
+    if asked:
+        from ddrm_pyg.progress import HIDDEN  # a help needs no bars
+
+        HIDDEN.set(True)
+        logger.setLevel(logging.WARNING)
+
+
+def _say_more(asked: bool) -> None:
+    if asked:
+        logger.setLevel(logging.DEBUG)
+
+
+def _options(
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            help="Only results, warnings and errors.",
+            callback=_say_less,
+            expose_value=False,
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Also the traceback of an error.",
+            callback=_say_more,
+            expose_value=False,
+        ),
+    ] = False,
+) -> None: ...
+
+
+class Command(TyperCommand):
+    """A command with ``--quiet``, ``--verbose`` and, as its epilog, examples.
+
+    Args:
+        *args: As for typer's own class.
+        **attrs: The same; ``epilog`` holds a command line on each line.
+    """
+
+    def __init__(self, *args: Any, **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
+        shared = typer.Typer(**PLAIN, add_completion=False)
+        shared.command()(_options)
+        self.params += typer.main.get_command(shared).params
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """List the examples."""
+        if self.epilog:
+            with formatter.section("Examples"):
+                for line in self.epilog.splitlines():
+                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+def add(app: typer.Typer, name: str, command: Any, examples: Sequence[str]) -> None:
+    """Add a command to an app.
+
+    Args:
+        app: Gets the command.
+        name: What is typed.
+        command: A function with typer's annotations.
+        examples: Whole command lines.
+    """
+    app.command(name, cls=Command, epilog="\n".join(examples))(command)
