@@ -63,13 +63,14 @@ class Method:
         trained: Whether it is trained by :func:`ddrm_pyg.fit`.
         pairwise: Whether it is trained on pairs, by a ``pair_loss`` that can be
             replaced.
-        base: The method whose cell it starts from, where that is always the same.
+        base: The method whose cell it starts from, where that is always the same. Of
+            what cleans: the one that cleans the same backend, under another seed.
         held: What it holds in memory; its parameters alone if None.
         models: How many models are trained together.
         order_aware: Whether it reads the order of interactions: its fair opponents are
             the yardsticks that do, too.
-        clean: Of a denoiser that changes how a backend is trained: what builds both,
-            see :func:`ddrm_pyg.experiments.work.t_ce`.
+        clean: Of what changes how a backend is trained: what builds both, see
+            :func:`ddrm_pyg.experiments.work.t_ce`.
         cleaner: Of such a backend: the denoiser.
     """
 
@@ -105,7 +106,11 @@ class Method:
         }
 
     def cleaned(
-        self, build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
+        self,
+        build: Callable[..., Any],
+        steps: int,
+        settings: Mapping[str, Any],
+        base: Any = None,
     ) -> tuple[Any, Any]:
         """Build what a denoiser cleans, see ``clean``.
 
@@ -113,12 +118,14 @@ class Method:
             build: Builds the backend, with keyword arguments replaced.
             steps: Steps of an epoch.
             settings: Of the denoiser.
+            base: Embeddings of what it starts from, where it has a ``base``.
 
         Returns:
             What is trained, and the backend in it.
         """
         assert self.clean is not None
-        return resolve(self.clean)(build, steps, settings)
+        bases = () if self.base is None else (base,)
+        return resolve(self.clean)(build, steps, settings, *bases)
 
 
 METHODS: dict[str, Method] = {}
@@ -139,22 +146,23 @@ def register(*methods: Method) -> None:
             raise ValueError(f"'name' must be a new one (got '{method.name}')")
         METHODS[method.name] = method
     for backend in [METHODS[name] for name in names_of("backend")]:
-        for denoiser in [METHODS[name] for name in names_of("denoiser")]:
-            if backend.pairwise and denoiser.clean is not None:
-                both = _cleaned(backend, denoiser)
+        for cleaner in [method for method in METHODS.values() if method.clean]:
+            if backend.pairwise:
+                both = _cleaned(backend, cleaner)
                 METHODS.setdefault(both.name, both)
 
 
-def _cleaned(backend: Method, denoiser: Method) -> Method:
+def _cleaned(backend: Method, cleaner: Method) -> Method:
     """A backend whose training is cleaned, from the two records."""
     return replace(
         backend,
-        name=f"{backend.name}+{denoiser.name}",
+        name=f"{backend.name}+{cleaner.name}",
         role="step",
-        about=f"{backend.about}; {denoiser.about}",
+        about=f"{backend.about}; {cleaner.about}",
         run="ddrm_pyg.experiments.work:train_cleaned",
-        models=denoiser.models,
-        cleaner=denoiser,
+        models=cleaner.models,
+        base=cleaner.base and f"{backend.name}+{cleaner.base}",
+        cleaner=cleaner,
     )
 
 
@@ -360,6 +368,22 @@ register(
         ),
         clean=_WORK + "deca",
         models=2,
+    ),
+    Method(
+        name="bce",
+        role="step",
+        about="a backend trained by binary cross-entropy, from which deca-p starts",
+        clean=_WORK + "bce",
+    ),
+    Method(
+        name="deca-p",
+        role="denoiser",
+        about="a backend trained to agree with another one that is trained before",
+        model=Arguments(
+            "ddrm_pyg.nn.deca:DeCA", given=("backend", "auxiliary", "pretrained")
+        ),
+        base="bce",
+        clean=_WORK + "deca_p",
     ),
     Method(
         name="wbpr",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +121,19 @@ def denoised(
         stored = _over(own, stored, settings, added) if variant else own
     model = {**stored["model"], **(changes or {})}
     fit = _fit_settings(stored, epochs)
-    if METHODS[added].clean is None:
+    method = METHODS[added]
+    if method.clean is None:
         return Cell(added, backend.seed if seed is None else seed, model, fit, backend)
+    base = None
+    if method.base is not None:  # two of one seed would agree from the start
+        other = replace(backend, seed=(backend.seed or 0) + 1)
+        base = denoised(other, method.base, variant=variant, epochs=epochs)
     return Cell(
         f"{backend.method}+{added}",
         backend.seed,
         backend.model,
         {**backend.fit, **fit},
+        base,
         clean=model,
     )
 
@@ -251,7 +258,9 @@ def _check_model_settings(method: Method, model: Mapping[str, Any]) -> None:
 
     if method.clean is not None:
         with torch.random.fork_rng(devices=[]):
-            method.cleaned(lambda **own: METHODS["mf"].model.example(own), 1, model)
+            backend = METHODS["mf"].model
+            base = backend.example({}).scorer(None)
+            method.cleaned(lambda **own: backend.example(own), 1, model, base)
         return
     check_history(model.get("history"))
     method.model.check_names("model", model)

@@ -21,7 +21,7 @@ from ddrm_pyg.experiments.methods import METHODS, Method, find
 from ddrm_pyg.experiments.settings import check_history
 from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
-from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bpr_loss
+from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bce_loss, bpr_loss
 from ddrm_pyg.nn.conv import light_propagate, propagate_depths
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.nn.deca import DeCA
@@ -241,7 +241,9 @@ def train_cleaned(work: Work) -> Outcome:
     cleaner = work.method.cleaner
     assert cleaner is not None
     settings = cleaner.model.fill(work.cell.clean)
-    model, backend = cleaner.cleaned(work.build, _steps_per_epoch(work), settings)
+    base = work.base.embeddings() if cleaner.base else None
+    steps = _steps_per_epoch(work)
+    model, backend = cleaner.cleaned(work.build, steps, settings, base)
     return _train(work, model, backend)
 
 
@@ -277,7 +279,8 @@ def _steps_per_epoch(work: Work) -> int:
 
 
 # What cleans a backend's training: given how to build the backend, the steps of an
-# epoch and the settings, each returns what is trained and the backend in it.
+# epoch, the settings and, where it has a base, the embeddings of that, each returns
+# what is trained and the backend in it.
 
 
 def t_ce(
@@ -310,6 +313,25 @@ def deca(
     """Train the backend to agree with another model."""
     backend = build()
     return DeCA(backend, **settings), backend
+
+
+def bce(
+    build: Callable[..., Any], steps: int, settings: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """Train the backend by binary cross-entropy, whose scores are log odds."""
+    backend = build(pair_loss=bce_loss, **settings)
+    return backend, backend
+
+
+def deca_p(
+    build: Callable[..., Any],
+    steps: int,
+    settings: Mapping[str, Any],
+    auxiliary: Embeddings,
+) -> tuple[Any, Any]:
+    """Train the backend to agree with another one that is trained before."""
+    backend = build()
+    return DeCA(backend, auxiliary, pretrained=True, **settings), backend
 
 
 def wbpr(

@@ -109,7 +109,7 @@ def test_a_record_names_what_there_is(name):
         assert reference is None or callable(resolve(reference))
     if method.run is None:
         assert method.clean is not None
-    if method.base is not None:
+    if method.base is not None and method.role == "rival":
         assert METHODS[method.base].role == "backend"
     assert not set(method.model.later) - set(method.model.defaults())
 
@@ -120,8 +120,9 @@ def test_a_record_names_what_there_is(name):
 def test_what_is_trained_has_a_memory_figure_and_settings(name):
     method = METHODS[name]
     assert method.held is not None
-    stored = method.cleaner.name if method.cleaner else name
-    assert (FOLDER / f"{stored}.json").is_file()
+    stored = method.cleaner or method
+    has_settings = (FOLDER / f"{stored.name}.json").is_file()
+    assert has_settings == (stored.role != "step")
 
 
 def test_a_cleaned_backend_is_derived_from_two_records():
@@ -130,12 +131,13 @@ def test_a_cleaned_backend_is_derived_from_two_records():
     assert both.cleaner is deca
     assert (both.model, both.held, both.trained) == (backend.model, backend.held, True)
     assert (backend.models, both.models) == (1, deca.models)
+    assert (both.base, METHODS["lightgcn+deca-p"].base) == (None, "lightgcn+bce")
 
 
 def test_names_by_role():
     assert yardsticks() == ("popularity", "item_knn", "ease")
     assert {"mf", "lightgcn", "sgl"} <= {*names_of("backend")}
-    assert cleaners() == ("t-ce", "r-ce", "deca", "wbpr")
+    assert cleaners() == ("t-ce", "r-ce", "deca", "deca-p", "wbpr")
     assert denoisers_of("mf") == ("ddrm", *cleaners())
     assert {"mf+ddrm", "sgl+wbpr", "diffrec"} <= {*table_names()}
     once = each_once()

@@ -93,6 +93,14 @@ def test_a_cleaner_refuses_what_it_does_not_know(tmp_path):
         load_settings(str(path), "t-ce")
 
 
+@pytest.mark.parametrize("setting", ["auxiliary", "pretrained"])
+def test_deca_p_refuses_an_auxiliary_of_ones_own(tmp_path, setting):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"model": {setting: None}, "fit": {}}))
+    with pytest.raises(ValueError, match=rf"mine\.json: .*'{setting}'"):
+        load_settings(str(path), "deca-p")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -160,7 +168,7 @@ def test_each_method_is_listed_once():
         *names_of("rival"),
     ]
     assert set(each_once()) <= set(table_names())
-    assert len(each_once()) == len(set(each_once())) == 23
+    assert len(each_once()) == len(set(each_once())) == 24
 
 
 @pytest.mark.parametrize("name", table_names())
@@ -169,7 +177,8 @@ def test_every_name_is_a_cell_of_a_known_method(name):
     assert cell.method in METHODS
     for link in chain(cell):
         if METHODS[link.method].trained:
-            assert (link.seed, link.fit["epochs"]) == (3, 2)
+            auxiliary = link.method.endswith("+bce")
+            assert (link.seed, link.fit["epochs"]) == (4 if auxiliary else 3, 2)
         else:
             assert link == Cell(link.method)
 
@@ -182,6 +191,10 @@ def test_names_say_what_is_added_to_what():
     assert (cleaned.model, cleaned.fit) == (plain.model, plain.fit)
     assert holds(cleaned.clean, STORED["t-ce"]["model"])
     assert cell_for("ldiffrec").base == cell_for("lightgcn")
+    agreed = cell_for("mf+deca-p", seed=1)
+    other = cell_for("mf", seed=2)
+    assert (agreed.method, agreed.seed) == ("mf+deca-p", 1)
+    assert agreed.base == Cell("mf+bce", 2, other.model, other.fit)
 
 
 def test_settings_stored_for_a_data_set_are_preferred():

@@ -14,7 +14,7 @@ from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import METHODS, names_of
 from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.experiments.settings import check_history, load_settings
+from ddrm_pyg.experiments.settings import check_history, denoised, load_settings
 from ddrm_pyg.experiments.work import (
     load_ddrm,
     load_embeddings,
@@ -23,15 +23,19 @@ from ddrm_pyg.experiments.work import (
 )
 from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
 from ddrm_pyg.graph.interaction_graph import EDGE
+from ddrm_pyg.losses import bce_loss
 from ddrm_pyg.nn import ddrm
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.nn.ddrm import DDRMRecommender
+from ddrm_pyg.nn.deca import DeCA
 from ddrm_pyg.nn.models import (
     CDAE,
     EASE,
+    MF,
     SVD,
     ItemKNN,
     LDiffRec,
+    LightGCN,
     LTDiffRec,
     OrderWeight,
     SASRec,
@@ -335,19 +339,36 @@ def test_tables_of_another_graph_are_refused(given, path_graph, tmp_path):
         load_embeddings(tmp_path / "emb.npz", path_graph)
 
 
-@pytest.mark.parametrize("cleaner", ["t-ce", "r-ce", "deca", "wbpr"])
+@pytest.mark.parametrize("cleaner", ["t-ce", "r-ce", "deca", "deca-p", "wbpr"])
 @pytest.mark.parametrize("backend", ["mf", "lightgcn", "sgl"])
 def test_every_cleaner_trains_every_backend(data, tmp_path, backend, cleaner):
-    clean = load_settings(cleaner, cleaner)["model"]
+    changes = {}
     if cleaner == "t-ce":
-        clean |= {"drop_rate": 0.5, "num_gradual_epochs": 0}
-    fit = {"epochs": 4, "batch_size": 4}
-    cell = Cell(f"{backend}+{cleaner}", 0, {"embedding_dim": 4}, fit, clean=clean)
+        changes = {"drop_rate": 0.5, "num_gradual_epochs": 0}
+    plain = Cell(backend, 0, {"embedding_dim": 4}, {"epochs": 4, "batch_size": 4})
+    cell = denoised(plain, cleaner, changes=changes)
     result = Runner(data, tmp_path, progress=False).run(cell)
     assert result.embeddings().item.shape == (data["item"].num_nodes, 4)
-    plain = replace(cell, method=backend, clean={})
     other = Runner(data, tmp_path, progress=False).run(plain).embeddings()
     assert not torch.allclose(result.embeddings().item, other.item)
+
+
+@pytest.mark.parametrize("backend", [MF, LightGCN])
+def test_deca_p_agrees_with_a_backend_of_another_seed(runner, data, backend):
+    plain = Cell(backend.__name__.lower(), 3, {"embedding_dim": 4}, FIT)
+    result = runner.run(denoised(plain, "deca-p", changes={"aux_dim": 2, "c1": 5.0}))
+    graph, sizes = runner.graph, (runner.graph.num_users, runner.graph.num_items, 4)
+    torch.manual_seed(4)
+    other = backend(*sizes, pair_loss=bce_loss)
+    fit(other, data, **FIT, seed=4, progress=False)
+    torch.manual_seed(3)
+    target = backend(*sizes)
+    auxiliary = other.scorer(graph)
+    settings = {"c1": 5.0, "c2": 1.0, "alpha": 1.0, "aux_dim": 2}
+    model = DeCA(target, auxiliary, pretrained=True, **settings)
+    fit(model, data, **FIT, seed=3, progress=False)
+    assert torch.equal(result.embeddings().user, target.scorer(graph).user)
+    assert torch.equal(result.embeddings().item, target.scorer(graph).item)
 
 
 @pytest.fixture
