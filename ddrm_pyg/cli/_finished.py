@@ -10,10 +10,10 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli._folder import CONFIG, read_config
 from ddrm_pyg.cli._plug_in import FINISHED, KEYS
-from ddrm_pyg.experiments.cells import cell_from_record
+from ddrm_pyg.experiments.cells import cell_from_record, starts_from_past
 from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.work import load_ddrm, load_recommender, starts_from_past
+from ddrm_pyg.experiments.work import load_ddrm, load_recommender
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 
 

@@ -1,4 +1,4 @@
-"""``ddrm-pyg compare``: many methods on one data set, in one honest table."""
+"""``ddrm-pyg compare``: many methods on one data set, in honest tables."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.compare import (
     Comparison,
-    as_table,
+    as_tables,
     cannot_say,
     compare,
     to_frame,
     verdict,
+    with_default_ddrm,
 )
-from ddrm_pyg.experiments.methods import each_once, yardsticks
+from ddrm_pyg.experiments.methods import each_once, names_of, yardsticks
 from ddrm_pyg.experiments.plots import (
     comparison_panels,
     plot_panels,
@@ -51,8 +52,9 @@ def command(
         str,
         typer.Option(
             help="Names with commas between them, such as mf,lightgcn+ddrm,diffrec; "
-            "popularity, item_knn and ease are always there. 'all' is every method "
-            "once, what cleans or denoises around LightGCN."
+            "popularity, item_knn and ease are always there, and with +recency where "
+            "times tell the order. 'all' is every method once, what cleans or denoises "
+            "around LightGCN."
         ),
     ] = "all",
     settings_of: options.SettingsOf = None,
@@ -68,26 +70,28 @@ def command(
 ) -> None:
     """Run many methods on one data set and test them against the best yardstick.
 
-    Interrupted, it goes on with the method that was not finished; methods and seeds
-    may be added later to the same folder. Without --settings-of, trainings are quick
-    ones for small data.
+    What reads the order of clicks has a table and yardsticks of its own. Interrupted,
+    it goes on with the method that was not finished; methods and seeds may be added
+    later to the same folder. Without --settings-of, trainings are quick ones for small
+    data.
     """
     names = list(each_once()) if methods == "all" else options.split(methods) or [""]
     cells = {
         name: _cells(name, range(seed, seed + seeds), settings_of, epochs)
         for name in names
-        if name not in yardsticks()
+        if name not in names_of("yardstick")
     }
     data = begin(
         source,
         device,
         [*map(Cell, yardsticks()), *(c[0] for c in cells.values())],
     )
+    methods_here = with_default_ddrm(cells, data, epochs=epochs)
     out = out or Path("runs") / f"compare-{source.name}"
     told = {"source": asdict(source.located()), "fingerprint": fingerprint(data)}
     claim(out, told, finished=FINISHED, overwrite=overwrite)
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
-    rows = compare(runner, cells)
+    rows = compare(runner, methods_here)
     silent = cannot_say(data)
     record: dict[str, Any] = {
         "rows": [row.record() for row in rows],
@@ -99,7 +103,7 @@ def command(
     if as_json:
         print_json(record)
         return
-    print(as_table(rows).text())
+    print("\n\n".join(table.text() for table in as_tables(rows)))
     print("\n" + "\n".join(_in_words(record["verdict"])))
     for sentence in silent:
         print(f"cannot be said here: {sentence}")
@@ -114,15 +118,25 @@ def _cells(
 
 def _in_words(words: dict[str, Any]) -> list[str]:
     """The verdict, a sentence each: what is above, what is below, what follows."""
-    names = {word: ", ".join(words[word]) or "none" for word in ("above", "below")}
-    yardstick = f"'{words['yardstick']}', the best yardstick"
+    aware = words["order_aware"]
+    blocks = {"order-free: ": words, "order-aware: ": aware} if aware else {"": words}
+    said = [text for head, block in blocks.items() for text in _of_block(head, block)]
     return [
-        f"above {yardstick}: {names['above']}",
-        f"below it: {names['below']}",
-        "NDCG@20, paired t-test over users, Holm-corrected p < .01, at least 1 %",
-        "Take the cheapest that is above it."
+        *said,
+        "above and below: NDCG@20, paired t-test over users, Holm-corrected p < .01, "
+        "at least 1 %",
+    ]
+
+
+def _of_block(head: str, words: dict[str, Any]) -> list[str]:
+    names = {word: ", ".join(words[word]) or "none" for word in ("above", "below")}
+    yardstick = words["yardstick"]
+    return [
+        f"{head}above '{yardstick}', the best yardstick: {names['above']}",
+        f"{head}below it: {names['below']}",
+        f"{head}take the cheapest that is above it"
         if words["above"]
-        else f"Take '{words['yardstick']}': nothing is above it, and it is cheap.",
+        else f"{head}take '{yardstick}': nothing is above it, and it is cheap",
     ]
 
 
@@ -140,7 +154,7 @@ def _report(
         f"{name}: a comparison",
         headline,
         [*meaning, *silent],
-        [as_table(rows)],
+        as_tables(rows),
         to_pictures(comparison_panels(rows), 1.2 + 0.28 * len(rows)),
         config | {"cells": {row.name: asdict(row.results[0].cell) for row in rows}},
     )

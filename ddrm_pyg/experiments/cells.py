@@ -62,6 +62,29 @@ def chain(cell: Cell) -> list[Cell]:
     return [cell, *(chain(cell.base) if cell.base else [])]
 
 
+def starts_from_past(cell: Cell) -> bool:
+    """Whether a cell is a DDRM trained to generate what comes next."""
+    return cell.method == "ddrm" and cell.model.get("train_start") == "past"
+
+
+def is_order_aware(cell: Cell) -> bool:
+    """Whether a cell, or anything that it starts from, reads the order of interactions.
+
+    Rows that do and rows that do not are never compared: the order is information that
+    the others lack.
+    """
+    return any(
+        find(link.method).order_aware or starts_from_past(link) or _fades(link)
+        for link in chain(cell)
+    )
+
+
+def _fades(cell: Cell) -> bool:
+    """Whether a cell weighs histories by recency."""
+    history = cell.model.get("history")
+    return history is not None and history["kind"] == "recency"
+
+
 def seed_of(cell: Cell) -> int | None:
     """The seed of a cell, or of what it starts from; None where nothing is trained."""
     return next((c.seed for c in chain(cell) if c.seed is not None), None)

@@ -1,4 +1,4 @@
-"""A list of methods on one data set, in one table."""
+"""A list of methods on one data set, in a table for each kind of information."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.cells import Cell, chain
-from ddrm_pyg.experiments.methods import yardsticks
-from ddrm_pyg.experiments.plug_in import METRIC
+from ddrm_pyg.experiments.cells import Cell, chain, is_order_aware
+from ddrm_pyg.experiments.methods import find, yardsticks
+from ddrm_pyg.experiments.plug_in import METRIC, default_ddrm, tells_order
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.tables import (
     Column,
@@ -25,13 +25,19 @@ from ddrm_pyg.experiments.tables import (
     paired_tests,
     star_best,
 )
-from ddrm_pyg.graph.interaction_graph import EDGE
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.ranking import METRICS
 
 logger = logging.getLogger("ddrm_pyg")
 
 MEASURES = (*METRICS, "coverage@20", "popularity@20")
 """What a row says of its rankings."""
+
+BLOCKS = {
+    False: "order-free: knows who took what",
+    True: "order-aware: knows in which order, too",
+}
+"""Titles of the tables, by whether their rows read the order of interactions."""
 
 
 class Cost(NamedTuple):
@@ -50,16 +56,21 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison(Row):
-    """A method, over its seeds, against the best yardstick.
+    """A method, over its seeds, against the best yardstick of its block.
 
     Attributes:
         cost: What one seed takes, with all that it starts from.
-        rival: The yardstick it was tested against; None for that yardstick itself.
+        order_aware: Whether it reads the order of interactions: its block.
+        is_yardstick: Whether it is what its block is tested against.
+        rival: The yardstick it was tested against; None for that yardstick itself, and
+            in a block without one.
         tested: The mean over seeds against the yardstick, user by user, corrected
             over all rows.
     """
 
     cost: Cost
+    order_aware: bool = False
+    is_yardstick: bool = False
     rival: str | None = None
     tested: CorrectedTest | None = None
 
@@ -72,6 +83,7 @@ class Comparison(Row):
             "seeds": self.seeds,
             "best_epoch": [r.best_epoch for r in self.results if r.best_epoch],
             **self.cost._asdict(),
+            "order_aware": self.order_aware,
             "against": self.rival,
             "relative": self.tested.test.record()["relative"] if self.tested else None,
             "p_holm": self.tested.p_holm if self.tested else None,
@@ -79,19 +91,21 @@ class Comparison(Row):
 
 
 def compare(runner: Runner, methods: Mapping[str, Sequence[Cell]]) -> list[Comparison]:
-    """Run every method and test it against the best yardstick.
+    """Run every method and test it against the best yardstick of its block.
 
     Args:
         runner: The data set and where results are kept. What has been run before is
             read from there, so that an interrupted comparison goes on.
-        methods: Name to its cells, one per seed; the yardsticks are added.
+        methods: Name to its cells, one per seed; the yardsticks are added, those that
+            read the order of interactions where there is one.
 
     Returns:
-        A row per method, yardsticks first. Tests are paired t-tests over users of the
-        seeds' mean NDCG@20, against the yardstick that is best *on test* (which makes
-        beating it harder), Holm-corrected.
+        A row per method: the order-free ones, then the order-aware, yardsticks first.
+        Tests are paired t-tests over users of the seeds' mean NDCG@20, against the
+        yardstick of the block that is best *on test* (which makes beating it harder),
+        Holm-corrected over both.
     """
-    fixed = {name: [Cell(name)] for name in yardsticks()}
+    fixed = {name: [Cell(name)] for name in yardsticks_of(runner.data)}
     rows = []
     for name, cells in {**fixed, **methods}.items():
         try:
@@ -99,13 +113,74 @@ def compare(runner: Runner, methods: Mapping[str, Sequence[Cell]]) -> list[Compa
         except (MemoryError, ImportError) as error:  # too large, or without its extra
             logger.warning("%s is left out: %s", name, error)
             continue
-        rows.append(Comparison(name, results, _cost(runner, cells)))
-    known = [row for row in rows if row.name in yardsticks()]
-    best = max(known, key=lambda row: row.metrics[METRIC])
-    rivals = [None if row is best else best for row in rows]
+        cost, order_aware = _cost(runner, cells), is_order_aware(cells[0])
+        rows.append(Comparison(name, results, cost, order_aware))
+    return _tested(sorted(rows, key=lambda row: row.order_aware))
+
+
+def yardsticks_of(data: HeteroData) -> tuple[str, ...]:
+    """Name the closed forms that a comparison on a data set holds."""
+    if not tells_order(data):
+        return yardsticks()
+    if InteractionGraph.from_data(data, splits=("val",)).num_edges == 0:
+        logger.warning("no validation split: nothing picks how fast histories fade")
+        return yardsticks()
+    return (*yardsticks(), *yardsticks(order_aware=True))
+
+
+def with_default_ddrm(
+    methods: Mapping[str, Sequence[Cell]],
+    data: HeteroData,
+    *,
+    epochs: int | None = None,
+) -> dict[str, Sequence[Cell]]:
+    """Plug in the DDRM that learns from order, where there is one, as ``run`` does.
+
+    Args:
+        methods: Name to its cells, with DDRM as it is stored for them.
+        data: The loaded data set.
+        epochs: Epochs of DDRM at most; as stored if None.
+
+    Returns:
+        The same; the stored DDRM of ``mf+ddrm`` is then called ``mf+ddrm, published``.
+    """
+    if not tells_order(data):
+        return dict(methods)
+    rows: dict[str, Sequence[Cell]] = {}
+    for name, cells in methods.items():
+        learned = [
+            default_ddrm(cell.base, data, seed=cell.seed, epochs=epochs)
+            for cell in cells
+            if cell.method == "ddrm" and cell.base
+        ]
+        if learned:
+            rows[name] = learned
+            name = f"{name}, published"
+        rows[name] = cells
+    return rows
+
+
+def _tested(rows: Sequence[Comparison]) -> list[Comparison]:
+    """Test the rows of each block against its best yardstick."""
+    best: dict[bool, Comparison] = {}
+    for row in rows:
+        if find(row.results[0].cell.method).role == "yardstick":
+            rival = best.setdefault(row.order_aware, row)
+            if row.metrics[METRIC] > rival.metrics[METRIC]:
+                best[row.order_aware] = row
+    rivals = [best.get(row.order_aware) for row in rows]
+    others = [
+        None if row is rival else rival for row, rival in zip(rows, rivals, strict=True)
+    ]
+    tests = paired_tests(rows, others, [METRIC])
     return [
-        replace(row, rival=best.name, tested=tests[METRIC]) if tests else row
-        for row, tests in zip(rows, paired_tests(rows, rivals, [METRIC]), strict=True)
+        replace(
+            row,
+            is_yardstick=row is best.get(row.order_aware),
+            rival=rival.name if rival and test else None,
+            tested=test.get(METRIC),
+        )
+        for row, rival, test in zip(rows, others, tests, strict=True)
     ]
 
 
@@ -124,9 +199,9 @@ def to_frame(rows: Sequence[Comparison]) -> pd.DataFrame:
 
     Returns:
         A row per method, by name: metrics, their deviations over seeds, seeds and best
-        epochs (with spaces between them), costs (seconds, bytes, trained numbers), and
-        the yardstick that it was tested against, with the relative gain in NDCG@20 and
-        its corrected p-value.
+        epochs (with spaces between them), costs (seconds, bytes, trained numbers),
+        whether it reads the order of interactions, and the yardstick that it was tested
+        against, with the relative gain in NDCG@20 and its corrected p-value.
     """
     frame = pd.DataFrame([row.record() for row in rows]).set_index("name")
     lists = {n: frame[n].map(_with_spaces) for n in ("seeds", "best_epoch")}
@@ -138,15 +213,28 @@ def _with_spaces(values: Sequence[int]) -> str:
     return " ".join(map(str, values))
 
 
-def as_table(rows: Sequence[Comparison]) -> Table:
-    """Lay out a comparison for people; the best metric of a column is starred."""
+def as_tables(rows: Sequence[Comparison]) -> list[Table]:
+    """Lay out each block for people; the best metric of its columns is starred.
+
+    A block alone has no title.
+    """
+    blocks = {
+        title: block
+        for order_aware, title in BLOCKS.items()
+        if (block := [row for row in rows if row.order_aware is order_aware])
+    }
+    if len(blocks) == 1:
+        return [_as_table(rows)]
+    return [_as_table(block, title) for title, block in blocks.items()]
+
+
+def _as_table(rows: Sequence[Comparison], title: str = "") -> Table:
     frame = to_frame(rows)
-    gain = [row.tested.test.change() if row.tested else "yardstick" for row in rows]
     spread = frame.pop(f"{METRIC} deviation")
     shown = frame.drop(columns=frame.filter(like=" deviation").columns)
     measures = measure_columns(MEASURES)
     return Table(
-        star_best(shown.assign(gain=gain, spread=spread), METRICS),
+        star_best(shown.assign(gain=[*map(_gain, rows)], spread=spread), METRICS),
         {
             **measures,
             "seconds": Column("train s", ".1f"),
@@ -156,6 +244,7 @@ def as_table(rows: Sequence[Comparison]) -> Table:
             "gain": Column("gain"),
             "p_holm": Column("p Holm"),
         },
+        title,
         notes=[
             *legend(measures),
             "gain: of NDCG@20 over the best yardstick, significant where p Holm < .01.",
@@ -164,14 +253,34 @@ def as_table(rows: Sequence[Comparison]) -> Table:
     )
 
 
+def _gain(row: Comparison) -> str:
+    if row.is_yardstick:
+        return "yardstick"
+    return row.tested.test.change() if row.tested else ""
+
+
 def verdict(rows: Sequence[Comparison]) -> dict[str, Any]:
-    """Name the rows that are above and below the best yardstick.
+    """Name the rows that are above and below the best yardstick of their block.
 
     A difference counts if its corrected p-value is below .01 *and* it is at least 1 %
     of the yardstick's mean.
+
+    Returns:
+        ``yardstick``, ``above`` and ``below`` of the order-free rows, and under
+        ``order_aware`` the same of the others; None without a yardstick there.
     """
-    yardstick = next(row for row in rows if row.tested is None)
-    words: dict[str, Any] = {"yardstick": yardstick.name, "above": [], "below": []}
+    free, aware = (
+        _verdict([row for row in rows if row.order_aware is order_aware])
+        for order_aware in BLOCKS
+    )
+    return {**(free or {}), "order_aware": aware}
+
+
+def _verdict(rows: Sequence[Comparison]) -> dict[str, Any] | None:
+    best = next((row for row in rows if row.is_yardstick), None)
+    if best is None:
+        return None
+    words: dict[str, Any] = {"yardstick": best.name, "above": [], "below": []}
     for row in rows:
         if row.tested and row.tested.test.counts(row.tested.p_holm):
             above = row.tested.test.difference > 0

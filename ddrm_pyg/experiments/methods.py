@@ -185,9 +185,15 @@ def names_of(*roles: Role) -> tuple[str, ...]:
     return tuple(name for name, method in METHODS.items() if method.role in roles)
 
 
-def yardsticks() -> tuple[str, ...]:
-    """Closed forms that every table holds; none reads the order of interactions."""
-    return tuple(n for n in names_of("yardstick") if not METHODS[n].order_aware)
+def yardsticks(*, order_aware: bool = False) -> tuple[str, ...]:
+    """Closed forms that every table holds.
+
+    Args:
+        order_aware: Those that read the order of interactions, in place of those that
+            do not.
+    """
+    names = names_of("yardstick")
+    return tuple(n for n in names if METHODS[n].order_aware is order_aware)
 
 
 def cleaners() -> tuple[str, ...]:

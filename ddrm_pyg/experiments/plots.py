@@ -262,9 +262,8 @@ def run_panels(rows: Sequence[Row]) -> dict[str, Panel]:
 def comparison_panels(rows: Sequence[Comparison]) -> dict[str, Panel]:
     """Test NDCG@20 and Recall@20 of every row with 95 % intervals over users.
 
-    The best yardstick is the dashed line.
+    The best yardstick of each block is a dashed line along its rows.
     """
-    yardstick = next(row for row in rows if row.tested is None)
 
     def panel(metric: str) -> Panel:
         marks = [
@@ -274,11 +273,23 @@ def comparison_panels(rows: Sequence[Comparison]) -> dict[str, Panel]:
 
         def draw(axes: Axes) -> None:
             _draw_intervals(axes, marks, metric)
-            axes.axvline(yardstick.metrics[metric], color="0.3", lw=1, ls="--")
+            for yardstick in (row for row in rows if row.is_yardstick):
+                value, places = yardstick.metrics[metric], _block_of(yardstick, rows)
+                ends = [min(places) - 0.5, max(places) + 0.5]
+                axes.plot([value, value], ends, color="0.3", lw=1, ls="--")
 
         return draw
 
     return {metric_title(m): panel(m) for m in (METRIC, "recall@20")}
+
+
+def _block_of(yardstick: Comparison, rows: Sequence[Comparison]) -> list[int]:
+    """Places of the rows that a yardstick is for, as :func:`draw_bars` has them."""
+    return [
+        y
+        for y, row in zip(range(len(rows))[::-1], rows, strict=True)
+        if row.order_aware is yardstick.order_aware
+    ]
 
 
 def cleaning_panels(results: Mapping[str, Result]) -> dict[str, Panel]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.methods import yardsticks
+from ddrm_pyg.experiments.cells import Cell, starts_from_past
+from ddrm_pyg.experiments.methods import find
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import denoised
 from ddrm_pyg.experiments.tables import (
@@ -20,7 +20,7 @@ from ddrm_pyg.experiments.tables import (
     metric_frame,
     star_best,
 )
-from ddrm_pyg.experiments.work import Result, starts_from_past
+from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.ranking import METRICS
 from ddrm_pyg.significance import PairedTest, paired_test
@@ -140,6 +140,12 @@ def rows_for(backend: Cell, last: Cell | None = None) -> dict[str, Cell]:
     }
 
 
+def tells_order(data: HeteroData) -> bool:
+    """Whether the times of a data set put its train interactions in an order."""
+    time = data[EDGE].get("edge_time")
+    return time is not None and bool((time != time[:1]).any())
+
+
 def default_ddrm(
     backend: Cell, data: HeteroData, *, seed: int | None = None, epochs: int | None
 ) -> Cell:
@@ -155,11 +161,10 @@ def default_ddrm(
         seed: Seed of DDRM; the backend's if None.
         epochs: Epochs at most; as stored if None.
     """
-    time = data[EDGE].get("edge_time")
     settings: str | None = "ddrm_future"
     if backend.method == "sasrec":
         settings = "ddrm_future_sasrec"
-    if time is None or not bool((time != time[:1]).any()):
+    if not tells_order(data):
         settings = None
         logger.warning(
             "no times: DDRM is trained without order, as published; with times it "
@@ -211,7 +216,7 @@ def _run(runner: Runner, cell: Cell) -> Result | None:
     try:
         return runner.run(cell)
     except MemoryError as error:
-        if cell.method not in yardsticks():
+        if find(cell.method).role != "yardstick":
             raise
         logger.warning("%s is left out: %s", cell.method, error)
         return None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.cells import Cell, starts_from_past
 from ddrm_pyg.experiments.methods import METHODS, Method, find
 from ddrm_pyg.experiments.settings import check_history
 from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
@@ -522,11 +522,6 @@ def _resample(work: Work, settings: Mapping[str, Any]) -> Outcome:
         generator=torch.Generator().manual_seed(work.seed),
     )
     return Outcome(denoised)
-
-
-def starts_from_past(cell: Cell) -> bool:
-    """Whether a cell is a DDRM trained to generate what comes next."""
-    return cell.method == "ddrm" and cell.model.get("train_start") == "past"
 
 
 def load_recommender(

@@ -68,6 +68,18 @@ def clicks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def walks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 people walk up 20 items in a circle; every one from a place of their own."""
+    rows = [
+        (f"u{u}", f"i{(3 * u + step) % 20}", 100 * u + step)
+        for u in range(40)
+        for step in range(12)
+    ]
+    path = tmp_path_factory.mktemp("data") / "walks.csv"
+    return write_csv(path, ["user", "item", "time"], rows)
+
+
+@pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DDRM that takes no time."""
     path = tmp_path_factory.mktemp("settings") / "tiny.json"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import pytest
 
 from ddrm_pyg.cli.compare import FINISHED
+from ddrm_pyg.experiments.methods import yardsticks
 from ddrm_pyg.experiments.runner import Runner
 
 QUICK = ["--user", "Customer", "--item", "Book", "--epochs", "2"]
@@ -48,6 +50,27 @@ def test_files_hold_what_json_says(call, words, tmp_path):
     assert mf["num_parameters"] == (20 + 24) * 64
     assert {"seconds", "peak_memory", "popularity@20", "coverage@20"} <= mf.keys()
     assert record["verdict"]["yardstick"] in ("popularity", "item_knn", "ease")
+
+
+def test_order_has_its_own_table_and_yardsticks(call, walks, tmp_path):
+    words = ["compare", "--data", walks, "--methods", "mf+ddrm,ease+recency"]
+    words += ["--epochs", "1", "--out", tmp_path / "out"]
+    answer = call(*words)
+    free, aware = answer.out.split("order-aware: knows in which order, too")
+    assert free.startswith("order-free: knows who took what\n")
+    for name in ("popularity", "item_knn", "ease", "mf+ddrm, published"):
+        assert f"\n{name} " in free
+    for name in ("item_knn+recency", "ease+recency", "mf+ddrm"):
+        assert f"\n{name} " in aware
+    for head in ("order-free", "order-aware"):
+        assert re.search(rf"\n{head}: above '.*', the best yardstick: ", answer.out)
+    record = json.loads(call(*words, "--json").out)
+    blocks = {row["name"]: row["order_aware"] for row in record["rows"]}
+    assert list(blocks.values()) == [False] * 4 + [True] * 3
+    best = record["verdict"]["order_aware"]["yardstick"]
+    assert best in yardsticks(order_aware=True)
+    (past,) = [row for row in record["rows"] if row["name"] == "mf+ddrm"]
+    assert past["against"] == best
 
 
 def test_methods_may_be_added_and_nothing_runs_twice(

@@ -195,17 +195,6 @@ def test_changed_data_are_refused(call, copy, clicks, tmp_path):
     assert "has changed" in call("recommend", copy).error
 
 
-@pytest.fixture
-def walks(tmp_path):
-    """40 people walk up 20 items in a circle; every one from a place of their own."""
-    rows = [
-        (f"u{u}", f"i{(3 * u + step) % 20}", 100 * u + step)
-        for u in range(40)
-        for step in range(12)
-    ]
-    return write_history(tmp_path / "walks.csv", rows, ("user", "item", "time"))
-
-
 def test_new_histories_are_read_in_their_order(call, walks, tmp_path):
     run = tmp_path / "run"
     words = ["--data", walks, "--epochs", "2", "--ddrm-epochs", "2", "--out", run]

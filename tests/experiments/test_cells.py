@@ -15,6 +15,8 @@ from ddrm_pyg.experiments.cells import (
     chain,
     folder_name,
     identity,
+    is_order_aware,
+    starts_from_past,
 )
 from ddrm_pyg.experiments.methods import FIT as FIT_ARGUMENTS
 from ddrm_pyg.experiments.methods import METHODS, table_names
@@ -34,6 +36,37 @@ def test_cell_survives_json(cell):
 def test_a_chain_begins_with_the_cell_and_ends_with_what_starts_from_nothing():
     assert chain(CELL) == [CELL, CELL.base, BASE]
     assert chain(BASE) == [BASE]
+
+
+PAST = Cell("ddrm", 4, {"train_start": "past"}, base=BASE)
+RECENT = {"history": {"kind": "recency", "tau": 5}}
+
+
+@pytest.mark.parametrize(
+    ("cell", "aware"),
+    [
+        (BASE, False),
+        (CELL, False),
+        (Cell("ease"), False),
+        (Cell("ease+recency"), True),  # its record says so
+        (Cell("sasrec", 0), True),
+        (Cell("ddrm", base=Cell("sasrec", 0)), True),  # what it starts from is
+        (Cell("recent_mean", base=BASE), True),
+        (PAST, True),
+        (Cell("one_pass", base=PAST), True),
+        (Cell("ease", model=RECENT), True),
+        (Cell("ddrm", model=RECENT, base=BASE), True),
+        (Cell("ddrm", model={"history": {"kind": "agreement"}}, base=BASE), False),
+    ],
+)
+def test_what_reads_the_order_anywhere_on_the_way_is_order_aware(cell, aware):
+    assert is_order_aware(cell) is aware
+
+
+def test_a_past_is_a_ddrm_by_its_start():
+    assert starts_from_past(PAST)
+    assert not starts_from_past(CELL)
+    assert not starts_from_past(Cell("one_pass", base=PAST))
 
 
 FIT = {"epochs": 4, "eval_every": 2}

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import dataclasses
 import io
 import math
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -11,17 +11,19 @@ import torch
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
 from ddrm_pyg.experiments import memory
-from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.cells import Cell, starts_from_past
 from ddrm_pyg.experiments.compare import (
     Comparison,
     Cost,
-    as_table,
+    as_tables,
     cannot_say,
     compare,
     to_frame,
     verdict,
+    with_default_ddrm,
 )
 from ddrm_pyg.experiments.methods import yardsticks
+from ddrm_pyg.experiments.plug_in import default_ddrm
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.tables import CorrectedTest
 from ddrm_pyg.graph.interaction_graph import EDGE
@@ -49,22 +51,69 @@ def ddrm(seed: int = 0) -> Cell:
     return Cell("ddrm", seed, model, FIT, mf(seed))
 
 
+def past(seed: int = 0) -> Cell:
+    model = {"train_start": "past", "num_start_steps": 0, "hidden_dims": [4]}
+    return Cell("ddrm", seed, model, FIT, mf(seed))
+
+
 def test_rows_are_tested_against_the_best_yardstick(runner):
-    rows = compare(runner, {"mf": [mf(0), mf(1)], "mf+ddrm": [ddrm()]})
-    assert [row.name for row in rows] == [*yardsticks(), "mf", "mf+ddrm"]
-    scores = {row.name: row.metrics["ndcg@20"] for row in rows[:3]}
-    (best,) = [row for row in rows if row.tested is None]
-    assert best.name == max(scores, key=scores.__getitem__)
-    others = [row for row in rows if row is not best]
-    raw = [paired_test(row.metrics, best.metrics) for row in others]
-    assert [row.tested.test for row in others] == raw
+    methods = {"past": [past()], "mf": [mf(0), mf(1)], "mf+ddrm": [ddrm()]}
+    rows = compare(runner, methods)
+    free, aware = (
+        [row for row in rows if row.order_aware is order_aware]
+        for order_aware in (False, True)
+    )
+    assert rows == [*free, *aware]
+    assert [row.name for row in free] == [*yardsticks(), "mf", "mf+ddrm"]
+    assert [row.name for row in aware] == [*yardsticks(order_aware=True), "past"]
+    raw = []
+    for block, count in ((free, 3), (aware, 2)):
+        scores = {row.name: row.metrics["ndcg@20"] for row in block[:count]}
+        (best,) = [row for row in block if row.is_yardstick]
+        assert best.name == max(scores, key=scores.__getitem__)
+        assert (best.rival, best.tested) == (None, None)
+        others = [row for row in block if row is not best]
+        assert {row.rival for row in others} == {best.name}
+        own = [paired_test(row.metrics, best.metrics) for row in others]
+        assert [row.tested.test for row in others] == own
+        raw += own
     adjusted = holm([test.p_value for test in raw])
-    assert [row.tested.p_holm for row in others] == adjusted
-    assert {row.rival for row in others} == {best.name}
+    assert [row.tested.p_holm for row in rows if row.tested] == adjusted
+
+
+def test_no_order_has_no_order_aware_yardsticks(data, tmp_path):
+    plain = data.clone()
+    del plain[EDGE].edge_time
+    rows = compare(Runner(plain, tmp_path, progress=False), {})
+    assert [row.name for row in rows] == [*yardsticks()]
+
+
+def test_nothing_picks_how_fast_histories_fade_without_validation(
+    data, tmp_path, caplog
+):
+    short = data.clone()
+    short[EDGE].val_edge_label_index = torch.empty(2, 0, dtype=torch.int64)
+    rows = compare(Runner(short, tmp_path, progress=False), {})
+    assert [row.name for row in rows] == [*yardsticks()]
+    assert "no validation split: nothing picks how fast" in caplog.text
+
+
+def test_order_plugs_in_what_learns_from_it_beside_the_published(data):
+    methods = {"mf": [mf(0), mf(1)], "mf+ddrm": [ddrm(0), ddrm(1)]}
+    rows = with_default_ddrm(methods, data, epochs=3)
+    assert list(rows) == ["mf", "mf+ddrm", "mf+ddrm, published"]
+    assert rows["mf+ddrm, published"] == methods["mf+ddrm"]
+    for seed, cell in enumerate(rows["mf+ddrm"]):
+        assert cell == default_ddrm(mf(seed), data, seed=seed, epochs=3)
+        assert starts_from_past(cell)
+    plain = data.clone()
+    del plain[EDGE].edge_time
+    assert with_default_ddrm(methods, plain) == methods
 
 
 def test_seeds_are_averaged_user_by_user(runner):
-    row = compare(runner, {"mf": [mf(0), mf(1)]})[-1]
+    rows = compare(runner, {"mf": [mf(0), mf(1)]})
+    (row,) = [row for row in rows if row.name == "mf"]
     a, b = (runner.run(mf(seed)).test for seed in (0, 1))
     mean = (a.per_user["ndcg@20"] + b.per_user["ndcg@20"]) / 2
     assert torch.allclose(row.metrics.per_user["ndcg@20"], mean)
@@ -77,7 +126,8 @@ def test_seeds_are_averaged_user_by_user(runner):
 
 
 def test_costs_include_what_a_row_starts_from(runner):
-    row = compare(runner, {"mf+ddrm": [ddrm()]})[-1]
+    rows = compare(runner, {"mf+ddrm": [ddrm()]})
+    (row,) = [row for row in rows if row.name == "mf+ddrm"]
     base, last = runner.run(mf()), runner.run(ddrm())
     assert row.cost.seconds == pytest.approx(base.seconds + last.seconds)
     assert row.cost.peak_memory == max(base.peak_memory, last.peak_memory)
@@ -118,7 +168,7 @@ def test_interrupted_comparison_goes_on_with_the_missing_method(
 def test_what_does_not_fit_is_left_out_and_said(runner, monkeypatch, caplog):
     monkeypatch.setattr(memory, "free_memory", lambda _: 12 * 80**2)
     rows = compare(runner, {})
-    assert [row.name for row in rows] == ["popularity", "item_knn"]
+    assert [row.name for row in rows] == ["popularity", "item_knn", "item_knn+recency"]
     assert "ease is left out: ease on 60 users and 80 items needs about" in caplog.text
 
 
@@ -126,17 +176,21 @@ def test_what_lacks_its_extra_is_left_out_and_said(runner, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     groups = Cell("ldiffrec", 0, {"latent_dim": 4}, FIT, mf())
     rows = compare(runner, {"mf": [mf()], "ldiffrec": [groups]})
-    assert [row.name for row in rows] == [*yardsticks(), "mf"]
+    names = [*yardsticks(), "mf", *yardsticks(order_aware=True)]
+    assert [row.name for row in rows] == names
     assert "ldiffrec is left out: group_items needs scikit-learn" in caplog.text
 
 
-def row(name, difference, relative, p):
-    test = PairedTest(difference, relative, p, 9)
-    return Comparison(name, [], Cost(0, 0, None), "ease", CorrectedTest(test, p))
+NOTHING = Cost(0, 0, None)
+
+
+def row(name, difference, relative, p, order_aware=False):
+    test = CorrectedTest(PairedTest(difference, relative, p, 9), p)
+    return Comparison(name, [], NOTHING, order_aware, rival="ease", tested=test)
 
 
 def test_verdict_needs_significance_and_a_percent():
-    ease = Comparison("ease", [], Cost(0, 0, None))
+    ease = Comparison("ease", [], NOTHING, is_yardstick=True)
     rows = [
         ease,
         row("better", 0.1, 0.011, 0.009),
@@ -145,11 +199,25 @@ def test_verdict_needs_significance_and_a_percent():
         row("worse", -0.1, -0.5, 0.001),
         row("better than nothing", 0.1, math.nan, 0.001),
     ]
-    assert verdict(rows) == {
+    words = {
         "yardstick": "ease",
         "above": ["better", "better than nothing"],
         "below": ["worse"],
     }
+    assert verdict(rows) == {**words, "order_aware": None}
+    fading = Comparison("ease+recency", [], NOTHING, True, is_yardstick=True)
+    aware = [fading, row("past", -0.1, -0.5, 0.001, order_aware=True)]
+    assert verdict([*rows, *aware]) == {
+        **words,
+        "order_aware": {"yardstick": "ease+recency", "above": [], "below": ["past"]},
+    }
+
+
+def test_a_row_without_a_yardstick_is_neither_above_nor_below():
+    alone = Comparison("past", [], NOTHING, True)
+    ease = Comparison("ease", [], NOTHING, is_yardstick=True)
+    assert verdict([ease, alone])["order_aware"] is None
+    assert verdict([ease, alone])["above"] == []
 
 
 def test_claims_follow_from_what_is_known(data):
@@ -165,7 +233,7 @@ def test_claims_follow_from_what_is_known(data):
 @pytest.fixture
 def compared(make_result) -> list[Comparison]:
     several = [
-        dataclasses.replace(make_result(ndcg), cell=Cell("mf", seed), best_epoch=9)
+        replace(make_result(ndcg), cell=Cell("mf", seed), best_epoch=9)
         for seed, ndcg in enumerate(([0.2, 0.4], [0.4, 0.6]))
     ]
     one = [make_result([0.1, 0.3])]
@@ -176,7 +244,12 @@ def compared(make_result) -> list[Comparison]:
     }
     return [
         Comparison(
-            name, results, cost, "ease" if name in tests else None, tests.get(name)
+            name,
+            results,
+            cost,
+            is_yardstick=name == "ease",
+            rival="ease" if name in tests else None,
+            tested=tests.get(name),
         )
         for name, results, cost in (
             ("popularity", one, Cost(0.26, 3 << 20, None)),
@@ -189,7 +262,18 @@ def compared(make_result) -> list[Comparison]:
 
 def test_table_is_as_people_see_it(compared, golden):
     # means of .3 and .5: deviation .2 / sqrt(2)
-    assert as_table(compared).text() + "\n" == golden("compare.txt")
+    (table,) = as_tables(compared)
+    assert table.text() + "\n" == golden("compare.txt")
+
+
+def test_each_block_has_its_own_table_and_stars(compared):
+    *free, last = compared
+    free_table, aware_table = as_tables([*free, replace(last, order_aware=True)])
+    assert free_table.title == "order-free: knows who took what"
+    assert aware_table.title == "order-aware: knows in which order, too"
+    assert [row[0] for row in free_table.rows] == ["popularity", "ease", "mf"]
+    (row,) = aware_table.rows
+    assert row[:2] == ["from nothing", "0.1400*"]  # the best of those it stands beside
 
 
 def test_frame_is_the_records(compared):

@@ -98,16 +98,24 @@ def test_bars_have_means_and_intervals(rows):
     assert colours[3] == to_rgb(COLOURS["ddrm"]) == to_rgb(curves.lines[-1].get_color())
 
 
-def test_comparison_is_drawn_with_its_yardstick(make_result):
+COST = Cost(1, 0, None)
+
+
+def test_comparison_is_drawn_with_its_yardsticks(make_result):
     test = CorrectedTest(PairedTest(0.1, 1 / 3, 0.004, 2), 0.0123)
     several = [make_result([0.2, 0.4]), make_result([0.4, 0.6])]
     rows = [
-        Comparison("ease", [make_result([0.3, 0.3], "ease")], Cost(1, 0, None)),
-        Comparison("mf", several, Cost(1, 0, 640), "ease", test),
+        Comparison("ease", [make_result([0.3, 0.3], "ease")], COST, is_yardstick=True),
+        Comparison("mf", several, COST, rival="ease", tested=test),
+        Comparison("ease+recency", [make_result([0.6, 0.6])], COST, True, True),
     ]
     ndcg, recall = drawn(comparison_panels(rows))
-    assert widths(ndcg) == pytest.approx([0.3, 0.4])
-    assert list(ndcg.lines[-1].get_xdata()) == pytest.approx([0.3, 0.3])
+    assert widths(ndcg) == pytest.approx([0.3, 0.4, 0.6])
+    free, aware = (line for line in ndcg.lines if line.get_linestyle() == "--")
+    assert list(free.get_xdata()) == pytest.approx([0.3, 0.3])
+    assert list(free.get_ydata()) == [0.5, 2.5]  # along its own rows alone
+    assert list(aware.get_xdata()) == pytest.approx([0.6, 0.6])
+    assert list(aware.get_ydata()) == [-0.5, 0.5]
     assert recall.get_xlabel() == "Recall@20"
 
 
