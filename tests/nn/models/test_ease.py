@@ -48,10 +48,11 @@ def test_each_column_is_the_ridge_regression_on_the_other_items(graph, l2):
         np.testing.assert_allclose(matrix[:, j], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_weights_by_hand(path_graph):
+@pytest.mark.fidelity("EASE", "weights, Eq. 8", "values by hand", digits=6)
+def test_weights_by_hand(path_graph, agrees):
     # gram [[1, 1], [1, 2]] + 1 = [[2, 1], [1, 3]], inverse [[3, -1], [-1, 2]] / 5
     matrix = EASE(1.0).scorer(path_graph).matrix
-    torch.testing.assert_close(matrix, torch.tensor([[0, 1 / 2], [1 / 3, 0]]))
+    agrees(matrix, [[0, 1 / 2], [1 / 3, 0]])
 
 
 def test_withheld_item_of_the_own_colour_comes_first(checkerboard):

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.loader import RowTable, user_row_batches
-from ddrm_pyg.losses.multinomial import gaussian_kl, multinomial_nll
+from ddrm_pyg.losses.multinomial import multinomial_nll
 from ddrm_pyg.nn.models import MultiDAE, MultiVAE, multivae
 
 
@@ -45,14 +45,17 @@ def test_decoders_mirror_the_encoders(dims):
     assert outputs == widths[1:]
 
 
-def test_dae_scores_and_loss_by_hand(graph):
+@pytest.mark.fidelity(
+    "MultiDAE", "scores and the loss, Eq. 2", "the network, layer by layer", digits=5
+)
+def test_dae_scores_and_loss_by_hand(graph, agrees):
     model = make(MultiDAE, (3,), dropout=0.0)
     first, _, last = model.network
     logits = last(first(UNIT).tanh())
     scores = model.scorer(graph).scores(torch.tensor([0, 1]))
-    torch.testing.assert_close(scores, logits)
+    agrees(scores, logits)
     expected = -(ROWS * F.log_softmax(logits, -1)).sum(1)
-    torch.testing.assert_close(loss_of(model, graph), expected)
+    agrees(loss_of(model, graph), expected)
 
 
 def test_without_noise_and_beta_the_vae_is_an_auto_encoder(graph):
@@ -63,13 +66,20 @@ def test_without_noise_and_beta_the_vae_is_an_auto_encoder(graph):
     torch.testing.assert_close(loss_of(model, graph), multinomial_nll(logits, ROWS))
 
 
-def test_vae_draws_its_code_and_pays_for_it(graph):
+@pytest.mark.fidelity(
+    "MultiVAE",
+    "the loss with a drawn code and beta",
+    "the equations, from mean and variance on",
+    digits=5,
+)
+def test_vae_draws_its_code_and_pays_for_it(graph, agrees):
     model = make(MultiVAE, (4, 3), dropout=0.0, beta=0.7, anneal_epochs=0).train()
     mean, log_variance = model.encoder(UNIT).chunk(2, dim=-1)
     noise = torch.randn(2, 3, generator=torch.Generator().manual_seed(5))
     logits = model.decoder(mean + noise * (log_variance / 2).exp())
-    expected = multinomial_nll(logits, ROWS) + 0.7 * gaussian_kl(mean, log_variance)
-    torch.testing.assert_close(loss_of(model, graph, seed=5), expected)
+    likelihood = (ROWS * F.log_softmax(logits, -1)).sum(1)
+    kl = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
+    agrees(loss_of(model, graph, seed=5), 0.7 * kl - likelihood)
 
 
 def test_dropout_thins_the_input_and_not_the_target(graph):

@@ -26,14 +26,23 @@ def random_graph(num_users, num_items, num_edges=600):
     return InteractionGraph(torch.stack([user, item]), num_users, num_items)
 
 
-def assert_is_the_dense_svd(graph, width):
+@pytest.mark.fidelity(
+    "SVD",
+    "inner products of item vectors at full and at low rank",
+    "NumPy's dense decomposition",
+    digits=5,
+)
+@pytest.mark.parametrize(("num_users", "num_items"), [(90, 60), (60, 90)])
+@pytest.mark.parametrize("width", [1, 7, 40])  # by Lanczos twice, and dense
+def test_is_the_dense_svd(num_users, num_items, width, agrees):
+    graph = random_graph(num_users, num_items)
     emb = SVD(width).scorer(graph)
     _, singular, right = np.linalg.svd(normalised_rows(graph), full_matrices=False)
     table = right[:width].T * singular[:width]
     table /= np.linalg.norm(table, axis=1).mean()
     assert emb.item.shape == (graph.num_items, width)
     # vectors of equal singular values may be turned: inner products may not
-    np.testing.assert_allclose(emb.item @ emb.item.T, table @ table.T, atol=1e-5)
+    agrees(emb.item @ emb.item.T, table @ table.T)
 
 
 @given(GRAPHS)
@@ -51,12 +60,6 @@ def test_any_graph_at_full_rank_is_item_cosine(graph):
     mean = pairs.history_mean(cosine) * scale  # rows of cosines, averaged
     known = pairs.degree("user") > 0
     torch.testing.assert_close((emb.user @ emb.item.T)[known], mean[known])
-
-
-@pytest.mark.parametrize(("num_users", "num_items"), [(90, 60), (60, 90)])
-@pytest.mark.parametrize("width", [1, 7, 40])  # by Lanczos twice, and dense
-def test_is_the_dense_svd(num_users, num_items, width):
-    assert_is_the_dense_svd(random_graph(num_users, num_items), width)
 
 
 def test_by_hand(path_graph):
