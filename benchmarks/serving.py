@@ -28,6 +28,7 @@ import torch
 from ddrm_pyg import DDRM
 from ddrm_pyg.files import write_json
 from ddrm_pyg.serving.export import export
+from ddrm_pyg.serving.program import MeanEncode
 
 DIM, HISTORY, K = 64, 50, 20
 JSON = {"Content-Type": "application/json"}
@@ -91,9 +92,7 @@ def measure(num_items: int, count: int, clients: int) -> dict[str, float]:
         out = Path(folder) / "export"
         export(
             out,
-            ddrm=DDRM(DIM, (1000, 300, 1000)),
-            item_emb=item_emb,
-            mean_item=item_emb.mean(0),
+            MeanEncode(DDRM(DIM, (1000, 300, 1000)), item_emb, item_emb.mean(0)),
             item_ids=range(num_items),
             formats=["onnx"],
         )

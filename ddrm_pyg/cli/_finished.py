@@ -85,12 +85,15 @@ def fold_in(runner: Runner, config: dict[str, Any], need: str) -> FoldIn:
     return FoldIn(ddrm, items, runner.graph.mean_item(items))
 
 
-def from_past(runner: Runner, config: dict[str, Any]) -> DDRMRecommender | None:
+def from_past(
+    runner: Runner, config: dict[str, Any], need: str
+) -> DDRMRecommender | None:
     """Take the DDRM that reads new histories in order out of a run; None without one.
 
     Args:
         runner: The run's cells.
         config: The run's configuration.
+        need: The option or command that asks, for messages.
 
     Raises:
         ValueError: The run's cells are not there.
@@ -101,5 +104,5 @@ def from_past(runner: Runner, config: dict[str, Any]) -> DDRMRecommender | None:
     for needed in (cell, cell.base):
         if not runner.has_run(needed):
             folder = runner.cell_folder(needed)
-            raise ValueError(f"{folder}: needed for '--history', not there")
+            raise ValueError(f"{folder}: needed for {need}, not there")
     return load_recommender(runner.run(cell), runner.run(cell.base), runner.graph)

@@ -8,7 +8,7 @@ from typing import Annotated, cast, get_args
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._finished import FoldIn, fold_in, open_run
+from ddrm_pyg.cli._finished import fold_in, from_past, open_run
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.graph.interaction_graph import mean_item
 from ddrm_pyg.ids import raw_ids
@@ -17,6 +17,7 @@ from ddrm_pyg.pipeline import IDS, Pipeline
 from ddrm_pyg.scale.world import WORLD, World
 from ddrm_pyg.serving.engine import MANIFEST
 from ddrm_pyg.serving.export import Format, export
+from ddrm_pyg.serving.program import Encode, MeanEncode, PastEncode
 
 EXAMPLES = (
     "ddrm-pyg export runs/mine --out exported",
@@ -47,8 +48,8 @@ def command(
 ) -> None:
     """Write programs that turn a history into a list, and what they need."""
     chosen = cast("list[Format]", options.split(formats))
-    parts, item_ids = _read(source, weights)
-    export(out, **parts._asdict(), item_ids=item_ids, k=k, formats=chosen)
+    encode, item_ids = _read(source, weights)
+    export(out, encode, item_ids=item_ids, k=k, formats=chosen)
     record = {"out": str(out), "num_items": len(item_ids), "formats": chosen}
     if as_json:
         print_json(record)
@@ -56,21 +57,28 @@ def command(
     print(f"{len(item_ids)} items as {', '.join(chosen)}, see {out / MANIFEST}")
 
 
-def _read(source: Path, weights: Path | None) -> tuple[FoldIn, list[str | int]]:
+def _read(source: Path, weights: Path | None) -> tuple[Encode, list[str | int]]:
     is_world = (source / WORLD).is_file()
     if is_world != (weights is not None):
         raise ValueError("'--weights' belongs to a world, and a world needs it")
     if weights is not None:
         world = World.open(source)
         items = world.item_emb()
-        parts = FoldIn(
-            DDRM.from_pretrained(weights), items, mean_item(world.item_degree(), items)
+        ddrm, mean = (
+            DDRM.from_pretrained(weights),
+            mean_item(world.item_degree(), items),
         )
-        return parts, world.ids("item", 0, world.num_items).tolist()
+        return MeanEncode(ddrm, items, mean), world.ids(
+            "item", 0, world.num_items
+        ).tolist()
     if (source / IDS).is_file():
         pipeline = Pipeline.from_pretrained(source)
         items = pipeline.embeddings.item
         mean = pipeline.known.mean_item(items)
-        return FoldIn(pipeline.ddrm, items, mean), pipeline.item_ids
+        return MeanEncode(pipeline.ddrm, items, mean), pipeline.item_ids
     data, runner, config = open_run(source)
-    return fold_in(runner, config, "'export'"), raw_ids(data, "item")
+    recommender = from_past(runner, config, "'export'")
+    if recommender is not None:
+        return PastEncode(recommender), raw_ids(data, "item")
+    parts = fold_in(runner, config, "'export'")
+    return MeanEncode(*parts), raw_ids(data, "item")

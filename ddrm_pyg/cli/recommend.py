@@ -111,7 +111,7 @@ def _new(
     history = InteractionGraph(
         torch.stack([user, item])[:, known], pairs.num_users, len(item_ids)
     )
-    recommender = from_past(runner, config)
+    recommender = from_past(runner, config, "'--history'")
     if recommender is not None:
         time = read[EDGE].get("edge_time")
         if time is None:

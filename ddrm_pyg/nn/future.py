@@ -192,13 +192,7 @@ class Past(nn.Module):
         Returns:
             What is denoised and the condition, both ``[B, D]``.
         """
-        starts = self._starts(bags)
-        mixed = [
-            torch.einsum("s,bsd->bd", weight.softmax(0), vectors)
-            for weight, vectors in zip(self.mix, starts, strict=True)
-        ]
-        flat = torch.cat([vectors.flatten(1) for vectors in starts], dim=1)
-        return torch.cat(mixed, dim=1), self.guide(flat)
+        return mix_starts(self._starts(bags), list(self.mix), self.guide)
 
     def _starts(self, bags: Bags) -> list[Tensor]:
         """Ask every source; an empty history has the mean of all interactions."""
@@ -237,6 +231,27 @@ class Past(nn.Module):
         return torch.addmm(
             self.popularity(item), self.scaled(vector), self.item_table[item].T
         )
+
+
+def mix_starts(
+    starts: Sequence[Tensor], mix: Sequence[Tensor], guide: nn.Module
+) -> tuple[Tensor, Tensor]:
+    """Turn the starts of all sources into what DDRM is given, see :class:`Past`.
+
+    Args:
+        starts: ``[B, num_starts, D]`` of each source.
+        mix: ``[num_starts]`` of each, before the softmax.
+        guide: Maps all of them, flat, to the condition.
+
+    Returns:
+        What is denoised and the condition, both as wide as all sources together.
+    """
+    mixed = [
+        torch.einsum("s,bsd->bd", weight.softmax(0), vectors)
+        for weight, vectors in zip(mix, starts, strict=True)
+    ]
+    flat = torch.cat([vectors.flatten(1) for vectors in starts], dim=1)
+    return torch.cat(mixed, dim=1), guide(flat)
 
 
 class FutureTraining(nn.Module):

@@ -59,7 +59,9 @@ class Request(BaseModel):
     """One list."""
 
     model_config = ConfigDict(extra="forbid")
-    history: list[Id] = Field(description="Ids of what this person has.")
+    history: list[Id] = Field(
+        description="Ids of what this person has, from first to last."
+    )
     k: Annotated[int, Field(ge=1)] = 10
     exclude: list[Id] = Field([], description="Ids of what else is left out.")
 
@@ -219,6 +221,7 @@ def create_app(service: Service) -> FastAPI:
             "export": engine.folder.name,
             "num_items": engine.num_items,
             "max_k": engine.max_k,
+            "ordered": engine.ordered,
         }
 
     @app.get("/metrics", response_class=PlainTextResponse)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ddrm_pyg.extras import import_extra
 
-FORMAT = 1
+FORMAT = 2
 """Of the folder; raised where an older reader would misread a newer export."""
 
 MANIFEST = "serving.json"
@@ -110,6 +110,7 @@ class Engine:
     Attributes:
         num_items: Items of the catalogue.
         max_k: Longest list.
+        ordered: Whether histories are read from first to last.
 
     Raises:
         FileNotFoundError: ``folder`` is no export.
@@ -134,6 +135,7 @@ class Engine:
             raise ValueError(f"{folder}: the export is damaged ({error})") from error
         self.num_items = len(self._ids)
         self.max_k: int = manifest["k"]
+        self.ordered: bool = manifest["ordered"]
         shape = (self.num_items, manifest["embedding_dim"])
         if self._item_emb.shape != shape or self.num_items < self.max_k:
             raise ValueError(
@@ -141,7 +143,9 @@ class Engine:
                 f"(got {list(self._item_emb.shape)})"
             )
         self._row = {str(name): row for row, name in enumerate(self._ids)}
-        self._norm = np.maximum(np.linalg.norm(self._item_emb, axis=1), 1e-12)
+        # what popularity adds to scores has no direction
+        self._vectors = self._item_emb[:, : shape[1] - manifest["bias_columns"]]
+        self._norm = np.maximum(np.linalg.norm(self._vectors, axis=1), 1e-12)
         replay(manifest["sample"], self._item_emb, self._recommend, str(folder))
 
     def recommend(
@@ -154,8 +158,8 @@ class Engine:
         """List the best items that are neither in a history nor excluded.
 
         Args:
-            histories: Ids of what each person has; unknown ones are counted and left
-                out.
+            histories: Ids of what each person has, from first to last; unknown ones
+                are counted and left out, and of repeated ones the first counts.
             k: List length, at most ``max_k``.
             exclude: Ids of what else each list leaves out.
         """
@@ -180,7 +184,7 @@ class Engine:
         row = self._row.get(str(item))
         if row is None:
             return None
-        cosine = self._item_emb @ self._item_emb[row]
+        cosine = self._vectors @ self._vectors[row]
         cosine /= self._norm * self._norm[row]
         cosine[row] = -np.inf
         k = min(k, self.num_items - 1)

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from ddrm_pyg.extras import import_extra, versions
 from ddrm_pyg.files import write_json, write_text
-from ddrm_pyg.nn.ddrm import DDRM
 from ddrm_pyg.serving.engine import (
     FORMAT,
     IDS,
@@ -49,26 +48,25 @@ LONGEST = 100
 
 def export(
     out: str | os.PathLike[str],
+    encode: Encode,
     *,
-    ddrm: DDRM | None,
-    item_emb: Tensor,
-    mean_item: Tensor,
     item_ids: Sequence[Id],
     k: int | None = None,
     formats: Sequence[Format] = get_args(Format),
 ) -> None:
     """Export lists from histories, for people that were never trained on.
 
-    Two programs: ``encode`` maps a history's mean vector to the vector that ranks, and
+    Two programs: ``encode`` maps a history's item vectors to the vector that ranks, and
     ``recommend`` maps padded item rows to the best other items, see
     :mod:`ddrm_pyg.serving.program`. Generation starts without noise. Every program is
     compared with the module it was traced from before the folder is there.
 
     Args:
         out: Folder to write; must be new or empty.
-        ddrm: A trained plug-in; None where the mean of a history ranks.
-        item_emb: ``[num_items, D]`` float32.
-        mean_item: ``[D]`` where a history without known items starts.
+        encode: What ranks: :class:`~ddrm_pyg.serving.program.MeanEncode` of a trained
+            DDRM (or of none) and its items, float32, or
+            :class:`~ddrm_pyg.serving.program.PastEncode` of one that reads histories in
+            order.
         item_ids: The caller's own id of every row, each once.
         k: Length of the longest list; 100, or the number of items, if None.
         formats: Any of ``"pt2"`` and ``"onnx"``.
@@ -77,24 +75,25 @@ def export(
         ValueError: ``out`` is not empty, or an argument that does not fit.
         ImportError: ``"onnx"`` without the packages of ``[onnx]``.
     """
+    item_emb = encode.item_emb
     k = min(LONGEST, item_emb.size(0)) if k is None else k
-    _check(item_emb, mean_item, item_ids, k, formats)
-    item_emb, mean_item = item_emb.detach(), mean_item.detach()
+    _check(item_emb, item_ids, k, formats)
     with _new_folder(Path(out)) as folder:
         np.save(folder / ITEMS, item_emb.numpy())
         write_text(folder / IDS, json.dumps(list(item_ids), ensure_ascii=False))
-        programs = trace(ddrm, mean_item, k)
+        programs = trace(encode, k)
         for name, traced in programs.items():
             for kind in formats:
                 _WRITERS[kind](traced, folder / f"{name}.{kind}", name)
-        eager = Recommend(Encode(ddrm), mean_item, k).eval()
-        sample = _sample(eager, item_emb)
+        sample = _sample(Recommend(encode, k).eval(), item_emb)
         manifest = {
             "format": FORMAT,
             "formats": list(formats),
             "k": k,
             "num_items": item_emb.size(0),
             "embedding_dim": item_emb.size(1),
+            "bias_columns": encode.bias_columns,
+            "ordered": encode.ordered,
             "noise": "none",
             "inputs": INPUTS,
             "outputs": OUTPUTS,
@@ -148,7 +147,6 @@ def load_recommend(folder: str | os.PathLike[str]) -> Program:
 
 def _check(
     item_emb: Tensor,
-    mean_item: Tensor,
     item_ids: Sequence[Id],
     k: int,
     formats: Sequence[str],
@@ -158,10 +156,6 @@ def _check(
         raise ValueError(
             "'item_emb' must be float32 [num_items, D] "
             f"(got {item_emb.dtype} {list(shape)})"
-        )
-    if mean_item.shape != shape[1:]:
-        raise ValueError(
-            f"'mean_item' must be [{shape[1]}] (got {list(mean_item.shape)})"
         )
     if len(item_ids) != shape[0] or len(set(map(str, item_ids))) != shape[0]:
         raise ValueError(

@@ -217,5 +217,13 @@ def test_new_histories_are_read_in_their_order(call, walks, tmp_path):
     scores = {row["item"]: float(row["score"]) for row in wanted}
     same = {item: score for item, score in lists[0] if item in scores}
     assert same == pytest.approx({item: scores[item] for item in same}, rel=1e-3)
-    error = call("export", run, "--out", tmp_path / "program").error
-    assert "takes runs whose DDRM reads histories without their order" in error
+    engine = pytest.importorskip("ddrm_pyg.serving.engine")
+    pytest.importorskip("onnxscript")
+    export = ["export", run, "--out", tmp_path / "program", "--format", "onnx"]
+    assert call(*export, "-k", "12").code == 0
+    served = engine.Engine(tmp_path / "program")
+    for taken_in_order, expected in ((taken, lists[0]), (taken[::-1], lists[2])):
+        history = [item for _, item, _ in taken_in_order]
+        (listed,) = served.recommend([history], k=12, exclude=[[]])
+        assert listed.item == [item for item, _ in expected]
+        assert listed.score == pytest.approx([v for _, v in expected], rel=1e-4)

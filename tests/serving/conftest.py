@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
 from typing import NamedTuple
 
 import pytest
 import torch
 
-from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.nn.future import HistoryMeans
 from ddrm_pyg.serving.export import export
+from ddrm_pyg.serving.program import MeanEncode
 
 if not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
     collect_ignore_glob = ["test_*.py"]
@@ -22,9 +26,8 @@ class Exported(NamedTuple):
     """A folder and what it was made of."""
 
     folder: object
-    ddrm: DDRM
+    encode: MeanEncode
     item_emb: torch.Tensor
-    mean_item: torch.Tensor
     ids: list
 
 
@@ -36,10 +39,35 @@ def exported(tmp_path_factory) -> Exported:
     ddrm.eval()
     item_emb = torch.randn(NUM_ITEMS, 16)
     ids = [f'book "{row}", é' for row in range(NUM_ITEMS)]
-    parts = {"ddrm": ddrm, "item_emb": item_emb, "mean_item": item_emb.mean(0)}
+    encode = MeanEncode(ddrm, item_emb, item_emb.mean(0))
     folder = tmp_path_factory.mktemp("exports") / "first"
-    export(folder, **parts, item_ids=ids, k=K)
-    return Exported(folder, **parts, ids=ids)
+    export(folder, encode, item_ids=ids, k=K)
+    return Exported(folder, encode, item_emb, ids)
+
+
+@pytest.fixture(scope="session")
+def past() -> DDRMRecommender:
+    """Two tables of items, three scales, popularity: nothing of it is as at first."""
+    torch.manual_seed(0)
+    num_items = 60
+    emb = Embeddings(torch.randn(5, 8), torch.randn(num_items, 8))
+    ddrm = DDRM(
+        12, (32,), num_start_steps=0, residual=True, denoise_user=False, noise_scale=0.5
+    )
+    recommender = DDRMRecommender(
+        ddrm,
+        emb,
+        train_start="past",
+        edge_time=torch.arange(3),
+        scales=(1.0, 4.0, math.inf),
+        beside=[HistoryMeans(torch.randn(num_items, 4), (2.0, math.inf))],
+    )
+    reader = recommender.future.past
+    with torch.no_grad():
+        for weights in (*reader.mix, reader.log_scale, reader.popularity_weight):
+            weights.add_(torch.randn(weights.shape))
+    reader.item_degree.copy_(torch.arange(num_items))
+    return recommender.eval()
 
 
 def random_histories(num_rows, length, num_items, seed=0):

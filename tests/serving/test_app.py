@@ -85,6 +85,7 @@ def test_health_metrics_and_documentation(exported, client):
         "export": "first",
         "num_items": 500,
         "max_k": 20,
+        "ordered": False,
     }
     client.post("/recommend", json={"history": ["unheard of"]})
     client.get("/nowhere")

@@ -13,7 +13,7 @@ import torch
 
 from ddrm_pyg.serving.engine import Engine, replay
 from ddrm_pyg.serving.export import export
-from ddrm_pyg.serving.program import Encode, Recommend
+from ddrm_pyg.serving.program import MeanEncode, PastEncode, Recommend
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_lists_are_those_of_the_rows(exported, engine):
     pad = 500
     history = torch.tensor([[3, 5, 8], [pad] * 3, [499, pad, pad]])
     exclude = torch.tensor([[1], [pad], [pad]])
-    eager = Recommend(Encode(exported.ddrm), exported.mean_item, 7).eval()
+    eager = Recommend(exported.encode, 7).eval()
     score, item = eager(history, exclude, exported.item_emb)
     for row, listed in enumerate(lists):
         assert listed.item == [exported.ids[place] for place in item[row].tolist()]
@@ -70,11 +70,32 @@ def test_similar_items_are_those_of_the_cosine(exported, engine):
     assert len(engine.similar(exported.ids[9], k=999).item) == 499
 
 
+def test_histories_are_read_in_their_order(past, tmp_path):
+    ids = [f"i{row}" for row in range(60)]
+    export(tmp_path / "out", PastEncode(past), item_ids=ids, k=9, formats=["onnx"])
+    engine = Engine(tmp_path / "out")
+    assert engine.ordered
+    rows = [[3, 5, 8], [8, 5, 3], [], [7]]
+    emb = past.generate([torch.tensor(row, dtype=torch.int64) for row in rows])
+    words = [["i3", "i5", "new", "i3", "i8"], ["i8", "i5", "i3"], ["new"], ["i7"]]
+    for row, listed in enumerate(engine.recommend(words, k=9, exclude=[[]] * 4)):
+        scores = emb.item @ emb.user[row]
+        scores[rows[row]] = -torch.inf
+        best = scores.topk(9)
+        assert listed.item == [ids[place] for place in best.indices.tolist()]
+        assert listed.score == pytest.approx(best.values.tolist(), rel=1e-5)
+    # popularity has no part in what is similar
+    unit = torch.nn.functional.normalize(emb.item[:, :-1])
+    cosine = unit @ unit[9]
+    cosine[9] = -1
+    assert engine.similar("i9", k=1).item == [ids[int(cosine.argmax())]]
+
+
 @pytest.mark.parametrize("ids", [[10, 20, 30, 40], ["10", "20", "x", "y"]])
 def test_ids_come_back_as_they_were(tmp_path, ids):
     table = torch.eye(4, 3)
-    parts = {"ddrm": None, "item_emb": table, "mean_item": table[0]}
-    export(tmp_path / "out", **parts, item_ids=ids, formats=["onnx"])
+    encode = MeanEncode(None, table, table[0])
+    export(tmp_path / "out", encode, item_ids=ids, formats=["onnx"])
     (listed,) = Engine(tmp_path / "out").recommend([[10, "20"]], k=4, exclude=[[]])
     assert sorted(listed.item) == ids[2:]
     assert listed.num_unknown == 0
@@ -91,7 +112,7 @@ def test_a_folder_that_is_no_export_is_refused(tmp_path):
         ("nonsense", "not what 'export' writes"),
         ("[1]", "not what 'export' writes"),
         ("{}", "not what 'export' writes"),
-        ('{"format": 2}', r"the format must be 1 \(got 2\); export again"),
+        ('{"format": 1}', r"the format must be 2 \(got 1\); export again"),
     ],
 )
 def test_another_version_is_refused(tmp_path, text, told):

@@ -9,10 +9,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from ddrm_pyg.serving.engine import load_onnx, read_manifest
 from ddrm_pyg.serving.export import export, load_pt2, load_recommend
-from ddrm_pyg.serving.program import Encode, Recommend
+from ddrm_pyg.serving.program import MeanEncode, PastEncode, Recommend
 
 LOADERS = {"pt2": load_pt2, "onnx": load_onnx}
 
@@ -22,7 +23,7 @@ LOADERS = {"pt2": load_pt2, "onnx": load_onnx}
 @pytest.mark.parametrize("length", [1, 2, 7, 300])
 def test_loaded_programs_list_what_eager_does(exported, histories, kind, size, length):
     num_items = len(exported.ids)
-    eager = Recommend(Encode(exported.ddrm), exported.mean_item, 20).eval()
+    eager = Recommend(exported.encode, 20).eval()
     inputs = (
         histories(size, length, num_items, seed=size),
         histories(size, 3, num_items, seed=length),
@@ -34,10 +35,11 @@ def test_loaded_programs_list_what_eager_does(exported, histories, kind, size, l
     np.testing.assert_allclose(score, expected[0], rtol=1e-5, atol=1e-5)
     assert (item == expected[1]).all()
     encode = LOADERS[kind](exported.folder / f"encode.{kind}")
-    mean = torch.randn(size, 16)
-    (ideal,) = encode(mean.numpy())
+    vectors, known = torch.randn(size, length, 16), torch.rand(size, length) < 0.5
+    (ideal,) = encode(vectors.numpy(), known.numpy())
+    expected = eager.encode(vectors, known)
     torch.testing.assert_close(
-        torch.from_numpy(np.asarray(ideal)), eager.encode(mean), rtol=1e-4, atol=1e-5
+        torch.from_numpy(np.asarray(ideal)), expected, rtol=1e-4, atol=1e-5
     )
 
 
@@ -65,6 +67,22 @@ def test_the_folder_says_what_it_is(exported):
     assert sorted(os.listdir(exported.folder.parent)) == ["first"]
 
 
+@pytest.mark.parametrize("kind", LOADERS)
+def test_300_ordered_histories_list_what_eager_does(past, tmp_path, histories, kind):
+    export(tmp_path / "out", PastEncode(past), item_ids=range(60), formats=[kind])
+    manifest = read_manifest(tmp_path / "out")
+    assert (manifest["ordered"], manifest["bias_columns"]) == (True, 1)
+    rows = histories(300, 12, 60, seed=4)
+    emb = past.generate([row[row < 60] for row in rows])
+    scores = F.pad(emb.user @ emb.item.T, (0, 1)).scatter(1, rows, -torch.inf)[:, :-1]
+    expected = scores.topk(40, dim=1)
+    program = LOADERS[kind](tmp_path / "out" / f"recommend.{kind}")
+    nothing = np.full((300, 1), 60)
+    score, item = map(np.asarray, program(rows.numpy(), nothing, emb.item.numpy()))
+    np.testing.assert_allclose(score[:, :40], expected.values, rtol=1e-5, atol=1e-5)
+    assert (item[:, :40] == expected.indices.numpy()).all()
+
+
 def test_torch_loads_what_it_was(exported):
     program = load_recommend(exported.folder)
     rows = np.full((2, 1), 500)
@@ -79,15 +97,12 @@ def test_other_lists_than_exported_are_refused(exported, tmp_path):
         load_recommend(other)
 
 
-def small(**changed):
-    table = torch.eye(4, 3)
-    parts = {
-        "ddrm": None,
-        "item_emb": table,
-        "mean_item": table[0],
-        "item_ids": [*"abcd"],
-    }
-    return {**parts, **changed}
+TABLE = torch.eye(4, 3)
+
+
+def small(item_emb=TABLE, **changed):
+    parts = {"encode": MeanEncode(None, item_emb, item_emb.new_zeros(3))}
+    return {**parts, "item_ids": [*"abcd"], **changed}
 
 
 def test_histories_alone_need_no_plug_in(tmp_path):
@@ -112,7 +127,6 @@ def test_histories_alone_need_no_plug_in(tmp_path):
         ({"item_ids": [*"abcde"]}, "each of the 4 items"),
         ({"item_emb": torch.eye(4, 3).double()}, "'item_emb' must be float32"),
         ({"item_emb": torch.zeros(0, 3)}, "'item_emb' must be float32"),
-        ({"mean_item": torch.zeros(4)}, r"'mean_item' must be \[3\] \(got \[4\]\)"),
         ({"formats": []}, "'formats' must be of pt2, onnx"),
         ({"formats": ["tflite"]}, r"\(got \['tflite'\]\)"),
         ({"formats": ["pt2", "pt2"]}, "each once"),

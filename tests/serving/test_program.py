@@ -6,14 +6,23 @@ import pytest
 import torch
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.nn.future import HistoryStates
+from ddrm_pyg.nn.models import SASRec
 from ddrm_pyg.ranking import recommend
-from ddrm_pyg.serving.program import ENCODE, RECOMMEND, Encode, Recommend, trace
+from ddrm_pyg.serving.program import (
+    ENCODE,
+    RECOMMEND,
+    MeanEncode,
+    PastEncode,
+    Recommend,
+    trace,
+)
 
 
 def test_lists_by_hand():
     item_emb = torch.tensor([[2.0, 0], [1, 0], [0, 1], [3, 0]])
-    program = Recommend(Encode(None), torch.tensor([0.0, 1.0]), 3)
+    program = Recommend(MeanEncode(None, item_emb, torch.tensor([0.0, 1.0])), 3)
     pad = 4
     history = torch.tensor([[1, pad], [pad, pad], [0, 3]])
     exclude = torch.tensor([[3], [pad], [1]])
@@ -35,7 +44,7 @@ def test_lists_are_those_of_the_package(options, histories):
     if options is not None:
         ddrm = DDRM(8, (16,), num_train_timesteps=5, **options).eval()
     history = histories(300, 12, num_items)
-    program = Recommend(Encode(ddrm), item_emb.mean(0), 10).eval()
+    program = Recommend(MeanEncode(ddrm, item_emb, item_emb.mean(0)), 10).eval()
     score, item = program(history, torch.full((300, 1), num_items), item_emb)
     row, place = (history < num_items).nonzero().T
     pairs = torch.stack([row, history[row, place]])
@@ -48,20 +57,23 @@ def test_lists_are_those_of_the_package(options, histories):
     assert torch.equal(item, expected[1])
 
 
-@pytest.fixture(scope="module")
-def traced():
+def means():
     torch.manual_seed(0)
     ddrm = DDRM(8, (16,), num_train_timesteps=5)
-    mean = torch.randn(8)
-    eager = Recommend(Encode(ddrm), mean, 5).eval()
-    return trace(ddrm, mean, 5), eager
+    return MeanEncode(ddrm, torch.randn(50, 8), torch.randn(8))
+
+
+@pytest.fixture(scope="module", params=["means", "past"])
+def traced(request, past):
+    encode = means() if request.param == "means" else PastEncode(past)
+    return trace(encode, 5), Recommend(encode, 5).eval()
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 300])
 @pytest.mark.parametrize("length", [1, 2, 7, 300])
 def test_traced_programs_take_any_size(traced, histories, size, length):
     programs, eager = traced
-    item_emb = torch.randn(length + 5, 8)
+    item_emb = torch.randn(length + 5, eager.encode.item_emb.size(1))
     inputs = (
         histories(size, length, length + 5),
         histories(size, 2, length + 5, seed=1),
@@ -69,10 +81,38 @@ def test_traced_programs_take_any_size(traced, histories, size, length):
     )
     score, item = programs[RECOMMEND].module()(*inputs)
     expected = eager(*inputs)
-    assert torch.equal(score, expected[0])
+    torch.testing.assert_close(score, expected[0])
     assert torch.equal(item, expected[1])
-    mean = torch.randn(size, 8)
-    assert torch.equal(programs[ENCODE].module()(mean), eager.encode(mean))
+    vectors = torch.randn(size, length, item_emb.size(1)), inputs[0] < length
+    torch.testing.assert_close(
+        programs[ENCODE].module()(*vectors), eager.encode(*vectors)
+    )
+
+
+@pytest.mark.parametrize("padding", ["behind", "in front", "between"])
+def test_vectors_are_those_of_the_recommender(past, padding):
+    encode = PastEncode(past)
+    places = {"behind": [0, 1, 2], "in front": [2, 3, 4], "between": [0, 2, 4]}
+    history = torch.tensor([[7, 3, 9], [3, 9, 7], [1, 2, 4]])
+    rows = torch.full((3, 5), 60)
+    rows[:, places[padding]] = history
+    vectors = encode.item_emb[rows.clamp(max=59)]
+    expected = past.generate(list(history))
+    torch.testing.assert_close(encode(vectors, rows < 60), expected.user)
+    assert torch.equal(encode.item_emb, expected.item)
+
+
+def test_what_a_program_cannot_read_is_refused(past):
+    emb = past.embeddings
+    published = DDRMRecommender(DDRM(8, (16,)), emb)
+    with pytest.raises(ValueError, match="'train_start' must be 'past'"):
+        PastEncode(published)
+    states = HistoryStates(SASRec(60, 4), torch.randn(60, 4))
+    options = {"train_start": "past", "edge_time": torch.arange(3), "beside": [states]}
+    with pytest.raises(ValueError, match=r"alone \(got HistoryStates\)"):
+        PastEncode(DDRMRecommender(DDRM(12, (16,)), emb, **options))
+    with pytest.raises(ValueError, match=r"'mean_item' must be \[3\] \(got \[4\]\)"):
+        MeanEncode(None, torch.eye(4, 3), torch.zeros(4))
 
 
 def test_nothing_is_drawn_in_a_program(traced):
@@ -84,15 +124,16 @@ def test_nothing_is_drawn_in_a_program(traced):
 
 def test_tracing_changes_no_model():
     ddrm = DDRM(8, (16,), num_train_timesteps=5).train()
-    trace(ddrm, torch.zeros(8), 1)
+    trace(MeanEncode(ddrm, torch.zeros(1, 8), torch.zeros(8)), 1)
     assert ddrm.training
     assert all(p.requires_grad for p in ddrm.parameters())
 
 
 @pytest.mark.parametrize(("k", "num_items"), [(1, 1), (1, 2), (4, 4)])
 def test_small_catalogues(k, num_items):
-    program = trace(None, torch.zeros(3), k)[RECOMMEND].module()
+    item_emb = torch.eye(num_items, 3)
+    program = trace(MeanEncode(None, item_emb, torch.zeros(3)), k)[RECOMMEND].module()
     rows = torch.full((1, 1), num_items)
-    score, item = program(rows, rows, torch.eye(num_items, 3))
+    score, item = program(rows, rows, item_emb)
     assert score.tolist() == [[0.0] * k]
     assert len(set(item[0].tolist())) == k
