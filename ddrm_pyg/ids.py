@@ -96,9 +96,30 @@ def align(source: Any, wanted: Sequence[Any], where: str) -> Tensor:
     return table[rows]
 
 
+def read_ids(path: str | os.PathLike[str]) -> list[str]:
+    """Read the id of every row of a table.
+
+    Args:
+        path: A ``.txt`` file with an id on each line, or a ``.parquet``, ``.csv`` or
+            ``.tsv`` file with a column ``id``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Another suffix, or no such column.
+    """
+    path = Path(path)
+    if path.suffix == ".txt" and path.is_file():
+        with path.open(encoding="utf-8", newline="\n") as file:
+            return [line.removesuffix("\n").removesuffix("\r") for line in file]
+    frame = _read_frame(path)
+    if ID not in frame.columns:
+        raise ValueError(f"{path}: must have a column '{ID}' (got {[*frame.columns]})")
+    return [str(name) for name in frame[ID]]
+
+
 def _read(source: Any, where: str) -> tuple[list[Any], Tensor]:
     if isinstance(source, (str, os.PathLike)):
-        source = _read_file(Path(source))
+        source = _read_vectors(Path(source))
     if isinstance(source, Mapping):
         return list(source), _stack(list(source.values()), where)
     if hasattr(source, "columns"):
@@ -113,7 +134,18 @@ def _read(source: Any, where: str) -> tuple[list[Any], Tensor]:
     )
 
 
-def _read_file(path: Path) -> DataFrame:
+def _read_vectors(path: Path) -> DataFrame:
+    frame = _read_frame(path)
+    if path.suffix == ".parquet":
+        return frame
+    numbers = [name for name in frame.columns if name != ID]
+    try:
+        return frame.astype(dict.fromkeys(numbers, "float32"))
+    except ValueError as error:
+        raise ValueError(f"{path}: columns must be numbers ({error})") from None
+
+
+def _read_frame(path: Path) -> DataFrame:
     import pandas as pd
 
     if not path.is_file():
@@ -122,13 +154,10 @@ def _read_file(path: Path) -> DataFrame:
         return pd.read_parquet(path)
     if path.suffix in (".csv", ".tsv"):
         separator = "," if path.suffix == ".csv" else "\t"
-        frame = pd.read_csv(path, sep=separator, dtype={ID: str}, keep_default_na=False)
-        numbers = [name for name in frame.columns if name != ID]
-        try:
-            return frame.astype(dict.fromkeys(numbers, "float32"))
-        except ValueError as error:
-            raise ValueError(f"{path}: columns must be numbers ({error})") from None
-    raise ValueError(f"{path}: the suffix must be one of .parquet, .csv, .tsv")
+        return pd.read_csv(path, sep=separator, dtype={ID: str}, keep_default_na=False)
+    raise ValueError(
+        f"{path}: the suffix must be one of .parquet, .csv, .tsv (ids: also .txt)"
+    )
 
 
 def _split(frame: Any, where: str) -> tuple[list[Any], Tensor]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.ids import align, raw_ids, rows_of
+from ddrm_pyg.ids import align, raw_ids, read_ids, rows_of
 
 IDS = ["c", "a", "b"]
 TABLE = np.array([[3.0, 30.0], [1.0, 10.0], [2.0, 20.0]], dtype=np.float32)
@@ -117,3 +117,24 @@ def test_raw_ids_of_every_kind():
     assert raw_ids(data, "item") == [7, 5]
     data["user"].raw_id = ["x", "y"]
     assert raw_ids(data, "user") == ["x", "y"]
+
+
+def test_ids_of_rows_are_read_as_they_are_written(tmp_path):
+    path = tmp_path / "ids.txt"
+    path.write_bytes("007\n 7\r\nna\n\ncafé".encode())
+    assert read_ids(path) == ["007", " 7", "na", "", "café"]
+    assert read_ids(write_csv(tmp_path)) == IDS
+    assert read_ids(write_tsv(tmp_path)) == IDS
+    (tmp_path / "rows.csv").write_text("n,id\n0,007\n1,NA\n")
+    assert read_ids(tmp_path / "rows.csv") == ["007", "NA"]
+
+
+def test_ids_of_rows_are_refused_by_file(tmp_path):
+    (tmp_path / "ids.csv").write_text("name\nann\n")
+    with pytest.raises(ValueError, match=r"ids.csv: must have a column 'id'"):
+        read_ids(tmp_path / "ids.csv")
+    with pytest.raises(FileNotFoundError, match=r"none.txt: no such file"):
+        read_ids(tmp_path / "none.txt")
+    (tmp_path / "ids.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"suffix must be one of .parquet"):
+        read_ids(tmp_path / "ids.json")

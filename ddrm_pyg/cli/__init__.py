@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     except typer.TyperException as error:
         return _fail(error.format_message())
     except (ValueError, ArithmeticError, OSError, ImportError, MemoryError) as error:
-        return _fail(str(error))
+        return _fail(_message(error))
     if result == _INTERRUPTED:  # typer's word for it, too
         print("ddrm-pyg: interrupted", file=sys.stderr)
     return result if isinstance(result, int) else 0
@@ -155,6 +155,13 @@ def _print_version(asked: bool) -> None:
     if asked:
         print(f"ddrm-pyg {metadata.version('ddrm_pyg')}")
         raise typer.Exit
+
+
+def _message(error: Exception) -> str:
+    """What went wrong; of the system's errors, the file first and no number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)
 
 
 def _fail(message: str) -> int:

@@ -13,6 +13,7 @@ import typer
 
 from ddrm_pyg.experiments.methods import names_of
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.files import hash_file
 
 
 def _check_device(name: str | None) -> str | None:
@@ -111,6 +112,13 @@ Embeddings = Annotated[
     Path,
     typer.Option(help="Tables 'user' and 'item': .safetensors, .npz or .pt."),
 ]
+UserIds = Annotated[
+    Path | None,
+    typer.Option(help="Ids of the rows of 'user': a line each, or a column 'id'."),
+]
+ItemIds = Annotated[
+    Path | None, typer.Option(help="Ids of the rows of 'item', likewise.")
+]
 Settings = Annotated[
     str | None,
     typer.Option(help="Settings of what denoises: a stored name or a JSON file."),
@@ -138,6 +146,15 @@ NumLayers = Annotated[
 Combine = Annotated[
     Literal["mean", "normalized-sum"], typer.Option(help="How layers are combined.")
 ]
+
+
+def id_files(user: Path | None, item: Path | None) -> dict[str, dict[str, str]]:
+    """Name and hash the files of ids that there are, by what they are ids of."""
+    return {
+        kind: {"path": str(path.resolve()), "sha256": hash_file(path)}
+        for kind, path in (("user", user), ("item", item))
+        if path is not None
+    }
 
 
 def parse_ratios(text: str) -> tuple[float, float, float]:

@@ -15,6 +15,7 @@ from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.plug_in import default_ddrm, rows_for
 from ddrm_pyg.experiments.settings import denoised
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.work import in_order_of
 from ddrm_pyg.files import hash_file
 
 EXAMPLES = (
@@ -29,6 +30,8 @@ def command(
     source: Source,
     embeddings: options.Embeddings,
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the results.")],
+    user_ids: options.UserIds = None,
+    item_ids: options.ItemIds = None,
     num_layers: options.NumLayers = 0,
     combine: options.Combine = "mean",
     settings: options.Settings = None,
@@ -41,6 +44,7 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Plug DDRM onto given embeddings, compare, and write denoised ones."""
+    ids = options.id_files(user_ids, item_ids)
     tables = Embeddings.load(embeddings)
     base = Cell(
         "embeddings",
@@ -49,15 +53,14 @@ def command(
             "sha256": hash_file(embeddings),
             "num_layers": num_layers,
             "combine": combine,
+            **({"ids": ids} if ids else {}),
         },
     )
     last = denoised(base, "ddrm", seed=seed, settings=settings, epochs=epochs)
     loaded = begin(source, device, rows_for(base, last).values())
     if settings is None:
         last = default_ddrm(base, loaded, seed=seed, epochs=epochs)
-    tables.check_matches(
-        loaded["user"].num_nodes, loaded["item"].num_nodes, str(embeddings)
-    )
+    in_order_of(loaded, tables, ids, str(embeddings))  # or refused, before any folder
     execute(
         source,
         loaded,

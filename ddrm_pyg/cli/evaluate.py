@@ -26,6 +26,8 @@ EXAMPLES = (
 def command(
     source: Source,
     embeddings: options.Embeddings,
+    user_ids: options.UserIds = None,
+    item_ids: options.ItemIds = None,
     num_layers: options.NumLayers = 0,
     combine: options.Combine = "mean",
     split: Annotated[
@@ -36,7 +38,8 @@ def command(
     """Rank all items by given embeddings and print the metrics."""
     loaded = source.load()
     graph = InteractionGraph.from_data(loaded)
-    tables = load_embeddings(embeddings, graph)
+    ids = options.id_files(user_ids, item_ids)
+    tables = load_embeddings(embeddings, loaded, ids)
     scorer = light_propagate(tables, graph, num_layers, combine)
     metrics = evaluate(scorer, loaded, split=split, progress=sys.stderr.isatty())
     if as_json:

@@ -21,6 +21,7 @@ from ddrm_pyg.experiments.methods import METHODS, Method, find
 from ddrm_pyg.experiments.settings import check_history
 from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.ids import align, raw_ids, read_ids
 from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bce_loss, bpr_loss
 from ddrm_pyg.nn.conv import light_propagate, propagate_depths
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
@@ -345,7 +346,7 @@ def wbpr(
 def read(work: Work) -> Outcome:
     """Read embeddings from a file, and propagate them as asked."""
     settings = work.settings
-    tables = load_embeddings(settings["path"], work.graph)
+    tables = load_embeddings(settings["path"], work.data, settings.get("ids"))
     emb = light_propagate(
         tables, work.graph, settings["num_layers"], settings["combine"]
     )
@@ -353,21 +354,45 @@ def read(work: Work) -> Outcome:
 
 
 def load_embeddings(
-    path: str | os.PathLike[str], graph: InteractionGraph
+    path: str | os.PathLike[str],
+    data: HeteroData,
+    ids: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Embeddings:
-    """Read tables for a graph as float32, in which propagation and DDRM compute.
+    """Read tables for a data set as float32, in which propagation and DDRM compute.
+
+    Args:
+        path: File of the tables.
+        data: The loaded data set.
+        ids: For users, items or both, the ``path`` of the ids of the table's rows, see
+            :func:`ddrm_pyg.ids.read_ids`; where there is none, rows are in the order
+            of the data.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The tables cannot be scored or do not match the graph.
+        ValueError: The tables cannot be scored or do not match the data.
     """
-    tables = Embeddings.load(path)
-    tables.check_matches(graph.num_users, graph.num_items, str(path))
+    tables = in_order_of(data, Embeddings.load(path), ids or {}, str(path))
     if all(table.dtype == torch.float32 for table in tables):
         return tables
     logger.warning("%s: read as float32", path)
     tables = Embeddings(tables.user.float(), tables.item.float())
     tables.check(str(path))
+    return tables
+
+
+def in_order_of(
+    data: HeteroData,
+    tables: Embeddings,
+    ids: Mapping[str, Mapping[str, Any]],
+    where: str,
+) -> Embeddings:
+    """Put tables into the order of a data set, see :func:`load_embeddings`."""
+    for kind, file in ids.items():
+        vectors = read_ids(file["path"]), getattr(tables, kind)
+        table = align(vectors, raw_ids(data, kind), f"{where}: '{kind}'")
+        tables = tables._replace(**{kind: table})
+    num_users, num_items = (data[kind].num_nodes for kind in ("user", "item"))
+    tables.check_matches(num_users, num_items, where)
     return tables
 
 

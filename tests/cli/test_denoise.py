@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 
@@ -41,6 +42,45 @@ def test_files_of_all_kinds_give_the_same(ask, emb):
     assert torch.equal(denoised.item, emb.item)
     assert denoised.user.shape == emb.user.shape
     assert not torch.equal(denoised.user, emb.user)
+
+
+def test_rows_in_another_order_are_aligned_by_their_ids(ask, call, emb, clicks):
+    words = ["--data", clicks, "--user", "Customer", "--item", "Book"]
+    emb.save("emb.npz")
+    assert ask("emb.npz").code == 0
+    plain = json.loads(
+        call("evaluate", *words, "--embeddings", "emb.npz", "--json").out
+    )
+    with open("out/ids.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    ids = {
+        kind: [row["id"] for row in rows if row["kind"] == kind]
+        for kind in ("user", "item")
+    }
+    other = Embeddings(emb.user.flip(0), torch.cat([emb.item, emb.item[:1]]))
+    other.save("other.npz")
+    with open("users.txt", "w", encoding="utf-8") as file:
+        file.writelines(f"{name}\n" for name in ids["user"][::-1])
+    with open("items.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerows([["n", "id"], *enumerate(ids["item"]), [99, "of nobody"]])
+    files = ["--user-ids", "users.txt", "--item-ids", "items.csv"]
+    words += ["--embeddings", "other.npz", *files]
+    answer = call("evaluate", *words, "--json")
+    assert json.loads(answer.out) == plain
+    assert "1 of 25 vectors are of ids that the data do not have" in answer.err
+    before = Embeddings.load("out/embeddings.safetensors")
+    assert ask("other.npz", *files, "--out", "aligned").code == 0
+    after = Embeddings.load("aligned/embeddings.safetensors")
+    assert torch.equal(before.user, after.user)
+    assert torch.equal(before.item, after.item)
+    with open("users.txt", "a", encoding="utf-8") as file:
+        file.write("one more\n")
+    assert "one vector per id (got 21 ids" in call("evaluate", *words).error
+    with open("users.txt", "w", encoding="utf-8") as file:  # another assignment
+        file.writelines(f"{name}\n" for name in ids["user"])
+    again = ask("other.npz", *files, "--out", "aligned")
+    assert "backend.model.ids.user.sha256 was" in again.error
 
 
 def test_layers_are_propagated_first(ask, emb):
@@ -94,6 +134,7 @@ def test_doubles_are_said(ask, emb):
         ({}, ["--settings", "mf"], "'method' must be 'ddrm'"),
         ({}, ["--embeddings", "none.npz"], "none.npz: no such file"),
         ({}, ["--user", "user"], "no column 'user'"),
+        ({}, ["--user-ids", "none.txt"], "none.txt: no such file"),
         ({}, ["--epochs", "0"], "Invalid value for '--epochs'"),
     ],
 )

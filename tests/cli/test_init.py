@@ -99,6 +99,22 @@ def test_message_of_several_lines_becomes_one(capsys):
     assert capsys.readouterr().err == "ddrm-pyg: error: first second\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.txt"), "a.txt: no such"),
+        (OSError(28, "No space left on device", "out/b"), "out/b: no space left on"),
+        (OSError("all is lost"), "all is lost"),
+    ],
+)
+def test_an_error_of_the_system_names_its_file_first(call, monkeypatch, error, told):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("ddrm_pyg.cli.doctor.diagnose", fail)
+    assert call("doctor").error.startswith(told)
+
+
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, Abort])
 def test_interrupt_is_130(call, monkeypatch, words, tmp_path, interrupt):
     def stop(*_, **__):

@@ -315,26 +315,34 @@ def test_given_embeddings_are_propagated(runner, given, tmp_path):
     assert torch.equal(result.embeddings("tables").item, given.item)
 
 
+@pytest.fixture
+def path_data():
+    """Two users and two items."""
+    data = HeteroData()
+    data["user"].num_nodes = data["item"].num_nodes = 2
+    return data
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_tables_are_read_as_float32_and_it_is_said(
-    given, path_graph, tmp_path, caplog, dtype
+    given, path_data, tmp_path, caplog, dtype
 ):
     path = tmp_path / "emb.safetensors"
     Embeddings(given.user[:2].to(dtype), given.item[:2].to(dtype)).save(path)
     with caplog.at_level(logging.WARNING, "ddrm_pyg"):
-        tables = load_embeddings(path, path_graph)
+        tables = load_embeddings(path, path_data)
     assert tables.user.dtype == tables.item.dtype == torch.float32
     assert "read as float32" in caplog.text
     tables.save(path)
     caplog.clear()
-    assert torch.equal(load_embeddings(path, path_graph).user, tables.user)
+    assert torch.equal(load_embeddings(path, path_data).user, tables.user)
     assert caplog.text == ""
 
 
-def test_tables_of_another_graph_are_refused(given, path_graph, tmp_path):
+def test_tables_of_another_graph_are_refused(given, path_data, tmp_path):
     given.save(tmp_path / "emb.npz")
     with pytest.raises(ValueError, match=r"emb.npz: .* graph, 2 \(got 3\)"):
-        load_embeddings(tmp_path / "emb.npz", path_graph)
+        load_embeddings(tmp_path / "emb.npz", path_data)
 
 
 @pytest.mark.parametrize("cleaner", ["t-ce", "r-ce", "deca", "deca-p", "wbpr"])
