@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import typer
 
 from ddrm_pyg.cli import _options as options
@@ -18,8 +18,6 @@ from ddrm_pyg.datasets.writers import save_interactions, table_writer
 from ddrm_pyg.experiments.runner import fingerprint
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.ids import raw_ids
-
-_FIRST_DATE = 10**8  # seconds: smaller numbers are ranks rather than moments
 
 
 def app() -> typer.Typer:
@@ -61,15 +59,22 @@ def describe(
     if as_json:
         print_json(record)
         return
+    unit = record.pop("time_unit", None)
     for name, value in record.items():
-        print(f"{name:<15}{_shown(name, value)}")
+        shown = _shown_time(value, unit) if name == "time" else _shown(name, value)
+        print(f"{name:<15}{shown}")
+
+
+def _shown_time(ends: list[float], unit: str | None) -> str:
+    first, last = ends
+    if unit is None:  # ranks rather than moments
+        return f"{first} to {last}"
+    moments = np.array([int(end) for end in ends]).astype(f"datetime64[{unit}]")
+    days = moments.astype("datetime64[D]")
+    return f"{first} to {last} ({' to '.join(map(str, days))}, in {unit} since 1970)"
 
 
 def _shown(name: str, value: Any) -> str:
-    if name == "time":
-        dates = (datetime.fromtimestamp(t, UTC) for t in value if t >= _FIRST_DATE)
-        days = " to ".join(f"{date:%Y-%m-%d}" for date in dates)
-        return f"{value[0]} to {value[1]}{days and f' ({days})'}"
     if name == "noise":
         return ", ".join(f"{split} {share:.1%}" for split, share in value.items())
     if isinstance(value, dict):

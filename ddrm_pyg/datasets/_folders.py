@@ -118,7 +118,7 @@ def _read_labels(file: Path) -> dict[str, np.ndarray]:
             f"{file.name}: not a plain .npz file ({_first_line(error)})"
         ) from error
     for key, values in labels.items():
-        kinds = "iuf" if key.endswith("_rating") else "iu"
+        kinds = "iuf" if key.endswith(("_rating", "_pos")) else "iu"
         plain = isinstance(values, np.ndarray) and values.dtype.kind in kinds
         if not plain or values.ndim != 1:
             raise ValueError(f"{file.name}: {key!r} must be one row of numbers")
@@ -134,7 +134,8 @@ def _label(path: Path, key: str, values: np.ndarray, num_pairs: int) -> Tensor:
     if key.endswith("_rating"):
         return torch.from_numpy(values.astype(np.float32))
     if key.endswith("_pos"):
-        return torch.from_numpy(values.astype(np.int64))
+        is_whole = values.dtype.kind in "iu"
+        return torch.from_numpy(values.astype(np.int64 if is_whole else np.float64))
     if not np.isin(values, (0, 1)).all():
         raise ValueError(f"{where} must be 0 or 1")
     return torch.from_numpy(values == 0)

@@ -21,7 +21,10 @@ Blocks = dict[str, dict[str, Tensor]]
 def build_graph(
     name: str, blocks: Blocks, user_raw: RawIds, item_raw: RawIds
 ) -> HeteroData:
-    """Build the graph; a pair that is there twice stays where it came first.
+    """Build the graph; of a pair that is there twice, one event stays.
+
+    That is the one of the first split and there, where times are known, the earliest;
+    of equal ones the first.
 
     Args:
         name: Name of the source, for messages.
@@ -33,13 +36,14 @@ def build_graph(
     Raises:
         ValueError: A split other than validation has no pairs.
     """
-    index = torch.cat([block["index"] for block in blocks.values()], dim=1)
-    repeated = _repeated(index, len(item_raw))
+    repeated = _repeated(blocks, len(item_raw))
     if repeated is not None:
+        by_time = all("time" in block for block in blocks.values())
         logger.warning(
-            "%s: %d duplicate pairs (each kept once, the first)",
+            "%s: %d duplicate pairs (each kept once, the %s)",
             name,
             int(repeated.sum()),
+            "earliest" if by_time else "first",
         )
         sizes = [block["index"].size(1) for block in blocks.values()]
         masks = (~repeated).split(sizes)
@@ -59,13 +63,28 @@ def build_graph(
     return data
 
 
-def _repeated(index: Tensor, num_items: int) -> Tensor | None:
-    """Return a mask of pairs that were there before, or None where there are none."""
+def _repeated(blocks: Blocks, num_items: int) -> Tensor | None:
+    """Return a mask of the repeats ``[E]`` that go, or None where there are none."""
+    index = torch.cat([block["index"] for block in blocks.values()], dim=1)
     key = (index[0] * num_items + index[1]).numpy()
     ordered = np.sort(key)  # an eighth of the time of a hash table, and mostly enough
     if (ordered[1:] != ordered[:-1]).all():
         return None
-    return torch.from_numpy(pd.Series(key).duplicated().to_numpy(copy=True))
+    order = _by_time(blocks)
+    repeated = np.empty(len(key), dtype=bool)
+    repeated[order] = pd.Series(key[order]).duplicated().to_numpy()
+    return torch.from_numpy(repeated)
+
+
+def _by_time(blocks: Blocks) -> np.ndarray:
+    """Return the places ``[E]`` of all pairs, split by split, each by time if known."""
+    orders, start = [], 0
+    for block in blocks.values():
+        count = block["index"].size(1)
+        time = block.get("time", torch.zeros(count))
+        orders.append(start + np.argsort(time.numpy(), kind="stable"))
+        start += count
+    return np.concatenate(orders)
 
 
 def warn_untrained(name: str, data: HeteroData) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.datasets._graph import build_graph
-from ddrm_pyg.datasets._table import Columns, Table, find_columns
+from ddrm_pyg.datasets._table import Columns, Table, find_columns, objects
 
 
 def read_frame(frame: pd.DataFrame, columns: Columns) -> Table:
@@ -32,9 +32,14 @@ def _values(column: pd.Series) -> np.ndarray:
     """Return numbers and moments ``[n]`` as such, anything else as objects."""
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "bifM":
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufM":
         return column.to_numpy()
-    return column.to_numpy(object)
+    return objects([_plain(value) for value in column])
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy as Python's; anything else as it is."""
+    return value.item() if isinstance(value, np.bool | np.number | np.str_) else value
 
 
 def read_matrix(matrix: Any) -> HeteroData:

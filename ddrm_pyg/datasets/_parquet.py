@@ -72,7 +72,6 @@ def _array(column: Any) -> np.ndarray:
     arrow = import_pyarrow()
     kinds = arrow.types
     if kinds.is_timestamp(column.type) or kinds.is_date(column.type):
-        column = column.cast(arrow.timestamp("s"), safe=False)
         return column.to_numpy(zero_copy_only=False)
     is_number = kinds.is_signed_integer(column.type) or kinds.is_floating(column.type)
     if is_number and not column.null_count:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,7 @@ class Table:
         self._typed = typed
         self._ids = {role: _Ids() for role in ("user", "item")}
         self._ratings: list[np.ndarray] = []
-        self._times: list[np.ndarray] = []
-        self._times_are_dates: bool | None = None
-        self._drops_fractions = False
+        self._times = _Times()
 
     def append(
         self, columns: Mapping[str, np.ndarray], where: Callable[[int], str]
@@ -76,7 +75,7 @@ class Table:
                     numbers = _finite(values, _LARGEST_RATING, "a number")
                     self._ratings.append(numbers.astype(np.float32))
                 elif role == "time":
-                    self._times.append(self._to_seconds(values))
+                    self._times.append(values)
                 else:
                     self._ids[role].append(values)
             except _RefusedError as refused:
@@ -108,29 +107,11 @@ class Table:
             raise ValueError(f"{self.name}: no rows")
         block = {"index": torch.from_numpy(np.stack([user, item], dtype=np.int64))}
         if "rating" in self.found:
-            block["rating"] = _join(self._ratings)
+            block["rating"] = torch.from_numpy(np.concatenate(self._ratings))
+            self._ratings.clear()
         if "time" in self.found:
-            block["time"] = _join(self._times)
-        if self._drops_fractions:
-            logger.warning("%s: fractions of a second are dropped", self.name)
+            block["time"] = self._times.joined(self.name)
         return build_graph(self.name, {"train": block}, user_raw, item_raw)
-
-    def _to_seconds(self, values: np.ndarray) -> np.ndarray:
-        if self._times_are_dates is None:  # the first one decides for all
-            self._times_are_dates = values.dtype.kind == "O" and _is_text(values[0])
-        if self._times_are_dates:
-            values = _dates(values)
-        if values.dtype.kind == "M":
-            unknown = np.isnat(values)
-            if unknown.any():
-                raise _RefusedError(int(unknown.argmax()), "a time")
-            return values.astype("datetime64[s]").astype(np.int64)
-        if values.dtype.kind == "i":  # beyond 2 ** 53, floats would merge moments
-            return values.astype(np.int64)
-        numbers = _finite(values, _LARGEST_TIME, "a number")
-        whole = np.floor(numbers)
-        self._drops_fractions |= bool((whole != numbers).any())
-        return whole.astype(np.int64)
 
 
 class _RefusedError(Exception):
@@ -206,6 +187,54 @@ class _Ids:
             return row_of[codes], ids.tolist()
         row_of, ids = pd.factorize(np.array(integers, dtype=np.int64), sort=True)
         return row_of[codes], torch.from_numpy(ids)
+
+
+class _Times:
+    """The times of one column, at the precision in which they come.
+
+    Numbers stay what they are. Dates are whole seconds since 1970 or, where one of them
+    has a fraction, whole milli-, micro- or nanoseconds: the coarsest that is exact.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[np.ndarray] = []
+        self._are_dates: bool | None = None
+
+    def append(self, values: np.ndarray) -> None:
+        """Add some values ``[n]``: numbers or moments, or objects that stand for them.
+
+        Raises:
+            _RefusedError: A value is neither, or the other one than before.
+        """
+        if self._are_dates is None:  # the first one decides for all
+            self._are_dates = _is_date(values[0])
+        if not self._are_dates:
+            self._parts.append(_numbers(values))
+            return
+        moments = values if values.dtype.kind == "M" else _dates(values)
+        unknown = np.isnat(moments)
+        if unknown.any():
+            raise _RefusedError(int(unknown.argmax()), "a time")
+        self._parts.append(_coarsest(moments))
+
+    def joined(self, name: str) -> Tensor:
+        """Return all times ``[N]``: int64, or float64 where numbers have fractions.
+
+        Args:
+            name: Name of the source, for messages.
+
+        Raises:
+            ValueError: No unit, or no type of number, holds all of them exactly.
+        """
+        parts, self._parts = self._parts, []
+        common = np.result_type(*parts)
+        if not all(_is_exact(part, common) for part in parts):
+            raise ValueError(
+                f"{name}: times cannot be put in order exactly, as some have fractions "
+                f"of a second and others are too large for {common}"
+            )
+        times = np.concatenate([part.astype(common, copy=False) for part in parts])
+        return torch.from_numpy(times.view(np.int64) if self._are_dates else times)
 
 
 def find_columns(
@@ -304,32 +333,59 @@ def _finite(values: np.ndarray, largest: float, expected: str) -> np.ndarray:
     return numbers
 
 
-def _is_text(value: Any) -> bool:
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """Return times ``[n]`` as int64 where all are whole, otherwise as float64."""
+    if values.dtype.kind == "O":
+        whole = [
+            _canonical_integer(v) if type(v) in (int, str) else None for v in values
+        ]
+        if None not in whole:
+            values = np.array(whole, dtype=np.int64)
+    # beyond 2 ** 53, floats would merge moments
+    if values.dtype.kind in "iu" and values.max() <= _LARGEST_TIME:
+        return values.astype(np.int64)
+    numbers = _finite(values, _LARGEST_TIME, "a number")
+    integers = numbers.astype(np.int64)
+    return integers if (integers == numbers).all() else numbers
+
+
+def _is_date(value: Any) -> bool:
+    """Tell whether a time is a date, or text that cannot be a number."""
+    if isinstance(value, date | np.datetime64):
+        return True
     return bool(pd.isna(pd.to_numeric(pd.Series([value]), errors="coerce")).all())
 
 
 def _dates(values: np.ndarray) -> np.ndarray:
-    """Return dates and times in ISO 8601 ``[n]`` as moments, unknown where they fail.
+    """Return dates, or texts in ISO 8601, ``[n]`` as moments, unknown where they fail.
 
-    A text without a time zone is read as UTC.
+    What names no time zone is read as UTC.
     """
     expected = "a number of seconds, or a date like 2018-07-07 22:09:11"
-    _check_types(values.astype(object), (str,), expected)
+    series = pd.Series(values, dtype=object)
+    texts = isinstance(series.iloc[0], str)
+    kinds = str if texts else (date, np.datetime64)
+    good = np.array([isinstance(value, kinds) for value in series])
     moments = pd.to_datetime(
-        pd.Series(values), format="ISO8601", errors="coerce", utc=True
+        series.where(good), format="ISO8601", errors="coerce", utc=True
     )
-    # pandas also takes the words "now" and "today"
-    starts = pd.Series(values).str.match(r"\s*\d{4}-\d\d-\d\d")
-    good = (moments.notna() & starts).to_numpy(bool)
+    good &= moments.notna()
+    if texts:  # pandas also takes the words "now" and "today"
+        good &= series.str.match(r"\s*\d{4}-\d\d-\d\d").fillna(False).to_numpy(bool)
     if not good.all():
         raise _RefusedError(int(np.argmin(good)), expected)
     return moments.dt.tz_localize(None).to_numpy()
 
 
-def _join(parts: list[np.ndarray]) -> Tensor:
-    joined = np.concatenate(parts)
-    parts.clear()
-    return torch.from_numpy(joined)
+def _coarsest(moments: np.ndarray) -> np.ndarray:
+    """Return moments ``[n]`` in seconds, or in the coarsest unit that is exact."""
+    units = (moments.astype(f"datetime64[{unit}]") for unit in ("s", "ms", "us"))
+    return next((coarse for coarse in units if (coarse == moments).all()), moments)
+
+
+def _is_exact(values: np.ndarray, dtype: np.dtype) -> bool:
+    """Tell whether values stay what they are in another type."""
+    return bool((values.astype(dtype).astype(values.dtype) == values).all())
 
 
 def objects(values: Sequence[Any]) -> np.ndarray:

@@ -85,8 +85,8 @@ def load_interactions(
         item: Column with item ids. GroupLens' ``movieId`` and RecBole's ``item_id``
             stand in for the default.
         rating: Column with ratings. ``None`` takes ``rating`` where there is one.
-        time: Column with times: whole seconds, or dates in ISO 8601, UTC where they
-            name no zone. ``None`` takes ``time`` or ``timestamp`` where there is one.
+        time: Column with times: numbers, or dates in ISO 8601, UTC where they name no
+            zone. ``None`` takes ``time`` or ``timestamp`` where there is one.
         liked_from: The lowest rating that counts as liked. Lower ones become false
             positives: labelled noise in train and validation, never in test. ``None``
             labels nothing.
@@ -100,8 +100,9 @@ def load_interactions(
         ``[n]`` for integer ids, a list of str otherwise); edge type
         ``('user', 'interacts', 'item')`` with ``edge_index`` ``[2, E]`` int64 (train
         only), ``val_edge_label_index`` and ``test_edge_label_index`` ``[2, *]``. Where
-        known, each of the three has ``edge_time`` (int64 seconds, or the rank in the
-        user's timeline, -1 unknown), ``edge_rating`` (float32, 0 unknown) and
+        known, each of the three has ``edge_time`` (int64: numbers as they are, dates
+        in seconds since 1970 or in the coarsest finer unit that is exact; float64 where
+        numbers have fractions; -1 unknown), ``edge_rating`` (float32, 0 unknown) and
         ``edge_is_noise`` (bool), held-out ones with the prefix ``val_`` or ``test_``.
         Items without a known id in ``labels.npz`` have ``raw_id`` -1 - row.
 

@@ -17,6 +17,9 @@ from ddrm_pyg.transforms.core import SPLITS, UNKNOWN, get_block
 _MOST_VALUES = 20  # ratings with more distinct values are counted in bins
 _NUM_BINS = 10
 
+_UNITS = {"s": 1e8, "ms": 1e11, "us": 1e14, "ns": 1e17}
+"""Units of time since 1970, and from which number on they are the likely one."""
+
 
 def summarize(data: HeteroData) -> dict[str, Any]:
     """Count what there is.
@@ -26,9 +29,11 @@ def summarize(data: HeteroData) -> dict[str, Any]:
 
     Returns:
         ``users``, ``items``, ``interactions`` (all splits), ``train``, ``val`` and
-        ``test`` where they are there, ``density``, ``time`` (first, last) and
-        ``ratings`` (count by value, or by bin) where known, and ``noise``, the share of
-        known false positives in each split where labels are there.
+        ``test`` where they are there, ``density``, ``time`` (first, last),
+        ``time_unit`` (``s``, ``ms``, ``us`` or ``ns`` since 1970, as the size of the
+        last one tells; absent where it is too small for a moment) and ``ratings``
+        (count by value, or by bin) where known, and ``noise``, the share of known false
+        positives in each split where labels are there.
     """
     blocks = {s: block for s in SPLITS if (block := get_block(data, s))}
     users, items = data["user"].num_nodes, data["item"].num_nodes
@@ -39,7 +44,10 @@ def summarize(data: HeteroData) -> dict[str, Any]:
     record["density"] = total / (users * items)
     time = _known(blocks, "time")
     if time.numel():
-        record["time"] = [int(time.min()), int(time.max())]
+        record["time"] = [time.min().item(), time.max().item()]
+        unit = _unit(record["time"][1])
+        if unit is not None:
+            record["time_unit"] = unit
     rating = _known(blocks, "rating")
     if rating.numel():
         record["ratings"] = _histogram(rating.numpy())
@@ -57,6 +65,10 @@ def _known(blocks: dict[str, dict[str, Tensor]], name: str) -> Tensor:
     values = [block[name] for block in blocks.values() if name in block]
     joined = torch.cat(values) if values else torch.empty(0)
     return joined[joined != UNKNOWN[name]]
+
+
+def _unit(last: float) -> str | None:
+    return next((unit for unit in reversed(_UNITS) if last >= _UNITS[unit]), None)
 
 
 def _histogram(rating: np.ndarray) -> dict[str, int]:

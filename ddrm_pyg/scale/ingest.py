@@ -47,11 +47,13 @@ def shard(
 
     Args:
         sources: ``.csv``, ``.tsv`` (also ``.gz``), ``.parquet`` and ``.jsonl`` files,
-            read in this order: of a repeated pair the first is kept.
+            read in this order: of a repeated pair the earliest is kept, of equal times
+            the first.
         out: Folder to write; must be new or empty.
         user: Column of users.
         item: Column of items.
-        time: Column of times: numbers of seconds, or timestamps.
+        time: Column of times: numbers, or timestamps. They are kept as whole seconds
+            (numbers: as they are), as floats where one has a fraction.
         ratios: Shares of train, validation and test of each user.
         memory: What DuckDB may take before it spills, such as ``"500MB"``.
         rows_per_shard: Users of a shard, a multiple of 8192.
@@ -114,7 +116,7 @@ def _read(database: Any, path: Path, columns: tuple[str, str, str]) -> None:
     """Append a file's rows to the table ``raw``, numbered in their order."""
     database.execute(
         "CREATE TABLE IF NOT EXISTS raw "
-        "(place BIGINT, user VARCHAR, item VARCHAR, time BIGINT)"
+        "(place BIGINT, user VARCHAR, item VARCHAR, time BIGINT, fraction DOUBLE)"
     )
     table = _relation(path)
     kinds = dict(
@@ -128,11 +130,11 @@ def _read(database: Any, path: Path, columns: tuple[str, str, str]) -> None:
             raise ValueError(f"{path.name}: no column {name!r} (there are {there})")
     user, item, time = (f'"{name.replace(chr(34), chr(34) * 2)}"' for name in columns)
     ids = [f"CAST({name} AS VARCHAR)" for name in (user, item)]
-    seconds = _seconds(time, kinds[columns[2]])
+    whole, fraction = _moment(time, kinds[columns[2]])
     start = database.execute("SELECT count(*) FROM raw").fetchone()[0]
     database.execute(
         f"INSERT INTO raw SELECT {start} + row_number() OVER (), {ids[0]}, {ids[1]}, "
-        f"{seconds} FROM ({table})"
+        f"{whole} AS whole, {fraction.format(whole='whole')} FROM ({table})"
     )
     blank = "coalesce(trim({}, " + _quoted(_SPACE) + "), '') = ''"
     bad = database.execute(
@@ -176,37 +178,45 @@ def _names(header: str, delimiter: str) -> str:
     return "{" + ", ".join(f"{_quoted(n.strip())}: 'VARCHAR'" for n in names) + "}"
 
 
-def _seconds(column: str, kind: str) -> str:
+def _moment(column: str, kind: str) -> tuple[str, str]:
+    """What is whole of a time, and, given that, what is not."""
     if kind.startswith(("TIMESTAMP", "DATE")):
-        return f"CAST(floor(epoch({column})) AS BIGINT)"
+        unit, count = ("ns", "1e9") if kind == "TIMESTAMP_NS" else ("us", "1e6")
+        return (
+            f"CAST(floor(epoch({column})) AS BIGINT)",
+            f"(epoch_{unit}({column}) - {{whole}} * {count}::BIGINT) / {count}",
+        )
     text = f"trim(CAST({column} AS VARCHAR))"
-    whole = f"regexp_full_match({text}, '[+-]?[0-9]+')"
+    is_whole = f"regexp_full_match({text}, '[+-]?[0-9]+')"
+    number = f"TRY_CAST({text} AS DOUBLE)"
     # a cast of 1.5 would round
     return (
-        f"CASE WHEN {whole} THEN TRY_CAST({text} AS BIGINT) "
-        f"ELSE TRY_CAST(floor(TRY_CAST({text} AS DOUBLE)) AS BIGINT) END"
+        f"CASE WHEN {is_whole} THEN TRY_CAST({text} AS BIGINT) "
+        f"ELSE TRY_CAST(floor({number}) AS BIGINT) END",
+        f"CASE WHEN {is_whole} THEN 0 ELSE {number} - {{whole}} END",
     )
 
 
 def _number(database: Any, folder: Path) -> tuple[int, int]:
-    """Number ids in their own order, keep first pairs, sort them by user and time."""
+    """Number ids in their own order, keep earliest pairs, sort by user and time."""
     (folder / "ids").mkdir()
     sizes = [_number_ids(database, folder, kind) for kind in ("user", "item")]
     if not sizes[0]:
         raise ValueError("'sources': no rows")
     database.execute(
-        "CREATE TABLE pairs AS SELECT users.row AS user, items.row AS item, "
-        "arg_min(time, place) AS time, min(place) AS place "
+        "CREATE TABLE pairs AS SELECT user, item, unnest(event) FROM ("
+        "SELECT users.row AS user, items.row AS item, "
+        "min({'time': time, 'fraction': fraction, 'place': place}) AS event "
         "FROM raw JOIN users ON raw.user = users.text "
         "JOIN items ON raw.item = items.text "
-        "GROUP BY users.row, items.row ORDER BY users.row, 3, 4"
+        "GROUP BY users.row, items.row) ORDER BY user, event"
     )
     rows, kept = (
         database.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
         for name in ("raw", "pairs")
     )
     if kept < rows:
-        logger.warning("%d duplicate pairs (each kept once, the first)", rows - kept)
+        logger.warning("%d duplicate pairs (each kept once, the earliest)", rows - kept)
     database.execute("DROP TABLE raw")
     return sizes[0], sizes[1]
 
@@ -235,11 +245,13 @@ def _cut(database: Any, world: World, split: TemporalSplit) -> None:
     degree = torch.zeros(world.num_items, dtype=torch.int64)
     for name in SPLITS:
         (world.folder / name).mkdir()
+    fractions = database.execute("SELECT bool_or(fraction <> 0) FROM pairs").fetchone()
+    time = "time + fraction AS time" if fractions[0] else "time"
     for shard in range(world.num_shards):
         start, stop = world.bounds(shard)
         frame = database.execute(
-            "SELECT user, item, time FROM pairs WHERE user >= ? AND user < ? "
-            "ORDER BY user, time, place",
+            f"SELECT user, item, {time} FROM pairs WHERE user >= ? AND user < ? "
+            "ORDER BY user, pairs.time, fraction, place",
             [start, stop],
         ).df()
         user = torch.from_numpy(frame["user"].to_numpy(copy=True)) - start

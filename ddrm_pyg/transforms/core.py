@@ -38,9 +38,9 @@ def get_block(data: HeteroData, split: str) -> dict[str, Tensor]:
         split: ``train``, ``val`` or ``test``.
 
     Returns:
-        ``index`` ``[2, E]`` int64 and, where known, ``time`` ``[E]`` int64, ``rating``
-        ``[E]`` float32 and ``is_noise`` ``[E]`` bool. Empty where there is no such
-        split.
+        ``index`` ``[2, E]`` int64 and, where known, ``time`` ``[E]`` int64 or
+        float64, ``rating`` ``[E]`` float32 and ``is_noise`` ``[E]`` bool. Empty where
+        there is no such split.
 
     Raises:
         ValueError: :func:`~ddrm_pyg.graph.interaction_graph.interactions_of` refuses

@@ -41,6 +41,7 @@ def test_a_table_is_described(call, table):
         "test": 6,
         "density": 1.0,
         "time": [1_500_000_000, 1_500_000_009],
+        "time_unit": "s",
         "ratings": {str(star): 6 for star in range(1, 6)},
         "fingerprint": fingerprint(expected),
     }
@@ -51,7 +52,9 @@ def test_the_table_of_a_description_says_the_same(call, table):
     shown = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert shown["interactions"] == "30"
     assert shown["density"] == "100.0000%"
-    assert shown["time"] == "1500000000 to 1500000009 (2017-07-14 to 2017-07-14)"
+    assert shown["time"] == (
+        "1500000000 to 1500000009 (2017-07-14 to 2017-07-14, in s since 1970)"
+    )
     assert shown["ratings"] == "1: 6, 2: 6, 3: 6, 4: 6, 5: 6"
     assert (table.parent / "d.png").read_bytes().startswith(b"\x89PNG")
 

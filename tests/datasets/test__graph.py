@@ -20,6 +20,18 @@ def test_a_repeated_pair_stays_where_it_came_first(caplog):
     assert caplog.messages == ["x: 2 duplicate pairs (each kept once, the first)"]
 
 
+def test_a_repeated_pair_stays_where_it_was_earliest(caplog):
+    train = pairs((0, 0), (1, 1), (0, 0), (1, 1)) | {"time": torch.tensor([5, 5, 3, 5])}
+    test = pairs((0, 0), (0, 1)) | {"time": torch.tensor([1, 2])}
+    data = build_graph(
+        "x", {"train": train, "test": test}, torch.arange(2), torch.arange(2)
+    )
+    assert data[EDGE].edge_index.T.tolist() == [[1, 1], [0, 0]]  # ties: the first
+    assert data[EDGE].edge_time.tolist() == [5, 3]
+    assert data[EDGE].test_edge_time.tolist() == [2]  # train goes before test
+    assert caplog.messages == ["x: 3 duplicate pairs (each kept once, the earliest)"]
+
+
 def test_nodes_that_cannot_be_learned_are_counted(caplog):
     blocks = {"train": pairs((0, 0)), "test": pairs((1, 1), (1, 2))}
     warn_untrained("x", build_graph("x", blocks, torch.arange(2), torch.arange(3)))

@@ -1,3 +1,5 @@
+from datetime import date
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,6 +39,12 @@ def test_a_frame_is_a_table():
         {"time": FRAME["time"].dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")},
         {"time": ["2018-07-07", "2018-07-08", "2018-07-09"]},
         {"rating": pd.array([4, 5, 1], dtype="Float32")},
+        {"user": pd.Series([np.int64(7), np.int64(7), np.int8(3)], dtype=object)},
+        {"item": pd.Series([*map(np.str_, "bab")], dtype=object)},
+        {"rating": pd.Series([*map(np.float32, (4, 5, 1))], dtype=object)},
+        {"time": [date(2018, 7, day) for day in (7, 8, 9)]},
+        {"time": pd.Series([*FRAME["time"].to_numpy()], dtype=object)},
+        {"time": [1530921600.0, 1531008000.0, 1531094400.0]},
     ],
 )
 def test_the_type_of_a_column_does_not_matter(changed):

@@ -1,6 +1,7 @@
 import sys
 from datetime import UTC, date, datetime
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -44,6 +45,14 @@ def test_batches_make_one_table(write, size):
     assert data[EDGE].edge_index.T.tolist() == [[2, 1], [0, 0], [2, 0], [1, 2]]
     assert data[EDGE].edge_rating.tolist() == [1, 2, 3, 4.5]
     assert data[EDGE].edge_time.tolist() == [1531001340 + s for s in range(4)]
+
+
+@pytest.mark.parametrize("unit", ["us", "ns"])
+def test_fractions_of_a_second_are_kept(write, unit):
+    time = np.array(["2020-01-01T00:00:00.9", "2020-01-01T00:00:00.1"], f"M8[{unit}]")
+    path = write(user=[1, 1], item=[1, 2], time=time)
+    edge_time = read_parquet(path, COLUMNS).to_data()[EDGE].edge_time
+    assert edge_time.tolist() == [1577836800900, 1577836800100]
 
 
 def test_days_are_times_too(write):

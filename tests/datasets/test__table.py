@@ -1,6 +1,11 @@
+from datetime import date, datetime
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ddrm_pyg.datasets._table import Table, find_columns, objects
 from ddrm_pyg.transforms.core import EDGE
@@ -65,6 +70,61 @@ def test_dates_and_moments_are_seconds_in_utc():
         assert table_of(block, **found).to_data()[EDGE].edge_time.item() == 1531001351
 
 
+def times_of(*blocks):
+    table = Table("t", {"user": "u", "item": "i", "time": "t"}, inferred=False)
+    start = 0
+    for block in blocks:
+        row = np.arange(start, start := start + len(block))
+        time = block if isinstance(block, np.ndarray) else objects(block)
+        table.append({"user": row, "item": row, "time": time}, "row {}".format)
+    return table.to_data()[EDGE].edge_time
+
+
+DAY = 1577836800  # 2020-01-01 in seconds since 1970
+
+
+@pytest.mark.parametrize(
+    ("blocks", "kept"),
+    [
+        ([np.array([5, 3], np.uint64)], [5, 3]),
+        ([[2**60 + 1, str(2**60)]], [2**60 + 1, 2**60]),
+        ([np.array([2.0, 3.0]), np.array([1])], [2, 3, 1]),
+        ([np.array([1]), np.array([0.5])], [1.0, 0.5]),
+        ([[date(2020, 1, 1), datetime(2020, 1, 2)]], [DAY, DAY + 86400]),
+        ([[pd.Timestamp("2020-01-01", tz="Asia/Tokyo")]], [DAY - 9 * 3600]),
+        ([[np.datetime64("2020-01-01", "D")], ["2020-01-01"]], [DAY, DAY]),
+        ([np.array(["2020-01-01T00:00:00.000"], "M8[ms]")], [DAY]),
+        ([["2020-01-01T00:00:00.5"], ["2020-01-01"]], [DAY * 1000 + 500, DAY * 1000]),
+        ([np.array([1, 10**9], "M8[ns]"), np.array([1], "M8[s]")], [1, 10**9, 10**9]),
+        ([[pd.Timestamp(7), pd.Timestamp(1000)]], [7, 1000]),
+        ([["2020-01-01T00:00:00.000001Z"]], [DAY * 10**6 + 1]),
+        ([["3000-01-01"]], [32503680000]),
+    ],
+)
+def test_times_keep_their_full_precision(blocks, kept):
+    time = times_of(*blocks)
+    assert time.dtype == (torch.float64 if 0.5 in kept else torch.int64)
+    assert time.tolist() == kept
+
+
+@pytest.mark.parametrize(
+    ("blocks", "kind"),
+    [
+        ([np.array([0.5]), np.array([2**53 + 1])], "float64"),
+        ([["3000-01-01"], ["2020-01-01T00:00:00.000000001"]], r"datetime64\[ns\]"),
+    ],
+)
+def test_times_that_no_type_holds_exactly_are_refused(blocks, kind):
+    with pytest.raises(ValueError, match=f"t: times cannot .* too large for {kind}"):
+        times_of(*blocks)
+
+
+@given(st.lists(st.integers(0, 2**62), min_size=2, unique=True))
+def test_moments_keep_their_order(numbers):
+    time = times_of(np.array(numbers, "M8[ns]"))
+    assert time.argsort().tolist() == np.argsort(numbers).tolist()
+
+
 @pytest.mark.parametrize(
     ("role", "values", "told"),
     [
@@ -79,6 +139,10 @@ def test_dates_and_moments_are_seconds_in_utc():
         ("time", ["2018-01-01", "x"], "row 1: column 'time' is 'x', expected a number"),
         ("time", ["today"], "row 0: column 'time' is 'today'"),
         ("time", np.array(["NaT"], "datetime64[s]"), "row 0: column 'time' is 'NaT'"),
+        ("time", [date(2020, 1, 1), 5], "row 1: column 'time' is '5', expected"),
+        ("time", [pd.NaT], "row 0: column 'time' is 'NaT'"),
+        ("time", [True], "row 0: column 'time' is 'True', expected a number"),
+        ("time", np.array([2**63], np.uint64), "row 0: column 'time' is '9223372036"),
         ("time", ["1", "2018-01-01"], "row 1: column 'time' is '2018-01-01', expected"),
     ],
 )

@@ -152,13 +152,26 @@ def test_spaces_around_names_and_numbers_do_not_count_and_those_of_ids_do(tmp_pa
     assert data[EDGE].edge_time.tolist() == [7, 8]
 
 
-def test_duplicates_are_kept_once_the_first(tmp_path, caplog):
-    rows = [(1, 1, 5, 3), (1, 2, 5, 4), (1, 1, 2, 9), (1, 1, 1, 8)]
+def test_duplicates_are_kept_once_the_earliest(tmp_path, caplog):
+    rows = [(1, 1, 5, 8), (1, 2, 5, 4), (1, 1, 2, 9), (1, 1, 1, 3)]
     path = write_csv(tmp_path / "r.csv", rows)
     data = load_interactions(path, split=False)
-    assert raw_pairs(data) == [(1, 1), (1, 2)]
-    assert data[EDGE].edge_rating.tolist() == [5.0, 5.0]
-    assert caplog.messages[0] == "r.csv: 2 duplicate pairs (each kept once, the first)"
+    assert raw_pairs(data) == [(1, 2), (1, 1)]
+    assert data[EDGE].edge_time.tolist() == [4, 3]
+    assert data[EDGE].edge_rating.tolist() == [5.0, 1.0]
+    assert caplog.messages[0] == (
+        "r.csv: 2 duplicate pairs (each kept once, the earliest)"
+    )
+
+
+def test_the_order_of_rows_does_not_decide_what_a_repeated_pair_is(tmp_path):
+    rows = [(1, 7, 5, 100), (1, 10, 5, 200), (1, 9, 5, 300), (1, 8, 5, 400)]
+    rows.append((1, 7, 1, 500))
+    one = load_interactions(write_csv(tmp_path / "one.csv", rows))
+    other = load_interactions(write_csv(tmp_path / "other.csv", rows[::-1]))
+    assert raw_pairs(one, "test") == raw_pairs(other, "test") == [(1, 8)]
+    for name, value in one[EDGE].items():
+        assert torch.equal(value, other[EDGE][name]), name
 
 
 def test_items_that_training_never_sees_are_counted(tmp_path, caplog):
@@ -167,12 +180,32 @@ def test_items_that_training_never_sees_are_counted(tmp_path, caplog):
     assert caplog.messages[-1] == "r.csv: 3 items are not in train"
 
 
-def test_whole_float_times_are_exact_and_fractions_are_said(tmp_path, caplog):
-    rows = [(1, 1, 5, "978300019.0"), (1, 2, 5, "1.5")]
+@pytest.mark.parametrize(
+    ("times", "kept"),
+    [
+        (["978300019.0", "1"], torch.tensor([978300019, 1])),
+        (["978300019.25", "1"], torch.tensor([978300019.25, 1], dtype=torch.float64)),
+        (["1577836800123456789", "1577836800123456788"], None),
+    ],
+)
+def test_numbers_of_any_precision_stay_what_they_are(tmp_path, times, kept):
+    rows = [(1, 1, 5, times[0]), (1, 2, 5, times[1])]
     path = write_csv(tmp_path / "r.csv", rows)
-    data = load_interactions(path, split=False)
-    assert data[EDGE].edge_time.tolist() == [978300019, 1]
-    assert "r.csv: fractions of a second are dropped" in caplog.messages
+    time = load_interactions(path, split=False)[EDGE].edge_time
+    kept = torch.tensor([*map(int, times)]) if kept is None else kept
+    assert time.dtype == kept.dtype
+    assert time.tolist() == kept.tolist()
+
+
+def test_fractions_of_a_second_put_events_in_order(tmp_path):
+    moments = [".900Z", ".500Z", ".100Z"]
+    rows = [(1, n, 5, f"2020-01-01T00:00:00{m}") for n, m in enumerate(moments)]
+    rows.append((1, 3, 5, "2020-01-01T00:00:01Z"))
+    path = write_csv(tmp_path / "r.csv", rows)
+    data = load_interactions(path, ratios=(0.5, 0.25, 0.25))
+    assert raw_pairs(data) == [(1, 2), (1, 1)]
+    assert raw_pairs(data, "val") == [(1, 0)]
+    assert data[EDGE].val_edge_time.tolist() == [1577836800900]
 
 
 def test_ratings_dat_is_read_as_file_or_inside_its_folder(tmp_path, caplog):

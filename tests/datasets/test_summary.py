@@ -36,6 +36,26 @@ def test_counts_by_hand(known):
     }
 
 
+@pytest.mark.parametrize(
+    ("last", "unit"),
+    [
+        (99_999_999, None),
+        (978300019, "s"),
+        (1577836800.25, "s"),
+        (1577836800123, "ms"),
+        (1577836800123456, "us"),
+        (1577836800123456789, "ns"),
+    ],
+)
+def test_the_unit_of_times_is_told_by_their_size(known, last, unit):
+    known[EDGE].edge_time = torch.tensor([0, -1, last]).to(torch.tensor(last).dtype)
+    if isinstance(last, float):
+        known[EDGE].edge_time = torch.tensor([0, -1, last], dtype=torch.float64)
+    record = summarize(known)
+    assert record["time"] == [0, last]
+    assert record.get("time_unit") == unit
+
+
 def test_unsplit_data_without_anything_else(data):
     del data[EDGE].val_edge_label_index, data[EDGE].test_edge_label_index
     assert summarize(data) == {

@@ -34,13 +34,14 @@ def assert_same(one, other):
 
 
 NUMBERS = st.integers(-(2**62), 2**62)
+TIMES = st.one_of(st.integers(-(2**40), 2**40), st.sampled_from([0.5, 1577836800.25]))
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
 IDS = st.one_of(NUMBERS, NAMES.map(str.strip).filter(bool))
 ROW = st.tuples(
     IDS,
     IDS,
     st.floats(0.5, 5, width=32),
-    st.integers(-(2**40), 2**40).filter(lambda time: time != -1),  # unknown
+    TIMES.filter(lambda time: time != -1),  # unknown
 )
 
 

@@ -6,6 +6,7 @@ import csv
 import gzip
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ddrm_pyg.datasets import load_interactions
-from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.scale.ingest import shard
 from ddrm_pyg.scale.world import World
 
@@ -100,6 +101,26 @@ def test_timestamps_are_seconds(tmp_path):
     frame.to_parquet(tmp_path / "a.parquet")
     world = shard([tmp_path / "a.parquet"], tmp_path / "world")
     assert_same(world, load_interactions(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize("unit", ["us", "ns"])
+def test_fractions_of_a_second_put_events_in_order(tmp_path, unit):
+    start = np.datetime64("2020-01-01", unit)
+    rows = [(n % 3, n * 7 % 11, start + n * 13 % 29) for n in range(40)]
+    frame = pd.DataFrame(rows, columns=["user", "item", "time"])
+    frame.to_parquet(tmp_path / "a.parquet")
+    world = shard([tmp_path / "a.parquet"], tmp_path / "world")
+    assert_same(world, load_interactions(tmp_path / "a.parquet"))
+
+
+def test_of_repeated_pairs_the_earliest_counts(tmp_path):
+    rows = [(n % 3, n * 7 % 11, f"{100 - n // 9}.{n % 9}") for n in range(99)]
+    path = write(tmp_path / "a.csv", rows)
+    world = shard([path], tmp_path / "world")
+    expected = load_interactions(path)
+    assert_same(world, expected)
+    table = pd.read_parquet(world.pairs_path("train", 0))
+    assert table["time"].tolist() == expected[EDGE].edge_time.tolist()
 
 
 def test_little_memory_gives_the_same(tmp_path):
