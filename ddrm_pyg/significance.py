@@ -43,8 +43,15 @@ class PairedTest(NamedTuple):
         Args:
             p_value: Corrected for the number of tests; the test's own if None.
         """
-        p_value = self.p_value if p_value is None else p_value
-        return p_value < SIGNIFICANCE and not abs(self.relative) < SMALLEST_GAIN
+        return self.significant(p_value) and not abs(self.relative) < SMALLEST_GAIN
+
+    def significant(self, p_value: float | None = None) -> bool:
+        """Whether chance hardly explains the change, however small it is.
+
+        Args:
+            p_value: As for :meth:`counts`.
+        """
+        return (self.p_value if p_value is None else p_value) < SIGNIFICANCE
 
     def change(self) -> str:
         """Write the relative difference for people."""

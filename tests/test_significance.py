@@ -64,6 +64,13 @@ def test_a_change_counts_if_significant_and_not_negligible(
     assert PairedTest(0.1, relative, own, 9).counts(corrected) is counts
 
 
+def test_significance_does_not_ask_how_large():
+    tiny = PairedTest(0.1, 0.001, 0.009, 9)
+    assert tiny.significant()
+    assert not tiny.counts()
+    assert not tiny.significant(0.01)
+
+
 def test_changes_are_written_and_kept():
     test = PairedTest(-0.01, -0.1234, 0.5, 9)
     assert test.change() == "-12.3%"

@@ -24,7 +24,7 @@ from ddrm_pyg.experiments.plots import (
     to_pictures,
     write_png,
 )
-from ddrm_pyg.experiments.plug_in import Row, Verdict, as_record, as_table, plug_in
+from ddrm_pyg.experiments.plug_in import Row, Verdict, as_record, as_tables, plug_in
 from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.work import Result
@@ -88,7 +88,7 @@ def execute(
     if as_json:
         print_json({"rows": [as_record(row) for row in rows], **judged})
         return
-    print(as_table(rows).text())
+    print("\n\n".join(table.text() for table in as_tables(rows)))
     print(f"\n{verdict}" if verdict else "")
     for row in rows:
         if "num_layers" in row.result.notes:
@@ -109,8 +109,8 @@ def _report(
         out,
         title,
         verdict.headline if verdict else "nothing denoises here: no verdict",
-        [verdict.reason, verdict.advice] if verdict else [],
-        [as_table(rows)],
+        [*verdict.reasons, verdict.advice] if verdict else [],
+        as_tables(rows),
         to_pictures(run_panels(rows), height),
         config,
     )

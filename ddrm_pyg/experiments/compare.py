@@ -16,10 +16,12 @@ from ddrm_pyg.experiments.methods import find, yardsticks
 from ddrm_pyg.experiments.plug_in import METRIC, default_ddrm, tells_order
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.tables import (
+    BLOCKS,
     Column,
     CorrectedTest,
     Row,
     Table,
+    in_blocks,
     legend,
     measure_columns,
     paired_tests,
@@ -32,12 +34,6 @@ logger = logging.getLogger("ddrm_pyg")
 
 MEASURES = (*METRICS, "coverage@20", "popularity@20")
 """What a row says of its rankings."""
-
-BLOCKS = {
-    False: "order-free: knows who took what",
-    True: "order-aware: knows in which order, too",
-}
-"""Titles of the tables, by whether their rows read the order of interactions."""
 
 
 class Cost(NamedTuple):
@@ -214,21 +210,11 @@ def _with_spaces(values: Sequence[int]) -> str:
 
 
 def as_tables(rows: Sequence[Comparison]) -> list[Table]:
-    """Lay out each block for people; the best metric of its columns is starred.
-
-    A block alone has no title.
-    """
-    blocks = {
-        title: block
-        for order_aware, title in BLOCKS.items()
-        if (block := [row for row in rows if row.order_aware is order_aware])
-    }
-    if len(blocks) == 1:
-        return [_as_table(rows)]
-    return [_as_table(block, title) for title, block in blocks.items()]
+    """Lay out each block for people; the best metric of its columns is starred."""
+    return in_blocks(rows, _as_table)
 
 
-def _as_table(rows: Sequence[Comparison], title: str = "") -> Table:
+def _as_table(rows: Sequence[Comparison]) -> Table:
     frame = to_frame(rows)
     spread = frame.pop(f"{METRIC} deviation")
     shown = frame.drop(columns=frame.filter(like=" deviation").columns)
@@ -244,7 +230,6 @@ def _as_table(rows: Sequence[Comparison], title: str = "") -> Table:
             "gain": Column("gain"),
             "p_holm": Column("p Holm"),
         },
-        title,
         notes=[
             *legend(measures),
             "gain: of NDCG@20 over the best yardstick, significant where p Holm < .01.",

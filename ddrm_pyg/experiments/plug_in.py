@@ -9,12 +9,13 @@ from typing import Any
 
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.cells import Cell, starts_from_past
-from ddrm_pyg.experiments.methods import find
+from ddrm_pyg.experiments.cells import Cell, is_order_aware, starts_from_past
+from ddrm_pyg.experiments.methods import find, yardsticks
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import denoised
 from ddrm_pyg.experiments.tables import (
     Table,
+    in_blocks,
     legend,
     measure_columns,
     metric_frame,
@@ -27,8 +28,11 @@ from ddrm_pyg.significance import PairedTest, paired_test
 
 logger = logging.getLogger("ddrm_pyg")
 
-PICKED = ("best_depth", "recent_mean")
-"""Uses of the backend without DDRM that validation picks."""
+WITHOUT = ("best_depth", "history_mean", "recent_mean")
+"""Uses of the backend without DDRM, beside its own scores."""
+
+PICKED = ("best_depth", "recent_mean", *yardsticks(order_aware=True))
+"""What validation picks something for."""
 
 METRIC = "ndcg@20"
 """What the verdict is about."""
@@ -49,6 +53,16 @@ class Row:
     name: str
     result: Result
 
+    @property
+    def order_aware(self) -> bool:
+        """Whether it reads the order of interactions: its block."""
+        return is_order_aware(self.result.cell)
+
+    @property
+    def is_yardstick(self) -> bool:
+        """Whether it is a closed form that every table holds."""
+        return find(self.result.cell.method).role == "yardstick"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -59,15 +73,18 @@ class Verdict:
         word: ``"helps"``, ``"no significant change"`` or ``"hurts"``.
         rival: The strongest row it was compared with.
         test: The row against that one, user by user.
+        yardstick: The strongest yardstick that knows as much, with the row's test
+            against it; None where there is none.
     """
 
     name: str
     word: str
     rival: str
     test: PairedTest
+    yardstick: tuple[str, PairedTest] | None = None
 
     def __str__(self) -> str:
-        return f"{self.headline}\n{self.reason}\n{self.advice}"
+        return "\n".join([self.headline, *self.reasons, self.advice])
 
     @property
     def headline(self) -> str:
@@ -75,30 +92,51 @@ class Verdict:
         return f"verdict on {self.name}: {self.word}"
 
     @property
-    def reason(self) -> str:
-        """What it rests on."""
-        return (
-            f"{METRIC.upper()} {self.test.change()} against '{self.rival}', the "
-            "best use of the backend without it "
-            f"(p {self._p}, paired t-test over {self.test.num_users} users)"
-        )
+    def reasons(self) -> list[str]:
+        """What it rests on, and how it stands beside the yardsticks."""
+        lines = [
+            _in_words(self.test, self.rival, "the best use of the backend without it")
+        ]
+        if self.yardstick:
+            name, test = self.yardstick
+            lines.append(_in_words(test, name, "the best yardstick"))
+        return lines
 
     @property
     def advice(self) -> str:
         """What to do, in a sentence."""
+        if self.yardstick and self.yardstick[1].difference < 0:
+            name, test = self.yardstick
+            if test.counts():
+                return f"Use '{name}': it ranks better, and nothing is trained."
         if self.word == "helps":
-            return f"Use '{self.name}': the files of this run hold it."
-        better = "ranks better" if self.word == "hurts" else "is as good and simpler"
-        return f"Do without it: '{self.rival}' {better}."
+            return f"Use '{self.name}'."
+        if self.word == "hurts":
+            return f"Do without it: '{self.rival}' ranks better."
+        if self.test.significant():
+            return f"No difference worth having: '{self.rival}' is simpler."
+        return "Not significant: more users or more seeds can tell."
 
     def record(self) -> dict[str, Any]:
         """Flatten for JSON."""
-        return {"verdict": self.word, "rival": self.rival, **self.test.record()}
+        beside = None
+        if self.yardstick:
+            name, test = self.yardstick
+            beside = {"name": name, **test.record()}
+        return {
+            "verdict": self.word,
+            "rival": self.rival,
+            **self.test.record(),
+            "yardstick": beside,
+        }
 
-    @property
-    def _p(self) -> str:
-        tiny = self.test.p_value < 1e-4
-        return "< 0.0001" if tiny else f"= {self.test.p_value:.4f}"
+
+def _in_words(test: PairedTest, rival: str, what: str) -> str:
+    p = "< 0.0001" if test.p_value < 1e-4 else f"= {test.p_value:.4f}"
+    return (
+        f"{METRIC.upper()} {test.change()} against '{rival}', {what} "
+        f"(p {p}, paired t-test over {test.num_users} users)"
+    )
 
 
 def rows_for(backend: Cell, last: Cell | None = None) -> dict[str, Cell]:
@@ -110,29 +148,40 @@ def rows_for(backend: Cell, last: Cell | None = None) -> dict[str, Cell]:
             on cleaner data; nothing if None.
 
     Returns:
-        Row name to cell, in the order of the table.
+        Row name to cell, in the order of the table: what does not read the order of
+        interactions first. Yardsticks that do are there where DDRM or the backend does.
     """
+    names = yardsticks()
+    if is_order_aware(last or backend):
+        names += yardsticks(order_aware=True)
+    rows = {name: Cell(name) for name in names}
+    rows |= _uses_of(backend) | _denoised_uses(backend, last)
+    return dict(sorted(rows.items(), key=lambda row: is_order_aware(row[1])))
+
+
+def _uses_of(backend: Cell) -> dict[str, Cell]:
     combine = {"combine": backend.model.get("combine", "mean")}
     name = backend.method
-    rows = {
-        "popularity": Cell("popularity"),
-        "item_knn": Cell("item_knn"),
-        "ease": Cell("ease"),
+    return {
         name: backend,
         f"{name}, best depth": Cell("best_depth", model=combine, base=backend),
     }
+
+
+def _denoised_uses(backend: Cell, last: Cell | None) -> dict[str, Cell]:
+    """What denoises, and what it is made of."""
     if last is None:
-        return rows
+        return {}
     if last.method != "ddrm":
-        return rows | {last.method: last}
+        return {last.method: last}
     history = {k: v for k, v in last.model.items() if k == "history"}
     if starts_from_past(last):  # one pass; its starts weigh histories by recency, too
-        return rows | {
+        return {
             "history mean": Cell("history_mean", base=backend),
             "history mean, recency": Cell("recent_mean", base=backend),
             "ddrm": last,
         }
-    return rows | {
+    return {
         # where this DDRM starts: with its weights, or the comparison is not with it
         "history mean": Cell("history_mean", model=history, base=backend),
         "ddrm, one pass, no noise": Cell("one_pass", base=last),
@@ -191,11 +240,12 @@ def plug_in(
     """
     cells = rows_for(backend, last)
     if not runner.has_validation:
+        picked = [name for name, cell in cells.items() if cell.method in PICKED]
         logger.warning(
-            "no validation split: '%s, best depth' is left out, nothing can pick it",
-            backend.method,
+            "no validation split: %s left out, nothing can pick for them",
+            ", ".join(map(repr, picked)),
         )
-        cells = {k: c for k, c in cells.items() if c.method not in PICKED}
+        cells = {name: cell for name, cell in cells.items() if name not in picked}
     rows = [
         Row(name, result)
         for name, cell in cells.items()
@@ -204,11 +254,11 @@ def plug_in(
     if last is None:
         return rows, None
     rivals = [
-        row
-        for row in rows
-        if row.result.cell.method in (backend.method, *PICKED, "history_mean")
+        row for row in rows if row.result.cell.method in (backend.method, *WITHOUT)
     ]
-    return rows, judge(rows[-1], rivals)
+    judged = rows[-1]
+    fair = [r for r in rows if r.is_yardstick and r.order_aware is judged.order_aware]
+    return rows, judge(judged, rivals, fair)
 
 
 def _run(runner: Runner, cell: Cell) -> Result | None:
@@ -222,25 +272,40 @@ def _run(runner: Runner, cell: Cell) -> Result | None:
         return None
 
 
-def judge(row: Row, rivals: Sequence[Row]) -> Verdict:
+def judge(row: Row, rivals: Sequence[Row], beside: Sequence[Row] = ()) -> Verdict:
     """Compare a row with the strongest of its rivals.
 
     By a paired t-test over users, see :meth:`ddrm_pyg.significance.PairedTest.counts`.
+
+    Args:
+        row: What is judged.
+        rivals: Uses of the backend without it.
+        beside: Yardsticks, of which the strongest has a test of its own.
     """
-    rival = max(rivals, key=lambda other: other.result.test[METRIC])
-    test = paired_test(row.result.test, rival.result.test, METRIC)
+    rival, test = _strongest(row, rivals)
     gain = "helps" if test.difference > 0 else "hurts"
     word = gain if test.counts() else "no significant change"
-    return Verdict(row.name, word, rival.name, test)
+    yardstick = _strongest(row, beside) if beside else None
+    return Verdict(row.name, word, rival, test, yardstick)
+
+
+def _strongest(row: Row, others: Sequence[Row]) -> tuple[str, PairedTest]:
+    """The strongest of some rows, and a row's test against it."""
+    other = max(others, key=lambda other: other.result.test[METRIC])
+    return other.name, paired_test(row.result.test, other.result.test, METRIC)
 
 
 def as_record(row: Row) -> dict[str, Any]:
     """Flatten a row for JSON."""
-    return {"name": row.name, **row.result.test}
+    return {"name": row.name, "order_aware": row.order_aware, **row.result.test}
 
 
-def as_table(rows: Sequence[Row]) -> Table:
-    """Lay out the rows for people; the best value of a column is starred."""
+def as_tables(rows: Sequence[Row]) -> list[Table]:
+    """Lay out each block for people; the best values of its columns are starred."""
+    return in_blocks(rows, _as_table)
+
+
+def _as_table(rows: Sequence[Row]) -> Table:
     frame = metric_frame({row.name: row.result.test for row in rows})
     columns = measure_columns(MEASURES)
     marked = [row.name for row in rows if row.result.cell.method == "ddrm"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,12 @@ from ddrm_pyg.ranking import Metrics
 from ddrm_pyg.significance import PairedTest, holm, mean_metrics, paired_test
 
 _SHORT = {"recall": "R", "ndcg": "N"}
+
+BLOCKS = {
+    False: "order-free: knows who took what",
+    True: "order-aware: knows in which order, too",
+}
+"""Titles of the tables, by whether their rows read the order of interactions."""
 
 
 class Column(NamedTuple):
@@ -216,6 +222,43 @@ def metric_frame(metrics: Mapping[str, Metrics]) -> pd.DataFrame:
 def star_best(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Add the stars of the largest value of each column, of all that tie."""
     return frame.assign(**{f"{n} star": frame[n] == frame[n].max() for n in names})
+
+
+class InBlock(Protocol):
+    """A row of either block."""
+
+    @property
+    def order_aware(self) -> bool:
+        """Whether it reads the order of interactions."""
+        ...
+
+
+R = TypeVar("R", bound=InBlock)
+
+
+def in_blocks(
+    rows: Sequence[R], lay_out: Callable[[Sequence[R]], Table]
+) -> list[Table]:
+    """Lay out order-free and order-aware rows apart; what is below them stands once.
+
+    Args:
+        rows: Of either block.
+        lay_out: Makes a table of the rows of one.
+
+    Returns:
+        A table for each block that has rows; one alone has no title.
+    """
+    blocks = {
+        title: block
+        for order_aware, title in BLOCKS.items()
+        if (block := [row for row in rows if row.order_aware is order_aware])
+    }
+    if len(blocks) < 2:
+        return [lay_out(rows)]
+    *first, last = (
+        replace(lay_out(block), title=title) for title, block in blocks.items()
+    )
+    return [*(replace(table, notes=()) for table in first), last]
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,20 @@ def test_prints_a_table_and_a_verdict(call, words, tmp_path):
     assert len(set(said)) == len(said)
 
 
+def test_order_has_its_own_table_and_yardsticks(call, walks, tmp_path):
+    words = ["--data", walks, "--backend", "mf", "--epochs", "1", "--ddrm-epochs", "1"]
+    answer = call("run", *words, "--out", tmp_path / "run")
+    free, aware = answer.out.split("order-aware: knows in which order, too")
+    assert free.startswith("order-free: knows who took what\n")
+    assert "\nhistory mean " in free
+    for name in ("item_knn+recency", "ease+recency", "history mean, recency", "ddrm"):
+        assert f"\n{name} " in aware
+    assert re.search(r"against '.*\+recency', the best yardstick \(p ", aware)
+    record = json.loads(call("run", *words, "--out", tmp_path / "run", "--json").out)
+    assert [row["order_aware"] for row in record["rows"]] == [False] * 6 + [True] * 4
+    assert record["yardstick"]["name"].endswith("+recency")
+
+
 def test_leaves_its_results(finished):
     assert set(os.listdir(finished)) == {
         "cells",
@@ -237,7 +251,7 @@ def test_folder_is_named_by_data_backend_and_seed(call, words, tmp_path, monkeyp
 def test_no_validation_is_said_and_leaves_depth_out(call, words, tmp_path):
     answer = call(*words, "--ratios", "0.8,0,0.2", "--out", tmp_path / "run")
     assert answer.code == 0
-    assert "'lightgcn, best depth' is left out" in answer.err
+    assert "'lightgcn, best depth' left out" in answer.err
     names = [row["name"] for row in metrics(tmp_path / "run")["rows"]]
     assert names == [name for name in ROWS if name != "lightgcn, best depth"]
 

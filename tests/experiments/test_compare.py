@@ -274,6 +274,7 @@ def test_each_block_has_its_own_table_and_stars(compared):
     assert [row[0] for row in free_table.rows] == ["popularity", "ease", "mf"]
     (row,) = aware_table.rows
     assert row[:2] == ["from nothing", "0.1400*"]  # the best of those it stands beside
+    assert (len(free_table.notes), len(aware_table.notes)) == (0, 5)  # once, below
 
 
 def test_frame_is_the_records(compared):

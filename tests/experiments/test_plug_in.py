@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.cells import Cell, is_order_aware
 from ddrm_pyg.experiments.plug_in import (
     METRIC,
     Row,
     Verdict,
     as_record,
-    as_table,
+    as_tables,
     default_ddrm,
     judge,
     plug_in,
@@ -63,17 +63,21 @@ def test_rows_and_what_each_starts_from():
 
 def test_a_past_is_compared_with_starts_that_know_the_order():
     cells = rows_for(BACKEND, replace(DDRM, model={"train_start": "past"}))
+    free = ["popularity", "item_knn", "ease", "mf", "mf, best depth", "history mean"]
+    aware = ["item_knn+recency", "ease+recency", "history mean, recency", "ddrm"]
+    assert list(cells) == [*free, *aware]
+    assert cells["history mean, recency"] == Cell("recent_mean", base=BACKEND)
+    assert [name for name, cell in cells.items() if is_order_aware(cell)] == aware
+
+
+def test_what_stands_on_an_encoder_of_order_is_order_aware():
+    sasrec = Cell("sasrec", 0)
+    cells = rows_for(sasrec, Cell("ddrm", 0, {"train_start": "past"}, base=sasrec))
     assert list(cells) == [
-        "popularity",
-        "item_knn",
-        "ease",
-        "mf",
-        "mf, best depth",
-        "history mean",
-        "history mean, recency",
+        *("popularity", "item_knn", "ease", "item_knn+recency", "ease+recency"),
+        *("sasrec", "sasrec, best depth", "history mean", "history mean, recency"),
         "ddrm",
     ]
-    assert cells["history mean, recency"] == Cell("recent_mean", base=BACKEND)
 
 
 def test_order_decides_what_is_plugged_in(data, caplog):
@@ -143,6 +147,33 @@ def test_rival_is_the_strongest(make_result):
     assert judge(Row("ddrm", make_result([0.9, 0.8])), rivals).rival == "mf, best depth"
 
 
+def test_the_strongest_yardstick_has_a_test_of_its_own(make_result):
+    row = Row("ddrm", make_result([0.3, 0.4, 0.5, 0.6]))
+    rivals = [Row("mf", make_result([0.2, 0.3, 0.4, 0.5]))]
+    beside = [
+        Row("item_knn", make_result([0.1, 0.1, 0.1, 0.1])),
+        Row("ease", make_result([0.2, 0.2, 0.6, 0.4])),
+    ]
+    verdict = judge(row, rivals, beside)
+    assert verdict.rival == "mf"
+    name, test = verdict.yardstick
+    assert name == "ease"
+    assert test.difference == pytest.approx(0.1)
+    _, first, second, _ = str(verdict).splitlines()
+    assert "against 'mf', the best use of the backend without it" in first
+    assert second.startswith("NDCG@20 +28.6% against 'ease', the best yardstick (p = ")
+    assert verdict.record()["yardstick"] == {"name": "ease", **test.record()}
+    assert judge(row, rivals).yardstick is None
+
+
+def test_a_yardstick_that_is_surely_better_is_what_to_use():
+    helps, worse = PairedTest(0.1, 0.1, 0.001, 99), PairedTest(-0.1, -0.1, 0.001, 99)
+    verdict = Verdict("ddrm", "helps", "mf", helps, ("ease", worse))
+    assert verdict.advice == "Use 'ease': it ranks better, and nothing is trained."
+    perhaps = worse._replace(p_value=0.2)
+    assert replace(verdict, yardstick=("ease", perhaps)).advice == "Use 'ddrm'."
+
+
 def test_gain_over_nothing_helps_and_is_valid_json(make_result):
     verdict = verdict_of(make_result, BEFORE, [0.0] * 8)
     assert verdict.word == "helps"
@@ -162,7 +193,7 @@ def test_verdict_in_words(p, shown):
     assert first == "verdict on DDRM: helps"
     assert second.startswith("NDCG@20 +12.3% against 'history mean'")
     assert second.endswith(f"({shown}, paired t-test over 77 users)")
-    assert third == "Use 'DDRM': the files of this run hold it."
+    assert third == "Use 'DDRM'."
     assert verdict.record() == {
         "verdict": "helps",
         "rival": "history mean",
@@ -170,6 +201,7 @@ def test_verdict_in_words(p, shown):
         "relative": 0.123,
         "p_value": p,
         "num_users": 77,
+        "yardstick": None,
     }
 
 
@@ -206,16 +238,27 @@ def test_without_validation_nothing_picks_a_depth(data, tmp_path, caplog):
         rows, _ = plug_in(Runner(data, tmp_path, progress=False), BACKEND, DDRM)
     assert "mf, best depth" not in [row.name for row in rows]
     assert len(rows) == 7
-    assert "'mf, best depth' is left out" in caplog.text
+    assert "no validation split: 'mf, best depth' left out" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("word", "why"),
-    [("hurts", "ranks better"), ("no significant change", "is as good and simpler")],
+    ("word", "test", "advice"),
+    [
+        ("hurts", (-0.1, -0.2, 0.001), "Do without it: 'mf' ranks better."),
+        (
+            "no significant change",
+            (0.1, 0.088, 0.0114),
+            "Not significant: more users or more seeds can tell.",
+        ),
+        (
+            "no significant change",
+            (0.1, 0.008, 0.0001),
+            "No difference worth having: 'mf' is simpler.",
+        ),
+    ],
 )
-def test_what_does_not_help_is_left(word, why):
-    verdict = Verdict("ddrm", word, "mf", PairedTest(0.0, 0.0, 1.0, 9))
-    assert verdict.advice == f"Do without it: 'mf' {why}."
+def test_advice_says_no_more_than_the_test(word, test, advice):
+    assert Verdict("ddrm", word, "mf", PairedTest(*test, 9)).advice == advice
 
 
 def test_table_is_as_people_see_it(make_result, golden):
@@ -226,4 +269,18 @@ def test_table_is_as_people_see_it(make_result, golden):
         Row("ddrm", make_result([0.2, 0.4])),
     ]
     # the best of a column has a star, all of those that tie
-    assert as_table(rows).text() + "\n" == golden("run.txt")
+    (table,) = as_tables(rows)
+    assert table.text() + "\n" == golden("run.txt")
+
+
+def test_each_block_has_its_own_table_and_stars(make_result):
+    result = make_result([0.1, 0.2])
+    rows = [
+        Row("mf", make_result([0.4, 0.4])),
+        Row("ddrm", replace(result, cell=Cell("ddrm", model={"train_start": "past"}))),
+    ]
+    free, aware = as_tables(rows)
+    assert (free.rows[0][0], aware.rows[0][0]) == ("mf", "ddrm")
+    assert free.rows[0][4] == "0.4000*"
+    assert aware.rows[0][4] == "0.1500*"
+    assert (free.notes, len(aware.notes)) == ((), 3)
