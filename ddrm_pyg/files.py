@@ -1,4 +1,4 @@
-"""Write files so that a reader never sees half of one."""
+"""Write files and folders so that a reader never sees half of one."""
 
 from __future__ import annotations
 
@@ -40,19 +40,45 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: It cannot be written; the message names ``path``.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(target.parent)
     with _named(target), _temporary(target) as temporary:
+        temporary.touch()
+        yield temporary
+        os.replace(temporary, target)
+
+
+@contextmanager
+def atomic_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder near ``out`` that takes its place on success.
+
+    What a killed process has left of such a folder is removed by the next one beside.
+
+    Args:
+        out: The folder to write, new or empty.
+
+    Yields:
+        The folder to write to instead.
+
+    Raises:
+        ValueError: ``out`` holds something, or is no folder.
+    """
+    target = Path(out)
+    remove_abandoned(target.parent)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"'out' must be a new folder or an empty one (got {out})")
+    with _temporary(target) as temporary:
+        temporary.mkdir()
         yield temporary
         os.replace(temporary, target)
 
 
 @contextmanager
 def _temporary(target: Path) -> Iterator[Path]:
-    """Make a file in a folder of its own, which is locked while its writer lives.
+    """Yield a path in a folder of its own, which is locked while its writer lives.
 
-    Not the file: a writer may put another in its place.
+    Not the path: a writer may put another file in its place.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(target.parent)
     while True:
         made = tempfile.mkdtemp(prefix=f".{target.stem}{_MARK}", dir=target.parent)
         folder = Path(made)
@@ -60,9 +86,7 @@ def _temporary(target: Path) -> Iterator[Path]:
             if not folder.exists():
                 continue  # taken for abandoned before it was locked
             try:
-                temporary = folder / target.name
-                temporary.touch()
-                yield temporary
+                yield folder / target.name
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
             return

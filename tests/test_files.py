@@ -7,6 +7,7 @@ import pytest
 from safetensors import SafetensorError
 
 from ddrm_pyg.files import (
+    atomic_folder,
     atomic_path,
     fcntl,
     hash_file,
@@ -82,6 +83,30 @@ def test_what_writers_raise_is_told_in_one_line_with_the_file(tmp_path, error, m
     assert os.listdir(tmp_path) == []
 
 
+def test_a_folder_appears_once_it_is_whole(tmp_path):
+    out = tmp_path / "a" / "world"
+    with atomic_folder(out) as folder:
+        (folder / "x").write_text("x")
+        assert not out.exists()
+    assert os.listdir(tmp_path / "a") == ["world"]
+    assert os.listdir(out) == ["x"]
+    with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "other") as folder:
+        (folder / "x").rename(folder / "y")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_folder_takes_the_place_of_an_empty_one_and_of_no_other(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with atomic_folder(tmp_path / "empty") as folder:
+        (folder / "x").write_text("x")
+    (tmp_path / "file").touch()
+    for name in ("empty", "file"):
+        refused = pytest.raises(ValueError, match=rf"'out' must be .*{name}\)")
+        with refused, atomic_folder(tmp_path / name):
+            pass
+    assert sorted(os.listdir(tmp_path)) == ["empty", "file"]
+
+
 WRITE = """
 import os, signal, sys
 from ddrm_pyg.files import atomic_path
@@ -116,6 +141,18 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_and_nothing_else(tmp
         assert left == {".table", ".live", ".hidden.txt", "other.txt"}
         alive.communicate(b"")
     assert (tmp_path / "live.txt").read_text() == "half"
+
+
+@posix
+def test_what_is_left_of_a_folder_goes_with_the_next_one_beside(tmp_path):
+    program = WRITE.replace("atomic_path", "atomic_folder")
+    program = program.replace("temporary.w", "(temporary / 'x').w")
+    command = [sys.executable, "-c", program, str(tmp_path / "dead"), "kill"]
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    assert [p.name.partition(".partial-")[0] for p in tmp_path.iterdir()] == [".dead"]
+    with atomic_folder(tmp_path / "next"):
+        pass
+    assert os.listdir(tmp_path) == ["next"]
 
 
 @posix

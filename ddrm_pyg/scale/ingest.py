@@ -7,7 +7,6 @@ import gzip
 import logging
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ddrm_pyg.extras import import_extra
+from ddrm_pyg.files import atomic_folder
 from ddrm_pyg.scale.world import BLOCK, ROWS_PER_SHARD, World
 from ddrm_pyg.transforms.core import SPLITS
 from ddrm_pyg.transforms.split import TemporalSplit
@@ -68,22 +68,14 @@ def shard(
         raise ValueError(
             f"'rows_per_shard' must be a multiple of {BLOCK} (got {rows_per_shard})"
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"'out' must be a new folder or an empty one (got {out})")
     if not sources:
         raise ValueError("'sources' must not be empty")
     for path in sources:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with atomic_folder(out) as folder:
         columns = (user, item, time)
         _build(folder, sources, columns, split, memory, rows_per_shard)
-        folder.chmod(0o755)
-        folder.replace(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return World.open(out)
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ddrm_pyg.extras import import_extra, versions
-from ddrm_pyg.files import write_json, write_text
+from ddrm_pyg.files import atomic_folder, atomic_path, write_json, write_text
 from ddrm_pyg.serving.engine import (
     FORMAT,
     IDS,
@@ -78,13 +75,15 @@ def export(
     item_emb = encode.item_emb
     k = min(LONGEST, item_emb.size(0)) if k is None else k
     _check(item_emb, item_ids, k, formats)
-    with _new_folder(Path(out)) as folder:
-        np.save(folder / ITEMS, item_emb.numpy())
+    with atomic_folder(out) as folder:
+        with atomic_path(folder / ITEMS) as temporary:
+            np.save(temporary, item_emb.numpy())
         write_text(folder / IDS, json.dumps(list(item_ids), ensure_ascii=False))
         programs = trace(encode, k)
         for name, traced in programs.items():
             for kind in formats:
-                _WRITERS[kind](traced, folder / f"{name}.{kind}", name)
+                with atomic_path(folder / f"{name}.{kind}") as temporary:
+                    _WRITERS[kind](traced, temporary, name)
         sample = _sample(Recommend(encode, k).eval(), item_emb)
         manifest = {
             "format": FORMAT,
@@ -173,21 +172,6 @@ def _check(
         raise ValueError(
             f"'formats' must be of {', '.join(known)}, each once (got {list(formats)})"
         )
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder that takes the place of ``out`` once it is whole."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"'out' must be a new folder or an empty one (got {out})")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        os.replace(folder, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sample(eager: Recommend, item_emb: Tensor) -> dict[str, Any]:
