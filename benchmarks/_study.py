@@ -54,13 +54,16 @@ class Study:
 
     def backend(self, name):
         """The cells of a backend, one per seed."""
-        told = {"variant": self.args.settings_of}
-        return [cell_for(name, seed=seed, **told) for seed in range(self.args.seeds)]
+        options = {"variant": self.args.settings_of}
+        return [cell_for(name, seed=seed, **options) for seed in range(self.args.seeds)]
 
     def ddrm(self, name, **changed):
         """The cells of DDRM on a backend, with other arguments."""
-        told = {"settings": self.args.ddrm_settings, "variant": self.args.settings_of}
-        cells = [denoised(base, "ddrm", **told) for base in self.backend(name)]
+        options = {
+            "settings": self.args.ddrm_settings,
+            "variant": self.args.settings_of,
+        }
+        cells = [denoised(base, "ddrm", **options) for base in self.backend(name)]
         return [replace(cell, model={**cell.model, **changed}) for cell in cells]
 
     def add(self, cells, **facts):
@@ -83,7 +86,7 @@ class Study:
     def keep(self, **facts):
         """Keep rows and facts in results/."""
         asked = {k: v for k, v in vars(self.args).items() if k not in ("out", "data")}
-        told = {
+        header = {
             "benchmark": self.name,
             "options": asked,
             "fingerprint": self.runner.fingerprint,
@@ -92,8 +95,8 @@ class Study:
             "torch": torch.__version__,
             **facts,
         }
-        print("\n" + json.dumps(told, default=float))
-        record = {**told, "rows": self.rows}
+        print("\n" + json.dumps(header, default=float))
+        record = {**header, "rows": self.rows}
         _measure.keep(self.name, json.loads(json.dumps(record, default=float)))
 
     def save(self, figure):

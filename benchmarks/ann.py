@@ -26,9 +26,9 @@ def main():
     args = parser.parse_args()
     args.device = "cpu"
     setting = _measure.setting_of(args)
-    known = InteractionGraph.from_data(setting.data, splits=("train", "val"))
-    emb = Embeddings.load(args.embeddings) if args.embeddings else made_up(known)
-    user = torch.randperm(known.num_users)[:USERS]
+    seen = InteractionGraph.from_data(setting.data, splits=("train", "val"))
+    emb = Embeddings.load(args.embeddings) if args.embeddings else made_up(seen)
+    user = torch.randperm(seen.num_users)[:USERS]
     begin = time.perf_counter()
     try:
         index = ApproximateIndex(emb.item)
@@ -36,15 +36,15 @@ def main():
         print(f"skipped: {error}")
         return
     built = time.perf_counter() - begin
-    exact = recommend(emb, user, k=K, exclude=known)[1]
-    sides = {"exact": lambda: recommend(emb, user, k=K, exclude=known)}
+    exact = recommend(emb, user, k=K, exclude=seen)[1]
+    sides = {"exact": lambda: recommend(emb, user, k=K, exclude=seen)}
     recall = {"exact": 1.0}
     for probes in (n for n in PROBES if n <= index.num_groups):
         name = f"{probes} of {index.num_groups} groups"
-        told = {"k": K, "exclude": known, "num_probes": probes}
-        found = index.recommend(emb, user, **told)[1]
-        recall[name] = round(recall_against_exact(found, exact, emb.num_items), 4)
-        sides[name] = lambda told=told: index.recommend(emb, user, **told)
+        options = {"k": K, "exclude": seen, "num_probes": probes}
+        lists = index.recommend(emb, user, **options)[1]
+        recall[name] = round(recall_against_exact(lists, exact, emb.num_items), 4)
+        sides[name] = lambda options=options: index.recommend(emb, user, **options)
     seconds = _measure.alternate(sides, setting.runs)
     _measure.report(
         "ann",

@@ -6,7 +6,7 @@ of --ddrm-settings; everything else as they say.
 
 from _study import Study
 
-from ddrm_pyg.experiments.settings import load_settings, stored_name
+from ddrm_pyg.experiments.settings import load_settings, shipped_name
 
 FACTORS = (1, 3, 10, 30, 100)
 
@@ -15,7 +15,7 @@ def main():
     """Train and measure."""
     study = Study("noise", __doc__)
     for backend in study.backends:
-        name = stored_name("ddrm", study.args.settings_of, backend)
+        name = shipped_name("ddrm", study.args.settings_of, backend)
         scale = load_settings(name, "ddrm")["model"]["noise_scale"]
         for factor in FACTORS:
             cells = study.ddrm(backend, noise_scale=scale * factor)

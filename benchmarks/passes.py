@@ -20,12 +20,12 @@ TICKS = {0.5: "1, no\nnoise"}
 def main():
     """Measure."""
     study = Study("passes", __doc__)
-    found = [measure(study, backend) for backend in study.backends]
-    most = max(fifth for _, fifth in found)
+    measured = [measure(study, backend) for backend in study.backends]
+    most = max(fifth for _, fifth in measured)
     names = ["no noise", *(n for n in PASSES if n <= most)]
 
     def least(name, split):
-        walks = (rows[min(name, f) if name in PASSES else name] for rows, f in found)
+        walks = (rows[min(name, f) if name in PASSES else name] for rows, f in measured)
         return min(row[f"kept on {split}"] for row in walks)
 
     worst = {
@@ -50,8 +50,8 @@ def measure(study, backend):
     fifth = max(1, published // FEWER)
 
     def walked(sampler, passes, walk):
-        told = {"sampler": sampler, "num_inference_steps": passes}
-        again = [Cell("resampled", 0, told, base=cell) for cell in trained]
+        settings = {"sampler": sampler, "num_inference_steps": passes}
+        again = [Cell("resampled", 0, settings, base=cell) for cell in trained]
         return study.add(again, backend=backend, passes=passes, walk=walk)
 
     full = walked("posterior", published, "published")

@@ -28,12 +28,12 @@ def main():
         torch.randn(graph.num_users, DIM, device=setting.device),
         torch.randn(graph.num_items, DIM, device=setting.device),
     )
-    known = with_heavy_users(InteractionGraph.from_data(data, splits=("train", "val")))
+    seen = with_heavy_users(InteractionGraph.from_data(data, splits=("train", "val")))
     user = InteractionGraph.from_data(data, splits=("test",)).degree("user")
     user = user.nonzero().flatten()
     chunks = [
-        (chunk, known_positions(known, chunk).to(setting.device))
-        for chunk, _, _ in recommend_chunks(emb, user, k=K, exclude=known)
+        (chunk, seen_positions(seen, chunk).to(setting.device))
+        for chunk, _, _ in recommend_chunks(emb, user, k=K, exclude=seen)
     ]
 
     def bare():
@@ -44,11 +44,11 @@ def main():
             best.append(scores.topk(K, dim=1).indices)
         return torch.cat(best)
 
-    check(emb, user, bare(), recommend(emb, user, k=K, exclude=known)[1])
+    check(emb, user, bare(), recommend(emb, user, k=K, exclude=seen)[1])
     sides = {
         "bare product, mask, topk": bare,
-        "evaluate": lambda: evaluate(emb, data, k=(10, K), exclude=known),
-        "recommend": lambda: recommend(emb, user, k=K, exclude=known),
+        "evaluate": lambda: evaluate(emb, data, k=(10, K), exclude=seen),
+        "recommend": lambda: recommend(emb, user, k=K, exclude=seen),
     }
     if 4 * user.numel() * graph.num_items <= DENSE_BYTES:
         sides["PyG recommend, dense, no mask"] = lambda: (
@@ -79,35 +79,35 @@ def main():
     )
 
 
-def check(emb, user, expected, found):
+def check(emb, user, expected, listed):
     """Both find the same items; where two score alike, either may stand first."""
-    other = (expected != found.to(expected.device)).any(1).nonzero().flatten()
+    other = (expected != listed.to(expected.device)).any(1).nonzero().flatten()
     vector = emb.user[user[other]].double().unsqueeze(1)
     ours, theirs = (
         (vector * emb.item[items[other].to(emb.item.device)].double()).sum(-1)
-        for items in (found, expected)
+        for items in (listed, expected)
     )
     # what float32 cannot tell apart
     assert torch.allclose(ours, theirs, rtol=1e-6, atol=0)
     print(f"{other.numel():,} of {user.numel():,} lists differ, by ties")
 
 
-def with_heavy_users(known):
+def with_heavy_users(seen):
     """Let the first users know thousands of items."""
-    count = min(THEIR_ITEMS, known.num_items // 2)
+    count = min(THEIR_ITEMS, seen.num_items // 2)
     item = torch.stack(
-        [torch.randperm(known.num_items)[:count] for _ in range(HEAVY_USERS)]
+        [torch.randperm(seen.num_items)[:count] for _ in range(HEAVY_USERS)]
     )
     user = torch.arange(HEAVY_USERS).repeat_interleave(count)
     more = torch.stack([user, item.flatten()])
-    pairs = torch.cat([known.edge_index, more], dim=1)
-    return InteractionGraph(pairs, known.num_users, known.num_items).without_repeats()
+    pairs = torch.cat([seen.edge_index, more], dim=1)
+    return InteractionGraph(pairs, seen.num_users, seen.num_items).without_repeats()
 
 
-def known_positions(known, user):
+def seen_positions(seen, user):
     """Flat positions of known pairs in the scores of some users."""
-    row, item = known.rows(user)
-    return row * known.num_items + item
+    row, item = seen.rows(user)
+    return row * seen.num_items + item
 
 
 if __name__ == "__main__":

@@ -26,19 +26,21 @@ def main():
         study.add(study.backend(backend), row=backend, block="order-free", weight="")
     for block, weights in (("order-free", free), ("order-aware", aware)):
         for row, make in lines(study).items():
-            found = [
-                study.add(make(told), row=row, block=block, weight=name)
-                for name, told in weights.items()
+            results = [
+                study.add(make(weighting), row=row, block=block, weight=name)
+                for name, weighting in weights.items()
             ]
-            pick(found)
+            pick(results)
             if row.endswith("one pass"):
                 backend = row.split("+")[0]
-                told = weights[max(found, key=value)["weight"]]
-                trained = study.ddrm(backend, **history(told), train_start="history")
-                name = max(found, key=value)["weight"]
+                weighting = weights[max(results, key=value)["weight"]]
+                trained = study.ddrm(
+                    backend, **history(weighting), train_start="history"
+                )
+                name = max(results, key=value)["weight"]
                 facts = {"block": block, "weight": name}
                 row = f"{backend}+ddrm trained from the start"
-                pick([study.add(once(trained, told), row=row, **facts)])
+                pick([study.add(once(trained, weighting), row=row, **facts)])
     study.keep()
     draw(study)
     print("\npicked by validation, test:")
@@ -52,35 +54,35 @@ def main():
 def lines(study):
     """What makes the cells of each row, given the weights of the history."""
     base = study.backend("lightgcn")[0]
-    found = {
-        "item_knn": lambda told: [yardstick("item_knn", told, base)],
-        "ease": lambda told: [yardstick("ease", told, base)],
+    cells = {
+        "item_knn": lambda weighting: [yardstick("item_knn", weighting, base)],
+        "ease": lambda weighting: [yardstick("ease", weighting, base)],
     }
     for name in study.backends:
         plain, trained = study.backend(name), study.ddrm(name)
-        found[f"{name} history mean"] = lambda told, plain=plain: [
-            Cell("history_mean", model=history(told), base=cell) for cell in plain
+        cells[f"{name} history mean"] = lambda weighting, plain=plain: [
+            Cell("history_mean", model=history(weighting), base=cell) for cell in plain
         ]
-        found[f"{name}+ddrm one pass"] = lambda told, trained=trained: once(
-            trained, told
+        cells[f"{name}+ddrm one pass"] = lambda weighting, trained=trained: once(
+            trained, weighting
         )
-    return found
+    return cells
 
 
-def yardstick(method, told, base):
+def yardstick(method, weighting, base):
     """A closed form; agreement is that of LightGCN's vectors."""
-    agreed = told is AGREEMENT
-    return Cell(method, model=history(told), base=base if agreed else None)
+    agreed = weighting is AGREEMENT
+    return Cell(method, model=history(weighting), base=base if agreed else None)
 
 
-def once(trained, told):
+def once(trained, weighting):
     """One pass of a trained DDRM."""
-    return [Cell("one_pass", model=history(told), base=cell) for cell in trained]
+    return [Cell("one_pass", model=history(weighting), base=cell) for cell in trained]
 
 
-def history(told):
+def history(weighting):
     """The setting of a cell."""
-    return {"history": told} if told else {}
+    return {"history": weighting} if weighting else {}
 
 
 def pick(rows):

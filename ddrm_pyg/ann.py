@@ -115,13 +115,13 @@ class ApproximateIndex:
             for rows in todo.split(_CHUNK) if todo.numel() else ():
                 depth = min(k + int(seen[rows].max()), self.num_items)
                 query = emb.user[user[rows]]
-                found, candidate = self._search(query, depth, probes)
+                near, candidate = self._search(query, depth, probes)
                 if exclude is not None:
                     pair = user[rows].repeat_interleave(depth), candidate.flatten()
                     hidden = exclude.contains(*pair).view_as(candidate)
-                    found = found.masked_fill(hidden, -torch.inf)
+                    near = near.masked_fill(hidden, -torch.inf)
                 width = min(k, depth)
-                best, place = found.topk(width, dim=1)
+                best, place = near.topk(width, dim=1)
                 chosen = candidate.gather(1, place)
                 score[rows, :width] = best
                 item[rows, :width] = chosen.masked_fill(
@@ -133,11 +133,13 @@ class ApproximateIndex:
     def _search(
         self, query: Tensor, depth: int, num_probes: int
     ) -> tuple[Tensor, Tensor]:
-        told = self._faiss.SearchParametersIVF(nprobe=num_probes)
-        score, item = self._index.search(_float32(query, "emb"), depth, params=told)
-        found, candidate = torch.from_numpy(score), torch.from_numpy(item)
+        parameters = self._faiss.SearchParametersIVF(nprobe=num_probes)
+        score, item = self._index.search(
+            _float32(query, "emb"), depth, params=parameters
+        )
+        value, candidate = torch.from_numpy(score), torch.from_numpy(item)
         missing = candidate < 0  # fewer were looked at
-        return found.masked_fill(missing, -torch.inf), candidate.clamp(min=0)
+        return value.masked_fill(missing, -torch.inf), candidate.clamp(min=0)
 
     def _check(
         self, emb: Embeddings, user: Tensor, exclude: InteractionGraph | None
@@ -157,15 +159,15 @@ class ApproximateIndex:
             )
 
 
-def recall_against_exact(found: Tensor, exact: Tensor, num_items: int) -> float:
+def recall_against_exact(approximate: Tensor, exact: Tensor, num_items: int) -> float:
     """Share of the exact lists that was found.
 
     Args:
-        found: ``[B, k]`` items.
+        approximate: ``[B, k]`` items.
         exact: ``[B, k]`` items of :func:`ddrm_pyg.recommend` for the same users.
         num_items: Padding, which counts neither way.
     """
-    same = (found.unsqueeze(2) == exact.unsqueeze(1)).any(1)
+    same = (approximate.unsqueeze(2) == exact.unsqueeze(1)).any(1)
     real = exact < num_items
     return int((same & real).sum()) / max(int(real.sum()), 1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from numbers import Integral
 from typing import Any
 
@@ -66,15 +66,20 @@ def check_list_length(k: int, num_items: int) -> None:
         raise ValueError(f"'k' must be <= {num_items}, the number of items (got {k})")
 
 
-def check_among(known: Collection[Any], **values: str) -> None:
+def check_among(choices: Collection[Any], **values: str) -> None:
     """Refuse unknown words, by name, with the nearest right one."""
     for name, value in values.items():
-        if value not in known:
-            near = difflib.get_close_matches(str(value), map(str, known), n=1)
+        if value not in choices:
             raise ValueError(
-                f"'{name}' must be one of {sorted(known)} (got '{value}')"
-                + (f"; did you mean '{near[0]}'?" if near else "")
+                f"'{name}' must be one of {sorted(choices)} "
+                f"(got '{value}'){nearest(value, choices)}"
             )
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Suggest what was probably meant, as the end of a message; empty if nothing."""
+    close = difflib.get_close_matches(str(word), map(str, choices), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _check_finite(name: str, value: float) -> None:

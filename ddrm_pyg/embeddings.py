@@ -88,7 +88,7 @@ class Embeddings(NamedTuple):
             ValueError: The suffix is none of the three, or an ``.npz`` of bfloat16,
                 which NumPy does not have.
         """
-        suffix = _known_suffix(path)
+        suffix = _checked_suffix(path)
         if suffix == ".npz" and torch.bfloat16 in (self.user.dtype, self.item.dtype):
             raise ValueError(
                 f"{path}: an .npz file cannot hold torch.bfloat16; write .safetensors "
@@ -128,7 +128,7 @@ class Embeddings(NamedTuple):
             ValueError: Unknown suffix, unreadable file, missing or misshapen array,
                 NaN or infinite value.
         """
-        suffix = _known_suffix(path)
+        suffix = _checked_suffix(path)
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
         try:
@@ -276,7 +276,7 @@ def _check_finite(table: Tensor, name: str) -> None:
             )
 
 
-def _known_suffix(path: str | os.PathLike[str]) -> str:
+def _checked_suffix(path: str | os.PathLike[str]) -> str:
     suffix = Path(path).suffix
     if suffix not in _READERS:
         raise ValueError(f"{path}: the suffix must be one of {', '.join(_READERS)}")

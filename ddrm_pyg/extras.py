@@ -20,8 +20,8 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Tell the versions of Python and of the packages that results depend on."""
-    found = {name: metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **found}
+    packages = {name: metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **packages}
 
 
 def check_device(device: Any) -> None:

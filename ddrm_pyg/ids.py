@@ -36,23 +36,25 @@ def raw_ids(data: HeteroData, kind: str) -> list[Any]:
     return ids.tolist() if isinstance(ids, Tensor) else list(ids)
 
 
-def rows_of(ids: Sequence[Any], known: Sequence[Any], where: str) -> Tensor:
+def rows_of(ids: Sequence[Any], catalogue: Sequence[Any], where: str) -> Tensor:
     """Find the row of every id; ids are compared as texts.
 
     Args:
         ids: ``[B]`` to look up.
-        known: The id of each row, each once.
+        catalogue: The id of each row, each once.
         where: What the message names.
 
     Returns:
-        ``[B]`` int64 rows of ``known``.
+        ``[B]`` int64 rows of ``catalogue``.
 
     Raises:
-        ValueError: An id that is not known, or one that is there twice in ``known``.
+        ValueError: An id that is not known, or one that is in ``catalogue`` twice.
     """
-    row_of = {str(name): row for row, name in enumerate(known)}
-    if len(row_of) < len(known):
-        raise ValueError(f"{where}: every id must be there once ({_repeated(known)})")
+    row_of = {str(name): row for row, name in enumerate(catalogue)}
+    if len(row_of) < len(catalogue):
+        raise ValueError(
+            f"{where}: every id must be there once ({_repeated(catalogue)})"
+        )
     missing = [name for name in ids if str(name) not in row_of]
     if missing:
         raise ValueError(

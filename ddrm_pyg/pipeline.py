@@ -30,7 +30,7 @@ from ddrm_pyg.nn._pretrained import (
 from ddrm_pyg.nn.ddrm import DDRM
 from ddrm_pyg.ranking import recommend
 
-EMBEDDINGS, KNOWN, IDS, DENOISER = (
+EMBEDDINGS, SEEN, IDS, DENOISER = (
     "embeddings.safetensors",
     "known.safetensors",
     "ids.json",
@@ -47,7 +47,7 @@ class Pipeline:
             takes.
         user_ids: ``[num_users]`` the id of each user row.
         item_ids: ``[num_items]`` the id of each item row.
-        known: The pairs that users know: they never come back.
+        seen: The pairs that users have: they never come back.
         ddrm: The trained plug-in that made the user vectors, for users that come later;
             without one their history's mean is compared.
 
@@ -56,8 +56,8 @@ class Pipeline:
 
     Example:
         >>> emb = Embeddings(torch.eye(2), torch.tensor([[2.0, 0], [1, 0], [0, 1]]))
-        >>> known = InteractionGraph(torch.tensor([[0, 1], [0, 2]]), 2, 3)
-        >>> pipeline = Pipeline(emb, ["ann", "bob"], ["tea", "milk", "jam"], known)
+        >>> seen = InteractionGraph(torch.tensor([[0, 1], [0, 2]]), 2, 3)
+        >>> pipeline = Pipeline(emb, ["ann", "bob"], ["tea", "milk", "jam"], seen)
         >>> pipeline.recommend(["ann"], k=1)
           user  item  rank  score
         0  ann  milk     1    1.0
@@ -68,20 +68,20 @@ class Pipeline:
         embeddings: Any,
         user_ids: Sequence[Any],
         item_ids: Sequence[Any],
-        known: InteractionGraph,
+        seen: InteractionGraph,
         ddrm: DDRM | None = None,
     ) -> None:
         self.embeddings = as_embeddings(embeddings)
-        self.embeddings.check_matches(known.num_users, known.num_items)
+        self.embeddings.check_matches(seen.num_users, seen.num_items)
         self.user_ids = list(user_ids)
         self.item_ids = list(item_ids)
         for name, ids, size in (
-            ("user_ids", self.user_ids, known.num_users),
-            ("item_ids", self.item_ids, known.num_items),
+            ("user_ids", self.user_ids, seen.num_users),
+            ("item_ids", self.item_ids, seen.num_items),
         ):
             if len(ids) != size:
                 raise ValueError(f"'{name}' must be {size} ids (got {len(ids)})")
-        self.known = known
+        self.seen = seen
         self.ddrm = ddrm
 
     @classmethod
@@ -95,9 +95,9 @@ class Pipeline:
             data: The loaded data set.
             ddrm: The plug-in, for users that come later.
         """
-        known = InteractionGraph.from_data(data, splits=("train", "val", "test"))
+        seen = InteractionGraph.from_data(data, splits=("train", "val", "test"))
         ids = (raw_ids(data, "user"), raw_ids(data, "item"))
-        return cls(embeddings, *ids, known, ddrm)
+        return cls(embeddings, *ids, seen, ddrm)
 
     def recommend(
         self, user: Sequence[Any] | None = None, *, k: int = 10
@@ -117,7 +117,7 @@ class Pipeline:
         rows = torch.arange(len(self.user_ids))
         if user is not None:
             rows = rows_of(_several("user", user), self.user_ids, "'user'")
-        score, item = recommend(self.embeddings, rows, k=k, exclude=self.known)
+        score, item = recommend(self.embeddings, rows, k=k, exclude=self.seen)
         return self._frame("user", self.user_ids, rows, "item", score, item)
 
     def recommend_new(
@@ -149,8 +149,8 @@ class Pipeline:
         if self.ddrm is not None:
             ideal = self.ddrm.generate(ideal, noise=torch.zeros_like(ideal))
         rows = torch.arange(len(histories))
-        found = recommend((ideal, self.embeddings.item), rows, k=k, exclude=history)
-        return self._frame("user", list(histories), rows, "item", *found)
+        lists = recommend((ideal, self.embeddings.item), rows, k=k, exclude=history)
+        return self._frame("user", list(histories), rows, "item", *lists)
 
     def similar(self, item: Sequence[Any], *, k: int = 10) -> pd.DataFrame:
         """List the items whose vectors point the same way, by cosine.
@@ -187,7 +187,7 @@ class Pipeline:
         """
         row = rows_of([user], self.user_ids, "'user'")
         target = rows_of([item], self.item_ids, "'item'")
-        taken = self.known.rows(row)[1].unique()
+        taken = self.seen.rows(row)[1].unique()
         taken = taken[taken != target]
         table = self._directions()
         score, place = (table[taken] @ table[target[0]]).topk(min(k, len(taken)))
@@ -211,7 +211,7 @@ class Pipeline:
         facts = {
             "users": len(self.user_ids),
             "items": len(self.item_ids),
-            "known pairs": self.known.num_edges,
+            "known pairs": self.seen.num_edges,
             "width": self.embeddings.user.size(1),
             "fingerprint": self._fingerprint(),
             "denoiser": self.ddrm is not None,
@@ -219,7 +219,7 @@ class Pipeline:
         if self.ddrm is not None:
             self.ddrm.save_pretrained(path / DENOISER)
         save_tensors(path / EMBEDDINGS, self.embeddings._asdict())
-        save_tensors(path / KNOWN, {"edge_index": self.known.edge_index})
+        save_tensors(path / SEEN, {"edge_index": self.seen.edge_index})
         write_json(path / IDS, {"user": self.user_ids, "item": self.item_ids})
         sections = {"Data": facts, "More": more, "Versions": versions()}
         write_card(path, "Pipeline", "Embeddings with ids.", sections)
@@ -239,12 +239,12 @@ class Pipeline:
         config = read_config(path, "Pipeline")
         ids = json.loads((path / IDS).read_text("utf-8"))
         emb = Embeddings(**load_tensors(path / EMBEDDINGS))
-        edge_index = load_tensors(path / KNOWN)["edge_index"]
-        known = InteractionGraph(edge_index, len(ids["user"]), len(ids["item"]))
+        edge_index = load_tensors(path / SEEN)["edge_index"]
+        seen = InteractionGraph(edge_index, len(ids["user"]), len(ids["item"]))
         ddrm = None
         if config["denoiser"]:
             ddrm = DDRM.from_pretrained(path / DENOISER)
-        pipeline = cls(emb, ids["user"], ids["item"], known, ddrm)
+        pipeline = cls(emb, ids["user"], ids["item"], seen, ddrm)
         if pipeline._fingerprint() != config["fingerprint"]:
             raise ValueError(f"{path}: ids and pairs must be those of {CONFIG}")
         return pipeline
@@ -255,7 +255,7 @@ class Pipeline:
     def _fingerprint(self) -> str:
         ids = json.dumps([self.user_ids, self.item_ids])
         digest = hashlib.sha256(ids.encode())
-        digest.update(self.known.edge_index.cpu().contiguous().numpy().tobytes())
+        digest.update(self.seen.edge_index.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:12]
 
     def _frame(
@@ -282,9 +282,7 @@ class Pipeline:
 
     def __repr__(self) -> str:
         ddrm = "" if self.ddrm is None else f", ddrm={self.ddrm!r}"
-        return (
-            f"Pipeline({self.embeddings!r}, known={self.known.num_edges} pairs{ddrm})"
-        )
+        return f"Pipeline({self.embeddings!r}, seen={self.seen.num_edges} pairs{ddrm})"
 
 
 def _several(name: str, ids: Any) -> list[Any]:

@@ -174,8 +174,8 @@ def evaluate(
     hidden = {"val": ("train",), "test": ("train", "val")}
     if split not in hidden:
         raise ValueError(f"'split' must be 'val' or 'test' (got '{split}')")
-    told = k if isinstance(k, Sequence) else [k]
-    lengths = tuple(dict.fromkeys(_list_length(n) for n in told))
+    asked = k if isinstance(k, Sequence) else [k]
+    lengths = tuple(dict.fromkeys(_list_length(n) for n in asked))
     if not lengths:
         raise ValueError(f"'k' must hold list lengths >= 1 (got {k!r})")
     held_out = InteractionGraph.from_data(data, splits=(split,)).without_repeats()
@@ -381,12 +381,12 @@ def _check_request(
         return
     if int(user.min()) < 0:
         raise ValueError(f"'user' must hold rows >= 0 (got {int(user.min())})")
-    known = [] if exclude is None else [exclude.num_users]
+    sizes = [] if exclude is None else [exclude.num_users]
     if isinstance(scorer, Embeddings):
-        known.append(scorer.user.size(0))
-    if known and int(user.max()) >= min(known):
+        sizes.append(scorer.user.size(0))
+    if sizes and int(user.max()) >= min(sizes):
         raise ValueError(
-            f"'user' must hold rows < {min(known)} (got {int(user.max())})"
+            f"'user' must hold rows < {min(sizes)} (got {int(user.max())})"
         )
 
 

@@ -132,10 +132,10 @@ def paired_test(ours: Metrics, theirs: Metrics, metric: str = "ndcg@20") -> Pair
     """
     if not torch.equal(ours.user, theirs.user):
         raise ValueError("'ours' and 'theirs' must be measured on the same users")
-    known = ours.per_user.keys() & theirs.per_user.keys()
-    if metric not in known:
+    metrics = ours.per_user.keys() & theirs.per_user.keys()
+    if metric not in metrics:
         raise ValueError(
-            f"'metric' must be one of {', '.join(sorted(known))} (got '{metric}')"
+            f"'metric' must be one of {', '.join(sorted(metrics))} (got '{metric}')"
         )
     a = ours.per_user[metric].double().numpy()
     b = theirs.per_user[metric].double().numpy()

@@ -479,9 +479,11 @@ def check_fit_settings(**settings: Any) -> None:
                 )
             continue
         kind: Any
-        kind, told = (Real, "a number") if name in _RATES else (Integral, "an integer")
+        kind, expected = (
+            (Real, "a number") if name in _RATES else (Integral, "an integer")
+        )
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"'{name}' must be {told} (got {value!r})")
+            raise ValueError(f"'{name}' must be {expected} (got {value!r})")
         if name == "seed" and not 0 <= float(value) < 2**_RANK_BITS:
             raise ValueError(f"'seed' must lie in [0, 2**{_RANK_BITS}) (got {value})")
         if name == "weight_decay":

@@ -69,7 +69,7 @@ print(f"ndcg@20 on test {evaluate(scorer, data)['ndcg@20']:.4f}")
 
 customers, products = data["user"].raw_id, data["item"].raw_id
 user = torch.tensor([customers.index("customer-7"), customers.index("customer-42")])
-known = InteractionGraph.from_data(data, splits=("train", "val", "test"))
-_, item = recommend(scorer, user, k=5, exclude=known)
+seen = InteractionGraph.from_data(data, splits=("train", "val", "test"))
+_, item = recommend(scorer, user, k=5, exclude=seen)
 for row, best in zip(user.tolist(), item.tolist(), strict=True):
     print(f"{customers[row]}: {', '.join(products[i] for i in best)}")

@@ -25,7 +25,7 @@ def world(num_users=40, num_items=120, seed=0, dim=6):
     )
 
 
-def known_pairs(num_users, num_items, count, seed=0):
+def seen_pairs(num_users, num_items, count, seed=0):
     draw = torch.Generator().manual_seed(seed)
     key = torch.randperm(num_users * num_items, generator=draw)[:count]
     pairs = torch.stack([key // num_items, key % num_items])
@@ -37,12 +37,12 @@ def known_pairs(num_users, num_items, count, seed=0):
     num_items=st.integers(1, 60),
     num_groups=st.integers(1, 8),
     k=st.integers(1, 70),
-    known=st.integers(0, 200),
+    num_seen=st.integers(0, 200),
     seed=st.integers(0, 5),
 )
-def test_all_groups_give_the_exact_lists(num_items, num_groups, k, known, seed):
+def test_all_groups_give_the_exact_lists(num_items, num_groups, k, num_seen, seed):
     emb = world(10, num_items, seed)
-    exclude = known_pairs(10, num_items, min(known, 10 * num_items), seed)
+    exclude = seen_pairs(10, num_items, min(num_seen, 10 * num_items), seed)
     num_groups = min(num_groups, num_items)
     index = ApproximateIndex(emb.item, num_groups=num_groups)
     user = torch.tensor([3, 0, 9, 3])
@@ -59,8 +59,8 @@ def test_a_user_who_knows_nearly_all_still_gets_the_rest():
     pairs = torch.stack([torch.zeros(97, dtype=torch.int64), torch.arange(97)])
     exclude = InteractionGraph(pairs, 3, 100)
     index = ApproximateIndex(emb.item, num_groups=20)
-    told = {"k": 5, "exclude": exclude, "num_probes": 1}
-    score, item = index.recommend(emb, torch.arange(3), **told)
+    arguments = {"k": 5, "exclude": exclude, "num_probes": 1}
+    score, item = index.recommend(emb, torch.arange(3), **arguments)
     assert sorted(item[0].tolist()) == [97, 98, 99, 100, 100]
     assert score[0, 3:].tolist() == [-torch.inf] * 2
     assert (item[1:] < 100).all()
@@ -68,14 +68,14 @@ def test_a_user_who_knows_nearly_all_still_gets_the_rest():
 
 def test_fewer_probes_find_less_and_never_what_is_known():
     emb = world(200, 2000, dim=16)
-    exclude = known_pairs(200, 2000, 4000)
+    exclude = seen_pairs(200, 2000, 4000)
     user = torch.arange(200)
     exact = recommend(emb, user, k=10, exclude=exclude)[1]
     recall = []
     index = ApproximateIndex(emb.item, num_groups=40)
     for probes in (1, 8, 40):
-        told = {"k": 10, "exclude": exclude, "num_probes": probes}
-        item = index.recommend(emb, user, **told)[1]
+        arguments = {"k": 10, "exclude": exclude, "num_probes": probes}
+        item = index.recommend(emb, user, **arguments)[1]
         assert (item < 2000).all()
         assert not exclude.contains(user.repeat_interleave(10), item.flatten()).any()
         recall.append(recall_against_exact(item, exact, 2000))
@@ -85,8 +85,8 @@ def test_fewer_probes_find_less_and_never_what_is_known():
 
 def test_recall_by_hand():
     exact = torch.tensor([[1, 2, 3], [4, 5, 9]])
-    found = torch.tensor([[3, 7, 1], [9, 9, 9]])
-    assert recall_against_exact(found, exact, num_items=9) == 2 / 5
+    lists = torch.tensor([[3, 7, 1], [9, 9, 9]])
+    assert recall_against_exact(lists, exact, num_items=9) == 2 / 5
 
 
 def test_same_seed_same_lists():
@@ -115,8 +115,8 @@ def test_nobody_gets_no_lists():
         ({"user": torch.tensor([0, 2])}, r"rows in \[0, 2\) \(got 0 to 2\)"),
         ({"emb": world(2, 6, dim=2)}, r"5 items and width 2 \(got 6 and 2\)"),
         ({"emb": world(2, 5, dim=3)}, r"5 items and width 2 \(got 5 and 3\)"),
-        ({"exclude": known_pairs(2, 6, 3)}, "6"),
-        ({"exclude": known_pairs(3, 5, 3)}, "3"),
+        ({"exclude": seen_pairs(2, 6, 3)}, "6"),
+        ({"exclude": seen_pairs(3, 5, 3)}, "3"),
         (
             {"emb": Embeddings(torch.full((2, 2), torch.nan), torch.randn(5, 2))},
             "'emb' must not hold NaN",
@@ -124,10 +124,10 @@ def test_nobody_gets_no_lists():
     ],
 )
 def test_refuses_what_does_not_fit(changed, message):
-    told = {"emb": world(2, 5, dim=2), "user": torch.arange(2), **changed}
+    arguments = {"emb": world(2, 5, dim=2), "user": torch.arange(2), **changed}
     index = ApproximateIndex(torch.randn(5, 2), num_groups=1)
     with pytest.raises(ValueError, match=message):
-        index.recommend(told.pop("emb"), told.pop("user"), **told)
+        index.recommend(arguments.pop("emb"), arguments.pop("user"), **arguments)
 
 
 def test_refuses_groups_out_of_range():

@@ -15,6 +15,7 @@ from ddrm_pyg.checks import (
     check_positive,
     check_share,
     check_size,
+    nearest,
 )
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.nn.conv import light_propagate
@@ -149,3 +150,9 @@ def test_absurd_lists_of_an_index_are_refused():
 def test_numbers_beyond_float32_are_refused(name, make, value):
     with pytest.raises(ValueError, match=rf"'{name}' must be finite in float32"):
         make(value)
+
+
+def test_nearest():
+    assert nearest("lightgnc", ["mf", "lightgcn"]) == "; did you mean 'lightgcn'?"
+    assert nearest("xyz", ["mf", "lightgcn"]) == ""
+    assert nearest("mff", {"mf": 1}) == "; did you mean 'mf'?"

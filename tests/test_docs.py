@@ -77,9 +77,9 @@ def world(tmp_path_factory):
 def test_programs_of_a_page_run(page, world, monkeypatch):
     monkeypatch.chdir(world)
     names: dict[str, object] = {}
-    for needs, code in blocks_of(page):
-        if needs:
-            pytest.importorskip(needs)
+    for extra, code in blocks_of(page):
+        if extra:
+            pytest.importorskip(extra)
         exec(compile(code, page, "exec"), names)
 
 

@@ -17,9 +17,9 @@ def test_what_is_there_is_imported():
 
 def test_what_is_absent_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ImportError) as told:
+    with pytest.raises(ImportError) as error:
         import_extra("faiss", "lists need faiss", "ann")
-    assert str(told.value) == "lists need faiss: pip install 'ddrm_pyg[ann]'"
+    assert str(error.value) == "lists need faiss: pip install 'ddrm_pyg[ann]'"
 
 
 def test_a_device_that_holds_no_values_is_refused():
@@ -30,7 +30,7 @@ def test_a_device_that_holds_no_values_is_refused():
 
 
 def test_versions_are_of_python_and_what_results_depend_on():
-    told = versions()
-    assert told["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert told["torch"] == torch.__version__
-    assert {"ddrm_pyg", "torch-geometric", "numpy", "scipy"} <= told.keys()
+    record = versions()
+    assert record["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert record["torch"] == torch.__version__
+    assert {"ddrm_pyg", "torch-geometric", "numpy", "scipy"} <= record.keys()

@@ -146,13 +146,13 @@ def span(module: str) -> tuple[int, int] | None:
 
 
 def targets_of_from(
-    node: ast.ImportFrom, package: str, known: dict[str, Path]
+    node: ast.ImportFrom, package: str, modules: dict[str, Path]
 ) -> Iterator[str]:
     base = resolve_name("." * node.level + (node.module or ""), package)
     for alias in node.names:
         # `from package import name` names a file where there is one of that name
         full = f"{base}.{alias.name}"
-        yield full if base != FACE and full in known else base
+        yield full if base != FACE and full in modules else base
 
 
 def dynamic_target(node: ast.Call) -> Iterator[str]:
@@ -164,32 +164,32 @@ def dynamic_target(node: ast.Call) -> Iterator[str]:
             yield argument.value
 
 
-def find_imports(module: str, known: dict[str, Path]) -> Iterator[tuple[int, str]]:
+def find_imports(module: str, modules: dict[str, Path]) -> Iterator[tuple[int, str]]:
     """Line and target of every import inside the package, wherever it stands."""
-    path = known[module]
+    path = modules[module]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        found: Iterator[str] = iter(())
+        targets: Iterator[str] = iter(())
         if isinstance(node, ast.Import):
-            found = (alias.name for alias in node.names)
+            targets = (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            found = targets_of_from(node, package, known)
+            targets = targets_of_from(node, package, modules)
         elif isinstance(node, ast.Call):
-            found = dynamic_target(node)
-        for target in found:
+            targets = dynamic_target(node)
+        for target in targets:
             if target != module and target.split(".")[0] == FACE:
                 yield getattr(node, "lineno", 0), target
 
 
-def judge(module: str, target: str, known: dict[str, Path]) -> str | None:
+def judge(module: str, target: str, modules: dict[str, Path]) -> str | None:
     """What is wrong with an import, if anything."""
     if target == FACE:
         return "imports from the face: import the name from its own module"
-    is_package = known[module].name == "__init__.py"
+    is_package = modules[module].name == "__init__.py"
     if is_package and target.startswith(f"{module}."):
         return None
     here, there = span(module), span(target)
-    if here is None or (there is None and target in known):
+    if here is None or (there is None and target in modules):
         return None  # the unlisted file is reported once, by itself
     if there is None:
         return f"imports {target}, which is neither a file nor in HOUSE"
@@ -203,20 +203,20 @@ def judge(module: str, target: str, known: dict[str, Path]) -> str | None:
 
 
 def find_problems(root: Path) -> list[str]:
-    known = find_modules(root)
+    modules = find_modules(root)
     problems = [
         f"{module}: not in the house: add it to HOUSE in tests/test_floors.py"
-        for module in known
+        for module in modules
         if module != FACE and span(module) is None
     ]
     edges: dict[str, set[str]] = {}
-    for module in known:
+    for module in modules:
         if module == FACE:  # resolves its names lazily, on first use
             continue
         edges[module] = set()
-        for line, target in find_imports(module, known):
+        for line, target in find_imports(module, modules):
             edges[module].add(target)
-            problem = judge(module, target, known)
+            problem = judge(module, target, modules)
             if problem:
                 problems.append(f"{module}:{line}: {problem}")
     try:

@@ -112,12 +112,12 @@ def test_no_large_file_is_tracked():
 
 
 def test_nothing_is_unpickled():
-    found = [
+    calls = [
         f"{path.relative_to(REPOSITORY)}: {match.group().strip()}"
         for path in sorted((REPOSITORY / "ddrm_pyg").rglob("*.py"))
         for match in UNSAFE.finditer(path.read_text(encoding="utf-8"))
     ]
-    assert found == []
+    assert calls == []
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,8 @@ def test_some_users_in_the_order_asked_for(pipeline):
 
 
 def test_lists_are_those_of_rows(pipeline, emb, world):
-    known = InteractionGraph.from_data(world, splits=("train", "val", "test"))
-    score, item = recommend(emb, torch.tensor([1]), k=2, exclude=known)
+    seen = InteractionGraph.from_data(world, splits=("train", "val", "test"))
+    score, item = recommend(emb, torch.tensor([1]), k=2, exclude=seen)
     frame = pipeline.recommend(["bob"], k=2)
     assert frame["score"].tolist() == score[0].tolist()
     assert frame["item"].tolist() == [ITEMS[row] for row in item[0].tolist()]
@@ -128,11 +128,11 @@ def test_unknown_ids_are_refused(pipeline, call, error, message):
 
 
 def test_tables_ids_and_pairs_must_be_of_the_same_nodes(emb):
-    known = InteractionGraph(torch.tensor([[0], [0]]), 3, 4)
+    seen = InteractionGraph(torch.tensor([[0], [0]]), 3, 4)
     with pytest.raises(ValueError, match=r"'user_ids' must be 3 ids \(got 2\)"):
-        Pipeline(emb, USERS[:2], ITEMS, known)
+        Pipeline(emb, USERS[:2], ITEMS, seen)
     with pytest.raises(ValueError, match="one row per item of the graph, 4"):
-        Pipeline((emb.user, emb.item[:3]), USERS, ITEMS, known)
+        Pipeline((emb.user, emb.item[:3]), USERS, ITEMS, seen)
 
 
 @pytest.mark.parametrize("with_ddrm", [False, True])

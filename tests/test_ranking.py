@@ -286,8 +286,8 @@ def test_large_catalogues_are_ranked_like_small_ones(seed, extra, k, levels, hid
         scores = (scores * levels).round() / levels
     seen = torch.rand(5, num_items, generator=draw) < hidden
     seen[0] = True
-    known = InteractionGraph(seen.nonzero().T, 5, num_items)
-    score, item = recommend(Table(scores), torch.arange(5), k=k, exclude=known)
+    seen = InteractionGraph(seen.nonzero().T, 5, num_items)
+    score, item = recommend(Table(scores), torch.arange(5), k=k, exclude=seen)
     masked = scores.masked_fill(seen, -torch.inf)
     expected = masked.topk(k, dim=1)
     assert torch.equal(score, expected.values)
@@ -333,9 +333,9 @@ def test_blocks_of_items_give_the_lists_of_the_whole(block, k, monkeypatch):
 def test_blocks_of_items_refuse_nan_and_another_catalogue(monkeypatch):
     monkeypatch.setattr(ranking, "_ITEMS", 10)
     emb = Embeddings(torch.ones(3, 2), torch.ones(25, 2))
-    known = InteractionGraph(torch.tensor([[0], [3]]), 3, 24)
+    seen = InteractionGraph(torch.tensor([[0], [3]]), 3, 24)
     with pytest.raises(ValueError, match=r"the 24 items of the graph \(got 25\)"):
-        recommend(emb, torch.arange(3), exclude=known)
+        recommend(emb, torch.arange(3), exclude=seen)
     emb.item[22] = torch.nan
     with pytest.raises(ValueError, match=r"must not return NaN \(user 0\)"):
         recommend(emb, torch.arange(3))

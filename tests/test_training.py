@@ -239,8 +239,8 @@ def test_lightgcn_beats_popularity_and_ddrm_learns_on_planted_clicks():
     untrained = evaluate(model.scorer(graph), data)["ndcg@20"]
     fit(model, data, epochs=30, **run)
     assert evaluate(model.scorer(graph), data)["ndcg@20"] > 1.5 * untrained
-    for table, given in zip(model.embeddings, emb, strict=True):
-        assert torch.equal(table, given)
+    for table, frozen in zip(model.embeddings, emb, strict=True):
+        assert torch.equal(table, frozen)
 
 
 def test_the_best_value_is_what_the_returned_weights_measure(data):
@@ -613,8 +613,8 @@ def test_two_processes_train_as_one(data, tmp_path):
             left["make_mf"]["state"][key], value, rtol=1e-3, atol=1e-4
         )
     losses = [r["loss"] for r in result.history]
-    found = [r["loss"] for r in left["make_mf"]["result"]["history"]]
-    assert found == pytest.approx(losses, rel=1e-4)
+    together = [r["loss"] for r in left["make_mf"]["result"]["history"]]
+    assert together == pytest.approx(losses, rel=1e-4)
 
 
 # ----------------------------------------------------------------- checkpoint and log

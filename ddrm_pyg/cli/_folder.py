@@ -55,18 +55,18 @@ def _claim(
     option: str,
 ) -> None:
     remove_abandoned(out)
-    found = read_config(out, config.keys())
-    if found == config:
+    existing = read_config(out, config.keys())
+    if existing == config:
         logger.info("continuing in %s", out)
         return
-    if found is None:
+    if existing is None:
         if any(out.iterdir()):
             raise ValueError(f"'{option}' must be a new folder or a run's (got {out})")
     elif finished is None or not overwrite:
         advice = "; give --overwrite to replace it" if finished else ""
         raise ValueError(
             f"'{option}' must be new or hold this very run (got {out}, which holds "
-            f"another: {_difference(found, config)}{advice})"
+            f"another: {_difference(existing, config)}{advice})"
         )
     else:
         (out / finished).unlink(missing_ok=True)  # first: the rest is no run now
@@ -83,9 +83,9 @@ def read_config(folder: Path, keys: Any) -> dict[str, Any] | None:
     return config if config.keys() == set(keys) else None
 
 
-def _difference(found: dict[str, Any], config: dict[str, Any]) -> str:
+def _difference(existing: dict[str, Any], config: dict[str, Any]) -> str:
     """Name the first setting in which two runs differ."""
-    old, new = dict(_flat(found)), dict(_flat(config))
+    old, new = dict(_flat(existing)), dict(_flat(config))
     name = next(key for key in old | new if old.get(key) != new.get(key))
     if name == "fingerprint":
         return "the interactions were others"

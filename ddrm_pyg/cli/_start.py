@@ -59,19 +59,19 @@ def begin(source: Source, device: str | None, cells: Iterable[Cell]) -> HeteroDa
         graph.num_edges,
         *(pairs.num_edges for pairs in held_out),
     )
-    tell_needs(cells, graph)
+    log_memory(cells, graph)
     return data
 
 
-def tell_needs(cells: Iterable[Cell], graph: InteractionGraph) -> None:
+def log_memory(cells: Iterable[Cell], graph: InteractionGraph) -> None:
     """Say what the largest of these cells, and of what they start from, takes."""
     links = [link for cell in cells for link in chain(cell)]
-    needs = {link.method: to_run(link, graph) for link in links}
-    if needs:
-        largest = max(needs, key=lambda method: needs[method].train)
+    memory = {link.method: to_run(link, graph) for link in links}
+    if memory:
+        largest = max(memory, key=lambda method: memory[method].train)
         logger.info(
             "training takes about %s (%s), ranking %s",
-            gibibytes(needs[largest].train),
+            gibibytes(memory[largest].train),
             largest,
-            gibibytes(needs[largest].rank),
+            gibibytes(memory[largest].rank),
         )

@@ -74,7 +74,7 @@ def _read(source: Path, weights: Path | None) -> tuple[Encode, list[str | int]]:
     if (source / IDS).is_file():
         pipeline = Pipeline.from_pretrained(source)
         items = pipeline.embeddings.item
-        mean = pipeline.known.mean_item(items)
+        mean = pipeline.seen.mean_item(items)
         return MeanEncode(pipeline.ddrm, items, mean), pipeline.item_ids
     data, runner, config = open_run(source)
     recommender = from_past(runner, config, "'export'")

@@ -9,7 +9,7 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.cli._start import announce, tell_needs
+from ddrm_pyg.cli._start import announce, log_memory
 from ddrm_pyg.experiments.cells import Cell, seed_of
 from ddrm_pyg.experiments.settings import paper_name
 from ddrm_pyg.experiments.sources import Source
@@ -103,7 +103,7 @@ def command(
     benches = Benches(source, out, device=device, progress=not as_json)
     blocks = request.blocks(has_labels(benches[AS_IS].data))
     todo = jobs(blocks)
-    tell_needs([job.cell for job in todo], benches[AS_IS].graph)
+    log_memory([job.cell for job in todo], benches[AS_IS].graph)
     failed = carry_out(todo, benches, budget)
     results = [[collect(line, benches, failed) for line in b.lines] for b in blocks]
     reproduction = measure(request, blocks, results, benches)

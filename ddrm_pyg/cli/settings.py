@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ddrm_pyg.checks import nearest
 from ddrm_pyg.cli._command import PLAIN, add
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "settings"
@@ -28,12 +28,12 @@ def app() -> typer.Typer:
 
 def list_settings(as_json: Json = False) -> None:
     """List names, methods and where each comes from."""
-    stored = {path.stem: _read(path) for path in sorted(FOLDER.glob("*.json"))}
+    settings = {path.stem: _read(path) for path in sorted(FOLDER.glob("*.json"))}
     if as_json:
-        print(json.dumps({"settings": stored}))
+        print(json.dumps({"settings": settings}))
         return
-    width = max(map(len, stored))
-    for name, record in stored.items():
+    width = max(map(len, settings))
+    for name, record in settings.items():
         print(f"{name:{width}}  {_first_clause(record['about'])}")
 
 
@@ -43,12 +43,11 @@ def show(
 ) -> None:
     """Print settings as the JSON that --settings takes."""
     path = FOLDER / f"{name}.json"
-    known = {stored.stem for stored in FOLDER.glob("*.json")}
-    if name not in known:
-        near = get_close_matches(name, known, 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+    names = sorted(path.stem for path in FOLDER.glob("*.json"))
+    if name not in names:
         raise ValueError(
-            f"'name' must be one that `settings list` gives (got '{name}'{hint})"
+            f"'name' must be one that `settings list` gives "
+            f"(got '{name}'{nearest(name, names)})"
         )
     print(json.dumps(_read(path), indent=None if as_json else 1))
 

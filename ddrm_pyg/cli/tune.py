@@ -56,10 +56,10 @@ def command(
     """
     variant = settings_of or paper_name(source)
     name = f"{backend}+ddrm"
-    told: dict[str, Any] = {"seed": seed, "variant": variant, "epochs": epochs}
+    options: dict[str, Any] = {"seed": seed, "variant": variant, "epochs": epochs}
 
     def make(changes: dict[str, Any]) -> Cell:
-        return cell_for(name, changes=changes, **told)
+        return cell_for(name, changes=changes, **options)
 
     cell = make({})
     out = out or Path("runs") / f"tune-{source.name}"

@@ -43,8 +43,8 @@ def posterior_sample(
     """
     for step in reversed(range(num_steps)):
         x_start = predict_x_start(x_t, step)
-        known = min(step, diffusion.num_steps - 1)
-        x_t, variance = diffusion.q_posterior(x_start, x_t, known)
+        noisiest = min(step, diffusion.num_steps - 1)
+        x_t, variance = diffusion.q_posterior(x_start, x_t, noisiest)
         if noise is not None and step > 0:
             x_t = x_t + variance.sqrt() * noise(x_t)
     return x_t

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from ddrm_pyg.experiments.sources import nearest
+from ddrm_pyg.checks import nearest
 
 Reference = Callable[..., Any] | str
 """A class or function, or ``"module:name"``, which is imported on first use."""
@@ -45,7 +45,7 @@ class Arguments:
     Attributes:
         of: The class (or function) that takes the settings; None where nothing does.
         then: A class built around an object of the first, its first argument.
-        given: Arguments that are no settings: the data or the runner give them.
+        inputs: Arguments that are no settings: the data or the runner give them.
         fixed: Arguments that are no settings either and stay at their default.
         around: Settings that neither constructor takes, with their defaults.
         later: Settings that came later, with the value that leaves things as they were.
@@ -55,7 +55,7 @@ class Arguments:
 
     of: Reference | None = None
     then: Reference | None = None
-    given: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
     around: Mapping[str, Any] = field(default_factory=dict)
     later: Mapping[str, Any] = field(default_factory=dict)
@@ -142,14 +142,14 @@ class Arguments:
             {k: v for k, v in own.items() if k in outer},
         )
 
-    def build(self, settings: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    def build(self, settings: Mapping[str, Any], inputs: Mapping[str, Any]) -> Any:
         """Build the model.
 
         Args:
             settings: Completed or not.
-            given: A value for each of ``given``.
+            inputs: A value for each of ``inputs``.
         """
-        return self._build(settings, given)[-1]
+        return self._build(settings, inputs)[-1]
 
     def example(
         self, settings: Mapping[str, Any], users: int = 1, items: int = 1
@@ -168,7 +168,7 @@ class Arguments:
     ) -> list[Any]:
         import torch
 
-        given = {
+        inputs = {
             "num_users": users,
             "num_items": items,
             "embedding_dim": WIDTH,
@@ -178,24 +178,24 @@ class Arguments:
             "seed": 0,
         }
         with torch.random.fork_rng(devices=[]):
-            return self._build(settings, given)
+            return self._build(settings, inputs)
 
     def _build(
-        self, settings: Mapping[str, Any], given: Mapping[str, Any]
+        self, settings: Mapping[str, Any], inputs: Mapping[str, Any]
     ) -> list[Any]:
         inner, outer = self.split(settings)
         parts: list[Any] = []
         for reference, own in ((self.of, inner), (self.then, outer)):
             if reference is not None:
                 function = resolve(reference)
-                takes = {p.name for p in _parameters(function)} & set(self.given)
-                told = {name: given[name] for name in takes if name in given}
-                parts.append(function(*parts, **told, **own))
+                takes = {p.name for p in _parameters(function)} & set(self.inputs)
+                own_inputs = {name: inputs[name] for name in takes if name in inputs}
+                parts.append(function(*parts, **own_inputs, **own))
         return parts
 
     def _defaults(self, reference: Reference) -> dict[str, Any]:
         parameters = _parameters(resolve(reference))
-        unset = {*self.given, *self.fixed}
+        unset = {*self.inputs, *self.fixed}
         return {p.name: p.default for p in parameters if p.name not in unset}
 
 

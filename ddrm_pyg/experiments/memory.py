@@ -36,7 +36,7 @@ UNSURE = 2
 """What an estimate may be wrong by, as a factor."""
 
 FLOAT, COPIES = 4, 6
-"""Bytes of a number, and how often a trained parameter is held at the peak."""
+"""MemoryEstimate of a number, and how often a trained parameter is held at the peak."""
 
 _PER_EDGE = 220  # both sorted copies, both blocks, an epoch's draws
 _PER_NEIGHBOUR, _COUNTED = 40, 80 << 20  # of item-kNN, and items counted at a time
@@ -62,7 +62,7 @@ class Sizes(NamedTuple):
     num_edges: int
 
 
-class Needs(NamedTuple):
+class MemoryEstimate(NamedTuple):
     """Bytes.
 
     Attributes:
@@ -87,7 +87,7 @@ def to_load(source: Source) -> int | None:
     return int(sum(shares))
 
 
-def to_run(cell: Cell, graph: Sizes | InteractionGraph) -> Needs:
+def to_run(cell: Cell, graph: Sizes | InteractionGraph) -> MemoryEstimate:
     """Estimate what a cell takes without those that it starts from, and ranking.
 
     Args:
@@ -96,7 +96,7 @@ def to_run(cell: Cell, graph: Sizes | InteractionGraph) -> Needs:
     """
     lists = graph.num_users * 20 * 12
     rank = _RANKED + lists + _PER_EDGE * graph.num_edges
-    return Needs(_to_train(cell, graph), rank)
+    return MemoryEstimate(_to_train(cell, graph), rank)
 
 
 def _to_train(cell: Cell, graph: Sizes | InteractionGraph) -> int:
@@ -195,7 +195,7 @@ def num_parameters(cell: Cell, graph: Sizes | InteractionGraph) -> int:
 
 
 def free_memory(device: str | None = None) -> int:
-    """Bytes that are free where models train."""
+    """MemoryEstimate that are free where models train."""
     if device is not None and torch.device(device).type == "cuda":
         cached = torch.cuda.memory_reserved(device)
         cached -= torch.cuda.memory_allocated(device)
@@ -256,8 +256,8 @@ def _advice(cell: Cell) -> str:
         return ": it holds all pairs of items, so it takes fewer items or none"
     if not method.trained:
         return ""
-    known = {*method.model.defaults(), "batch_size"}
-    return ": lower " + " or ".join(f"'{n}'" for n in _LOWERS if n in known)
+    settings = {*method.model.defaults(), "batch_size"}
+    return ": lower " + " or ".join(f"'{n}'" for n in _LOWERS if n in settings)
 
 
 def gibibytes(count: int) -> str:
@@ -284,7 +284,7 @@ class PeakMemory:
         device: Where the work is done.
 
     Attributes:
-        bytes: Bytes above the start of the block, once it is left.
+        bytes: MemoryEstimate above the start of the block, once it is left.
     """
 
     def __init__(self, device: str | torch.device | None = None) -> None:

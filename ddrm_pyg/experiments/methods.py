@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
+from ddrm_pyg.checks import nearest
 from ddrm_pyg.experiments.arguments import Arguments, Reference, resolve
-from ddrm_pyg.experiments.sources import nearest
 
 Role = Literal["yardstick", "backend", "rival", "denoiser", "step"]
 """What a method is for: a closed form that all others must be compared with; a model
@@ -22,7 +22,7 @@ own to be stored."""
 
 FIT = Arguments(
     "ddrm_pyg.training:fit",
-    given=(
+    inputs=(
         *("model", "data", "seed", "checkpoint", "log", "device", "progress"),
         "callbacks",
     ),
@@ -277,7 +277,7 @@ register(
         role="backend",
         about="matrix factorisation",
         run=_WORK + "train",
-        model=Arguments(_MODELS + "MF", given=_SIZES),
+        model=Arguments(_MODELS + "MF", inputs=_SIZES),
         trained=True,
         pairwise=True,
         held=Held("tables", 2.0),
@@ -287,7 +287,7 @@ register(
         role="backend",
         about="tables smoothed by light graph convolution",
         run=_WORK + "train",
-        model=Arguments(_MODELS + "LightGCN", given=_SIZES),
+        model=Arguments(_MODELS + "LightGCN", inputs=_SIZES),
         trained=True,
         pairwise=True,
         held=Held("tables", 3.0),
@@ -297,7 +297,7 @@ register(
         role="backend",
         about="LightGCN with a contrast between two views of the graph",
         run=_WORK + "train",
-        model=Arguments(_MODELS + "SGL", given=_SIZES),
+        model=Arguments(_MODELS + "SGL", inputs=_SIZES),
         trained=True,
         pairwise=True,
         held=Held("tables", 6.5),
@@ -307,7 +307,7 @@ register(
         role="backend",
         about="singular vectors in closed form; the history mean is item cosine",
         run=_WORK + "solve",
-        model=Arguments(_MODELS + "SVD", given=("seed",)),
+        model=Arguments(_MODELS + "SVD", inputs=("seed",)),
         held=Held("vectors", 5.0),
     ),
     Method(
@@ -315,7 +315,7 @@ register(
         role="backend",
         about="self-attention over the sequence of a user's items",
         run=_WORK + "train_encoder",
-        model=Arguments(_MODELS + "SASRec", given=("num_items", "edge_time")),
+        model=Arguments(_MODELS + "SASRec", inputs=("num_items", "edge_time")),
         trained=True,
         held=Held("places", 40.0),
         order_aware=True,
@@ -328,7 +328,7 @@ register(
         model=Arguments(
             "ddrm_pyg.nn.ddrm:DDRM",
             then="ddrm_pyg.nn.ddrm:DDRMRecommender",
-            given=(
+            inputs=(
                 *("embedding_dim", "ddrm", "embeddings", "history_weight"),
                 "edge_time",
             ),
@@ -355,14 +355,14 @@ register(
         name="t-ce",
         role="denoiser",
         about="a backend whose largest losses are dropped",
-        model=Arguments("ddrm_pyg.losses:TruncatedLoss", given=("loss",)),
+        model=Arguments("ddrm_pyg.losses:TruncatedLoss", inputs=("loss",)),
         clean=_WORK + "t_ce",
     ),
     Method(
         name="r-ce",
         role="denoiser",
         about="a backend whose unlikely positives weigh less",
-        model=Arguments("ddrm_pyg.losses:ReweightedLoss", given=("loss",)),
+        model=Arguments("ddrm_pyg.losses:ReweightedLoss", inputs=("loss",)),
         clean=_WORK + "r_ce",
     ),
     Method(
@@ -370,7 +370,7 @@ register(
         role="denoiser",
         about="a backend trained to agree with another model",
         model=Arguments(
-            "ddrm_pyg.nn.deca:DeCA", given=("backend",), later={"num_negatives": 1}
+            "ddrm_pyg.nn.deca:DeCA", inputs=("backend",), later={"num_negatives": 1}
         ),
         clean=_WORK + "deca",
         models=2,
@@ -402,7 +402,7 @@ register(
         role="rival",
         about="contrastive learning between two learned views of the graph",
         run=_WORK + "train",
-        model=Arguments(_MODELS + "AdaGCL", given=_SIZES),
+        model=Arguments(_MODELS + "AdaGCL", inputs=_SIZES),
         trained=True,
         held=Held("tables", 15.0),
     ),
@@ -411,7 +411,7 @@ register(
         role="rival",
         about="a denoising autoencoder with a vector for every user",
         run=_WORK + "train",
-        model=Arguments(_MODELS + "CDAE", given=_SIZES),
+        model=Arguments(_MODELS + "CDAE", inputs=_SIZES),
         trained=True,
         held=Held("rows", 15.0),
     ),
@@ -420,7 +420,7 @@ register(
         role="rival",
         about="a denoising autoencoder with a multinomial likelihood",
         run=_WORK + "train",
-        model=Arguments(_MODELS + "MultiDAE", given=("num_items",)),
+        model=Arguments(_MODELS + "MultiDAE", inputs=("num_items",)),
         trained=True,
         held=Held("rows", 7.0),
     ),
@@ -429,7 +429,7 @@ register(
         role="rival",
         about="a variational autoencoder with a multinomial likelihood",
         run=_WORK + "train",
-        model=Arguments(_MODELS + "MultiVAE", given=("num_items",)),
+        model=Arguments(_MODELS + "MultiVAE", inputs=("num_items",)),
         trained=True,
         held=Held("rows", 6.0),
     ),
@@ -440,7 +440,7 @@ register(
         run=_WORK + "train",
         model=Arguments(
             _MODELS + "DiffRec",
-            given=("num_items",),
+            inputs=("num_items",),
             fixed=("seed",),
             later={"sampling_noise": False},
         ),
@@ -454,7 +454,7 @@ register(
         run=_WORK + "train",
         model=Arguments(
             _MODELS + "LDiffRec",
-            given=("item_group",),
+            inputs=("item_group",),
             fixed=("seed",),
             around={"num_groups": 2},
             later={"sampling_noise": False, "encoder_dims": (), "decoder_dims": None},
@@ -470,7 +470,7 @@ register(
         run=_WORK + "train",
         model=Arguments(
             _MODELS + "TDiffRec",
-            given=("num_items", "edge_time"),
+            inputs=("num_items", "edge_time"),
             fixed=("seed",),
             around={"row_weight": None},  # its own; in the names of kept results
             later={"sampling_noise": False},
@@ -486,7 +486,7 @@ register(
         run=_WORK + "train",
         model=Arguments(
             _MODELS + "LTDiffRec",
-            given=("item_group", "edge_time"),
+            inputs=("item_group", "edge_time"),
             fixed=("seed", "row_weight"),
             around={"num_groups": 2},
         ),

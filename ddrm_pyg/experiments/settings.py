@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ddrm_pyg.checks import nearest
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import FIT, METHODS, Method, table_names
-from ddrm_pyg.experiments.sources import NAMED, Source, nearest
+from ddrm_pyg.experiments.sources import NAMED, Source
 
 FOLDER = Path(__file__).parent / "settings"
 
@@ -52,16 +53,16 @@ def cell_for(
     Raises:
         ValueError: An unknown name.
     """
-    known = table_names()
-    if name not in known:
+    names = table_names()
+    if name not in names:
         raise ValueError(
-            f"a method must be one of {', '.join(known)} "
-            f"(got '{name}'{nearest(name, known)})"
+            f"a method must be one of {', '.join(names)} "
+            f"(got '{name}'{nearest(name, names)})"
         )
     first, added = _parts(name)
     method = METHODS[first]
-    stored = load_settings(settings, first) if settings else _stored(first, variant)
-    model = stored["model"] | ({} if added else dict(changes or {}))
+    record = load_settings(settings, first) if settings else _shipped(first, variant)
+    model = record["model"] | ({} if added else dict(changes or {}))
     base = None
     if method.base is not None:
         base = cell_for(method.base, seed=seed, variant=variant, epochs=epochs)
@@ -69,7 +70,7 @@ def cell_for(
         first,
         seed if method.trained else None,
         model,
-        _fit_settings(stored, epochs) if method.trained else {},
+        _fit_settings(record, epochs) if method.trained else {},
         base,
     )
     if not added:
@@ -115,12 +116,12 @@ def denoised(
     Raises:
         ValueError: Settings that are not there, or refused by the method.
     """
-    stored = _stored(added, variant, backend.method)
+    record = _shipped(added, variant, backend.method)
     if settings:
         own = load_settings(settings, added)
-        stored = _over(own, stored, settings, added) if variant else own
-    model = {**stored["model"], **(changes or {})}
-    fit = _fit_settings(stored, epochs)
+        record = _over(own, record, settings, added) if variant else own
+    model = {**record["model"], **(changes or {})}
+    fit = _fit_settings(record, epochs)
     method = METHODS[added]
     if method.clean is None:
         return Cell(added, backend.seed if seed is None else seed, model, fit, backend)
@@ -151,19 +152,19 @@ def _over(
     return both
 
 
-def _stored(method: str, variant: str | None, backend: str = "") -> dict[str, Any]:
+def _shipped(method: str, variant: str | None, backend: str = "") -> dict[str, Any]:
     """The most special settings that are stored; the defaults where there are none."""
-    name = stored_name(method, variant, backend)
+    name = shipped_name(method, variant, backend)
     if not _path(name).is_file():
         return {"name": name, "model": {}, "fit": {}}
     return {"name": name, **load_settings(name, method)}
 
 
-def _fit_settings(stored: Mapping[str, Any], epochs: int | None) -> dict[str, Any]:
-    return stored["fit"] | ({"epochs": epochs} if epochs else {})
+def _fit_settings(record: Mapping[str, Any], epochs: int | None) -> dict[str, Any]:
+    return record["fit"] | ({"epochs": epochs} if epochs else {})
 
 
-def stored_name(method: str, variant: str | None, backend: str = "") -> str:
+def shipped_name(method: str, variant: str | None, backend: str = "") -> str:
     """The most special settings that are stored for a method.
 
     Raises:
@@ -207,11 +208,11 @@ def load_settings(name: str, method: str) -> dict[str, Any]:
     """
     path = _path(name)
     if not path.is_file():
-        stored = sorted(FOLDER.glob("*.json"))
-        known = [p.stem for p in stored if _read_json(p).get("method") == method]
+        paths = sorted(FOLDER.glob("*.json"))
+        names = [p.stem for p in paths if _read_json(p).get("method") == method]
         raise ValueError(
-            f"'settings' must be a JSON file or one of {', '.join(known)} "
-            f"(got '{name}'{nearest(name, known)})"
+            f"'settings' must be a JSON file or one of {', '.join(names)} "
+            f"(got '{name}'{nearest(name, names)})"
         )
     settings = _read_json(path)
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ddrm_pyg.checks import nearest
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -131,9 +132,3 @@ class Source:
 
 DEFAULT = Source()
 """What runs where no data are given: offline, with known noise."""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Suggest what was probably meant, as the end of a message; empty if nothing."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""

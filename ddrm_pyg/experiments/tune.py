@@ -59,12 +59,12 @@ class Trial:
 
 def arguments_of(choice: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a point of :data:`GRID` into arguments of DDRM."""
-    given = dict(choice)
-    low, high = map(float, given.pop("noise_bounds").split())
-    steps = given["num_train_timesteps"]
-    passes = int(given.pop("inference_ratio") * steps)  # 37 for 30, as published
+    model = dict(choice)
+    low, high = map(float, model.pop("noise_bounds").split())
+    steps = model["num_train_timesteps"]
+    passes = int(model.pop("inference_ratio") * steps)  # 37 for 30, as published
     return {
-        **given,
+        **model,
         "num_inference_steps": passes,
         "sampler": "posterior",
         "noise_min": low,
@@ -126,19 +126,21 @@ def tune(
         asked = make(arguments_of(choice))
         checkpoint = home / f"{_digest(asked)}.pt"
         try:
-            known = [t.user_attrs for t in finished if t.params == choice]
-            found = (
-                Trial(**known[0]) if known else _train(runner, asked, checkpoint, trial)
+            earlier = [t.user_attrs for t in finished if t.params == choice]
+            outcome = (
+                Trial(**earlier[0])
+                if earlier
+                else _train(runner, asked, checkpoint, trial)
             )
         except FloatingPointError as error:  # or it would be proposed for ever
             logger.warning("given up: %s", error)
-            found = Trial(dict(asked.model), value=0.0, epoch=0, stopped=True)
-        for name, value in asdict(found).items():
+            outcome = Trial(dict(asked.model), value=0.0, epoch=0, stopped=True)
+        for name, value in asdict(outcome).items():
             trial.set_user_attr(name, value)
-        if found.stopped:
+        if outcome.stopped:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
-            study.tell(trial, found.value)
+            study.tell(trial, outcome.value)
         checkpoint.unlink(missing_ok=True)
     tried = [Trial(**trial.user_attrs) for trial in _finished(optuna, study)]
     # a stopped trial is no candidate: it was not measured to its end
@@ -173,8 +175,8 @@ def _finished(optuna: Any, study: Any) -> list[Any]:
 
 
 def _digest(cell: Cell) -> str:
-    told = json.dumps(dict(cell.model), sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    text = json.dumps(dict(cell.model), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _train(runner: Runner, cell: Cell, checkpoint: Path, trial: Any) -> Trial:

@@ -159,8 +159,8 @@ class Work:
             **changed: Constructor arguments to replace.
         """
         arguments = self.method.model
-        given = {name: _GIVEN[name](self) for name in arguments.given}
-        return arguments.build({**self.settings, **changed}, given)
+        inputs = {name: _INPUTS[name](self) for name in arguments.inputs}
+        return arguments.build({**self.settings, **changed}, inputs)
 
 
 def _order(work: Work) -> Tensor:
@@ -178,7 +178,7 @@ def _group_items(work: Work) -> Tensor:
     return group_items(work.base.embeddings().item, number, seed=work.seed)
 
 
-_GIVEN: dict[str, Callable[[Work], Any]] = {
+_INPUTS: dict[str, Callable[[Work], Any]] = {
     "num_users": lambda work: work.graph.num_users,
     "num_items": lambda work: work.graph.num_items,
     "edge_time": lambda work: work.data[EDGE].get("edge_time"),

@@ -91,9 +91,9 @@ class HistorySums:
             a user without items.
         """
         total, size = self.rest(user, item)
-        known = (size > _NOTHING * self._size[user]).unsqueeze(1)
+        has_others = (size > _NOTHING * self._size[user]).unsqueeze(1)
         mean = total / size.unsqueeze(1)
-        return torch.where(known, mean, self._mean_item).to(self.item_emb.dtype)
+        return torch.where(has_others, mean, self._mean_item).to(self.item_emb.dtype)
 
 
 @torch.no_grad()

@@ -217,8 +217,8 @@ class InteractionGraph:
         """
         if self.num_edges == 0:
             return torch.full_like(user, -1)
-        position, found = self._search(user, item)
-        return torch.where(found, self.by_user[position], -1)
+        position, is_there = self._search(user, item)
+        return torch.where(is_there, self.by_user[position], -1)
 
     def _search(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Position of each pair among the sorted ones, and whether it is there."""
@@ -274,10 +274,10 @@ class InteractionGraph:
         total = item_emb.new_zeros(rows.num_users)
         total = total.index_add(0, rows.edge_index[0], values)
         block = rows._csr_by_user(values / total.clamp(min=1e-38)[rows.edge_index[0]])
-        known = (total > 0).unsqueeze(1)
+        has_history = (total > 0).unsqueeze(1)
         if fallback is None:
             fallback = self.mean_item(item_emb)
-        return torch.where(known, block @ item_emb, fallback)
+        return torch.where(has_history, block @ item_emb, fallback)
 
     def mean_item(self, item_emb: Tensor) -> Tensor:
         """Average the item vectors of all interactions.

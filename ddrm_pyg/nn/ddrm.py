@@ -237,24 +237,24 @@ class DDRM(Pretrained, nn.Module):
 
     def _plan_walk(self, num_inference_steps: int | None) -> None:
         """Decide which steps the reverse process visits, on which schedule."""
-        skip, known = self.sampler == "skip", max(self.num_start_steps, 1)
+        skip, num_steps = self.sampler == "skip", max(self.num_start_steps, 1)
         if self.start == "noise":  # as if all steps had led there
-            known = self.num_train_timesteps
+            num_steps = self.num_train_timesteps
         count = num_inference_steps
         if count is None and skip:
-            count = max(1, min(_PASSES, known // _SHARE))
+            count = max(1, min(_PASSES, num_steps // _SHARE))
         elif count is None:
             count = self.num_train_timesteps
         check_size(1, num_inference_steps=count)
-        if skip and count > known:
+        if skip and count > num_steps:
             raise ValueError(
-                f"'num_inference_steps' must be <= {known}, the steps that "
+                f"'num_inference_steps' must be <= {num_steps}, the steps that "
                 f"sampler='skip' can choose from (got {count})"
             )
         self.num_inference_steps = count
         self._steps, self._walk = list(range(count)), self.diffusion
         if skip:
-            self._steps = spread_steps(count, known)
+            self._steps = spread_steps(count, num_steps)
             self._walk = self.diffusion.respaced(self._steps)
 
     def reset_parameters(self) -> None:
@@ -547,19 +547,19 @@ class DDRM(Pretrained, nn.Module):
         last = torch.tensor([self.num_start_steps - 1], device=x_start.device)
         return self.diffusion.q_sample(x_start, last, noise)
 
-    def _check_rows(self, **given: Tensor) -> None:
+    def _check_rows(self, **tables: Tensor) -> None:
         """Refuse tables of other than D columns, or of different numbers of rows."""
-        first = next(iter(given))
-        for name, table in given.items():
+        first = next(iter(tables))
+        for name, table in tables.items():
             if table.dim() != 2 or table.size(1) != self.embedding_dim:
                 raise ValueError(
                     f"'{name}' must be [B, {self.embedding_dim}] "
                     f"(got {list(table.shape)})"
                 )
-            if table.size(0) != given[first].size(0):
+            if table.size(0) != tables[first].size(0):
                 raise ValueError(
                     f"'{name}' must have one row per '{first}', "
-                    f"{given[first].size(0)} (got {table.size(0)})"
+                    f"{tables[first].size(0)} (got {table.size(0)})"
                 )
 
     def _take(self, user_emb: Any, item_emb: Any, graph: Any) -> tuple[Embeddings, Any]:

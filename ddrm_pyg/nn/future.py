@@ -127,9 +127,9 @@ class HistoryStates(nn.Module):
         model.eval()
         states = self.item_emb.new_zeros(bags.num_rows, self.item_emb.size(1))
         items = bags.padded(model.max_length, padding=len(self.item_emb))
-        known = (items[:, -1] < len(self.item_emb)).nonzero().flatten()
-        if known.numel():
-            states[known] = model.encode(items[known])
+        rows = (items[:, -1] < len(self.item_emb)).nonzero().flatten()
+        if rows.numel():
+            states[rows] = model.encode(items[rows])
         return F.normalize(states, dim=-1).unsqueeze(1)
 
 

@@ -111,12 +111,12 @@ def audit(
         score += share * entering[name]
     combined = torch.from_numpy(score)
     place = rank_within_user(combined, graph)
-    found = NoiseAudit(dict(signals), shares, combined, place, {})
+    result = NoiseAudit(dict(signals), shares, combined, place, {})
     noise = data[EDGE].get("edge_is_noise")
     if noise is None or bool(noise.all()) or not bool(noise.any()):
-        return found
+        return result
     ruler = _Ruler(noise.cpu().numpy(), graph, num_resamples, seed)
-    return _measured(found, {"combined": score, **ranks}, ruler)
+    return _measured(result, {"combined": score, **ranks}, ruler)
 
 
 def fit_weights(
@@ -279,32 +279,32 @@ def _shares(
 ) -> dict[str, float]:
     if not ranks:
         raise ValueError("'signals' must not be empty")
-    given = dict.fromkeys(ranks, 1.0) if weights is None else weights
-    unknown = [name for name in given if name not in ranks]
+    values = dict.fromkeys(ranks, 1.0) if weights is None else weights
+    unknown = [name for name in values if name not in ranks]
     if unknown:
         raise ValueError(
             f"'weights' must be for the signals {', '.join(ranks)} (got '{unknown[0]}')"
         )
-    total = sum(given.values())
-    if min(given.values(), default=0) < 0 or not 0 < total < np.inf:
-        raise ValueError(f"'weights' must be >= 0 and not all 0 (got {dict(given)})")
-    return {name: given.get(name, 0.0) / total for name in ranks}
+    total = sum(values.values())
+    if min(values.values(), default=0) < 0 or not 0 < total < np.inf:
+        raise ValueError(f"'weights' must be >= 0 and not all 0 (got {dict(values)})")
+    return {name: values.get(name, 0.0) / total for name in ranks}
 
 
 def _measured(
-    found: NoiseAudit, scores: Mapping[str, Floats], ruler: _Ruler
+    result: NoiseAudit, scores: Mapping[str, Floats], ruler: _Ruler
 ) -> NoiseAudit:
     measures, resampled = {}, {}
     for name, score in scores.items():
         measures[name], resampled[name] = ruler.measure(score)
-    value = {name: measures[name]["pooled"].auroc.value for name in found.signals}
+    value = {name: measures[name]["pooled"].auroc.value for name in result.signals}
     best = max(value, key=value.__getitem__)
     gain = Estimate(
         measures["combined"]["pooled"].auroc.value - value[best],
         *_interval(resampled["combined"] - resampled[best]),
     )
     return NoiseAudit(
-        found.signals, found.weights, found.score, found.rank, measures, best, gain
+        result.signals, result.weights, result.score, result.rank, measures, best, gain
     )
 
 
@@ -336,7 +336,7 @@ class _Ruler:
         measures = {
             scope: Measure(
                 *(
-                    Estimate(float(_mean_known(area)), *_interval(samples))
+                    Estimate(float(_nanmean(area)), *_interval(samples))
                     for area, samples in zip(
                         by_scope[scope], resampled[scope], strict=True
                     )
@@ -354,16 +354,16 @@ class _Ruler:
         start = np.arange(_DECILES) * _BINS
         deciles = _areas(noise, clean, start)
         pooled = _areas(_folded(noise), _folded(clean), start[:1])
-        known = ~np.isnan(of_users[0])
-        count = self.drawn @ known
+        has_both = ~np.isnan(of_users[0])
+        count = self.drawn @ has_both
         with np.errstate(invalid="ignore"):
             users = Areas(
-                *(self.drawn @ np.where(known, a, 0) / count for a in of_users)
+                *(self.drawn @ np.where(has_both, a, 0) / count for a in of_users)
             )
         return {
             "pooled": Areas(*(area[:, 0] for area in pooled)),
             "within users": users,
-            "within popularity deciles": Areas(*map(_mean_known, deciles)),
+            "within popularity deciles": Areas(*map(_nanmean, deciles)),
         }
 
     def _histogram(self, column: Ints, kind: NDArray[np.bool_]) -> Floats:
@@ -445,16 +445,16 @@ def popularity_decile(graph: InteractionGraph) -> Ints:
     return decile[graph.edge_index[1].cpu().numpy()]
 
 
-def _mean_known(values: Floats) -> Floats:
+def _nanmean(values: Floats) -> Floats:
     """Mean over the last axis of what is not NaN; NaN where nothing is."""
-    known = ~np.isnan(values)
+    is_number = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0).sum(-1) / known.sum(-1)
+        return np.where(is_number, values, 0).sum(-1) / is_number.sum(-1)
 
 
 def _interval(samples: Floats) -> tuple[float, float]:
-    known = samples[~np.isnan(samples)]
-    if len(known) == 0:
+    numbers = samples[~np.isnan(samples)]
+    if len(numbers) == 0:
         return float("nan"), float("nan")
-    low, high = np.quantile(known, (0.025, 0.975))
+    low, high = np.quantile(numbers, (0.025, 0.975))
     return float(low), float(high)

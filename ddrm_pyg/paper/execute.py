@@ -11,10 +11,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from ddrm_pyg.checks import nearest
 from ddrm_pyg.experiments.cells import Cell, chain, folder_name, identity, seed_of
 from ddrm_pyg.experiments.runner import CELLS, Runner
 from ddrm_pyg.experiments.settings import paper_name
-from ddrm_pyg.experiments.sources import NAMED, Source, nearest
+from ddrm_pyg.experiments.sources import NAMED, Source
 from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.files import write_json
 from ddrm_pyg.paper.outline import (

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch_geometric.data import HeteroData
 
+from ddrm_pyg.checks import nearest
 from ddrm_pyg.experiments.cells import Cell, chain
 from ddrm_pyg.experiments.methods import names_of, yardsticks
 from ddrm_pyg.experiments.plug_in import rows_for
@@ -24,9 +25,9 @@ from ddrm_pyg.experiments.settings import (
     denoised,
     load_settings,
     paper_name,
-    stored_name,
+    shipped_name,
 )
-from ddrm_pyg.experiments.sources import NAMED, Source, nearest
+from ddrm_pyg.experiments.sources import NAMED, Source
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.transforms.core import get_block, select, set_block
 from ddrm_pyg.transforms.noise import RandomNoise
@@ -270,7 +271,7 @@ class Plan:
         """Name or file of the settings of what a line trains last."""
         if added == "ddrm" and self.ddrm_settings is not None:
             return self.ddrm_settings
-        return stored_name(added or method, self.variant, method if added else "")
+        return shipped_name(added or method, self.variant, method if added else "")
 
     def _about(self, method: str, added: str) -> str:
         if method in yardsticks():
@@ -299,12 +300,12 @@ def arrange(what: str, plan: Plan) -> list[Block]:
             f"(got '{what}'{nearest(what, TARGETS)})"
         )
     target = TARGETS[what]
-    known = names_of("backend")
+    backends = names_of("backend")
     for name in plan.backends:
-        if name not in known:
+        if name not in backends:
             raise ValueError(
-                f"'--backends' must be of {', '.join(known)} "
-                f"(got '{name}'{nearest(name, known)})"
+                f"'--backends' must be of {', '.join(backends)} "
+                f"(got '{name}'{nearest(name, backends)})"
             )
     plan = replace(plan, backends=plan.backends or target.backends)
     return list(target.blocks(plan))
@@ -409,10 +410,10 @@ def _rows_of_backend(plan: Plan, name: str) -> Iterator[Line]:
 
 def _as_coded(plan: Plan, name: str, ddrm: Line) -> Iterator[Line]:
     """The authors' code propagates the backend's tables before it denoises them."""
-    stored = load_settings(stored_name("ddrm", plan.variant, name), "ddrm")
-    if "propagated" not in stored:
+    settings = load_settings(shipped_name("ddrm", plan.variant, name), "ddrm")
+    if "propagated" not in settings:
         return
-    model = stored["propagated"]
+    model = settings["propagated"]
     plain = plan.cells(name)
     tables = tuple(Cell("propagated", model=model, base=cell) for cell in plain)
     label = f"{name} {model['num_layers']} layers"

@@ -391,5 +391,5 @@ def _shares(letter: str, summary: Mapping[str, Any]) -> str:
     sizes = [f"{summary[split]:,} {split}" for split in SPLITS if split in summary]
     noise = summary.get("noise", {})
     shares = [f"{share:.1%} of {split}" for split, share in noise.items()]
-    known = f"; known noise: {', '.join(shares)}" if shares else ""
-    return f"{letter}: {', '.join(sizes)}{known}."
+    noisy = f"; known noise: {', '.join(shares)}" if shares else ""
+    return f"{letter}: {', '.join(sizes)}{noisy}."

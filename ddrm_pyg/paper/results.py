@@ -154,9 +154,9 @@ class LineResult:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> LineResult:
         """Read what :meth:`to_json` has written."""
-        known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        values = {f.name: record[f.name] for f in fields(cls) if f.name in record}
         tests = {metric: Change(**test) for metric, test in record["tests"].items()}
-        return cls(**{**known, "tests": tests})
+        return cls(**{**values, "tests": tests})
 
 
 _KEYS = (

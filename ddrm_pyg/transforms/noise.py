@@ -122,7 +122,7 @@ class RandomNoise(BaseTransform):
         require_split(data, "RandomNoise")
         num_users, num_items = data["user"].num_nodes, data["item"].num_nodes
         pairs = [get_block(data, split)["index"] for split in SPLITS]
-        known = torch.cat([user * num_items + item for user, item in pairs]).unique()
+        taken = torch.cat([user * num_items + item for user, item in pairs]).unique()
         generator = seeded(self.seed)
         for split in NOISY_SPLITS:
             block = get_block(data, split)
@@ -130,8 +130,8 @@ class RandomNoise(BaseTransform):
             order = torch.randperm(size, generator=generator)
             place = order[: round(self.ratio * size)]
             user = block["index"][0, place]
-            item = _sample_unobserved(user, known, num_users, num_items, generator)
-            known = torch.cat([known, user * num_items + item]).sort().values
+            item = _sample_unobserved(user, taken, num_users, num_items, generator)
+            taken = torch.cat([taken, user * num_items + item]).sort().values
             set_block(data, split, _replace(block, place, item))
         return data
 
@@ -153,7 +153,7 @@ def _replace(
 
 def _sample_unobserved(
     user: Tensor,
-    known: Tensor,
+    taken: Tensor,
     num_users: int,
     num_items: int,
     generator: torch.Generator,
@@ -162,7 +162,7 @@ def _sample_unobserved(
 
     Args:
         user: Users to draw for ``[M]``, repeated as often as items are wanted.
-        known: Known pairs as sorted keys ``user * num_items + item``.
+        taken: Known pairs as sorted keys ``user * num_items + item``.
         num_users: Number of users.
         num_items: Number of items.
         generator: Makes the draws.
@@ -173,7 +173,7 @@ def _sample_unobserved(
     Raises:
         ValueError: A user has too few unknown items left.
     """
-    free = num_items - torch.bincount(known // num_items, minlength=num_users)
+    free = num_items - torch.bincount(taken // num_items, minlength=num_users)
     short = (torch.bincount(user, minlength=num_users) > free).nonzero().flatten()
     if short.numel():
         raise ValueError(
@@ -183,18 +183,18 @@ def _sample_unobserved(
     item = torch.empty_like(user)
     todo = torch.arange(user.numel())
     while todo.numel():
-        drawn = _draw_free(user[todo], known, num_users, num_items, generator)
+        drawn = _draw_free(user[todo], taken, num_users, num_items, generator)
         key = user[todo] * num_items + drawn
         first = _first_of_each(key)
         item[todo[first]] = drawn[first]
-        known = torch.cat([known, key[first]]).sort().values
+        taken = torch.cat([taken, key[first]]).sort().values
         todo = todo[~first]
     return item
 
 
 def _draw_free(
     user: Tensor,
-    known: Tensor,
+    taken: Tensor,
     num_users: int,
     num_items: int,
     generator: torch.Generator,
@@ -204,16 +204,16 @@ def _draw_free(
     With a user's known items k_0 < k_1 < …, the unknown item of rank r is r + j, j the
     number of known items with k_j - j <= r: one search for all entries, no dense row.
     """
-    owner = known // num_items
+    owner = taken // num_items
     count = torch.bincount(owner, minlength=num_users)
     start = count.cumsum(0) - count
-    rank_in_user = torch.arange(known.numel()) - start[owner]
+    rank_in_user = torch.arange(taken.numel()) - start[owner]
     free = num_items - count[user]
     # Doubles are exact far beyond any number of items, and < 1 keeps rank < free.
     draw = torch.rand(user.numel(), generator=generator, dtype=torch.float64)
     rank = (draw * free).long()
     skipped = torch.searchsorted(
-        known - rank_in_user, user * num_items + rank, right=True
+        taken - rank_in_user, user * num_items + rank, right=True
     )
     return rank + skipped - start[user]
 

@@ -86,9 +86,9 @@ def test_of_two_different_runs_one_claims_a_new_folder(tmp_path):
         for racer in racers:
             racer.stdin.write("go\n")
             racer.stdin.flush()
-        told = [racer.communicate()[0].split() for racer in racers]
-        assert sorted(told) == [["claimed"], ["refused"]]
-        winner = told.index(["claimed"])
+        answers = [racer.communicate()[0].split() for racer in racers]
+        assert sorted(answers) == [["claimed"], ["refused"]]
+        winner = answers.index(["claimed"])
         assert read_config(out, {"seed"}) == {"seed": winner}
 
 
@@ -106,7 +106,7 @@ def test_no_config_is_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"fingerprint": "g"}, "the interactions were others"),
         ({"backend": {"fit": {"epochs": 2}}}, "backend.fit.epochs was 1 and is 2"),
@@ -114,5 +114,5 @@ def test_no_config_is_none(tmp_path):
         ({"denoise": {"seed": 3}}, "denoise.seed was None and is 3"),
     ],
 )
-def test_difference_is_named(change, told):
-    assert _difference(CONFIG, CONFIG | change) == told
+def test_difference_is_named(change, message):
+    assert _difference(CONFIG, CONFIG | change) == message

@@ -112,7 +112,7 @@ def test_runs_of_other_data_are_refused_by_their_own_name(call, world, clicks):
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "message"),
     [
         (["--drop", "0"], "'--drop' must lie in (0, 1) (got 0.0)"),
         (["--drop", "1"], "'--drop' must lie in (0, 1) (got 1.0)"),
@@ -122,9 +122,9 @@ def test_runs_of_other_data_are_refused_by_their_own_name(call, world, clicks):
         (["--backend-settings", "ddrm"], "'method' must be 'lightgcn'"),
     ],
 )
-def test_refusals_leave_nothing_behind(call, world, asked, told):
+def test_refusals_leave_nothing_behind(call, world, asked, message):
     before = files("world")
     words = ["clean", "--data", "world", "--out", "kept", *asked]
-    assert told in call(*words).error
+    assert message in call(*words).error
     assert os.listdir() == ["world"]
     assert files("world") == before

@@ -117,7 +117,7 @@ def test_doubles_are_said(ask, emb):
 
 
 @pytest.mark.parametrize(
-    ("change", "asked", "told"),
+    ("change", "asked", "message"),
     [
         (
             {"user": torch.zeros(21, 4)},
@@ -138,7 +138,7 @@ def test_doubles_are_said(ask, emb):
         ({}, ["--epochs", "0"], "Invalid value for '--epochs'"),
     ],
 )
-def test_refusals_leave_nothing_behind(ask, emb, change, asked, told):
+def test_refusals_leave_nothing_behind(ask, emb, change, asked, message):
     emb._replace(**change).save("emb.npz")
-    assert told in ask("emb.npz", *asked).error
+    assert message in ask("emb.npz", *asked).error
     assert os.listdir() == ["emb.npz"]

@@ -84,7 +84,7 @@ def test_double_beyond_float32_is_refused(ask):
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         (
             {"user": np.zeros((21, 2), "f")},
@@ -98,13 +98,13 @@ def test_double_beyond_float32_is_refused(ask):
         ({"user": np.array([None])}, "emb.npz: not a readable .npz file"),
     ],
 )
-def test_wrong_tables_are_refused(ask, changed, told):
-    assert told in ask("--json", **changed).error
+def test_wrong_tables_are_refused(ask, changed, message):
+    assert message in ask("--json", **changed).error
     assert os.listdir() == ["emb.npz"]
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--split", "tets"], "'tets' is not one of 'val', 'test'"),
         (["--combine", "sum"], "'sum' is not one of 'mean', 'normalized-sum'"),
@@ -116,8 +116,8 @@ def test_wrong_tables_are_refused(ask, changed, told):
         (["--split", "val", "--ratios", "0.8,0,0.2"], "('val' has no pairs)"),
     ],
 )
-def test_wrong_options_are_refused(ask, options, told):
-    assert told in ask(*options).error
+def test_wrong_options_are_refused(ask, options, message):
+    assert message in ask(*options).error
 
 
 @pytest.mark.dataset

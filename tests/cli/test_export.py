@@ -65,8 +65,8 @@ def test_json_says_what_was_written(call, finished, tmp_path):
 
 def test_a_saved_pipeline_is_exported(call, tmp_path):
     emb = Embeddings(torch.eye(2), torch.tensor([[2.0, 0], [1, 0], [0, 1]]))
-    known = InteractionGraph(torch.tensor([[0, 1], [0, 2]]), 2, 3)
-    pipeline = Pipeline(emb, ["ann", "bob"], ["tea", "milk", "jam"], known)
+    seen = InteractionGraph(torch.tensor([[0, 1], [0, 2]]), 2, 3)
+    pipeline = Pipeline(emb, ["ann", "bob"], ["tea", "milk", "jam"], seen)
     pipeline.save_pretrained(tmp_path / "saved")
     out = tmp_path / "out"
     call("export", tmp_path / "saved", "--out", out, "--format", "onnx")
@@ -75,7 +75,7 @@ def test_a_saved_pipeline_is_exported(call, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "message"),
     [
         (["--format", "tflite"], "'formats' must be of pt2, onnx"),
         (["-k", "25"], "'k' must lie in 1 ... 24"),
@@ -83,9 +83,9 @@ def test_a_saved_pipeline_is_exported(call, tmp_path):
     ],
 )
 def test_wrong_words_are_refused_and_leave_nothing(
-    call, finished, tmp_path, asked, told
+    call, finished, tmp_path, asked, message
 ):
-    assert told in call("export", finished, "--out", tmp_path / "out", *asked).error
+    assert message in call("export", finished, "--out", tmp_path / "out", *asked).error
     assert not (tmp_path / "out").exists()
 
 
@@ -113,5 +113,5 @@ def test_a_world_is_exported_with_what_was_trained_on_it(call, tmp_path):
 
 
 def test_a_folder_of_something_else_is_refused(call, tmp_path):
-    told = call("export", tmp_path, "--out", tmp_path / "out").error
-    assert "not the folder of a run" in told
+    message = call("export", tmp_path, "--out", tmp_path / "out").error
+    assert "not the folder of a run" in message

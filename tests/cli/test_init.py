@@ -58,8 +58,8 @@ def test_every_command_has_help_and_json(call, command):
 
 def test_one_process_does_a_command(call, monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    told = call("run", "--out", tmp_path / "out").error
-    assert told == "'run' runs in one process (got WORLD_SIZE=2)"
+    message = call("run", "--out", tmp_path / "out").error
+    assert message == "'run' runs in one process (got WORLD_SIZE=2)"
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert call("data", "--help").code == 0

@@ -122,16 +122,16 @@ def without_times(record):
 
 def results(out: Path) -> dict[str, object]:
     """Every file and folder: numbers of JSON and tables, names of the others."""
-    found: dict[str, object] = {}
+    contents: dict[str, object] = {}
     for path in sorted(out.rglob("*")):
         name = path.relative_to(out).as_posix()
         if path.suffix == ".json":
-            found[name] = without_times(json.loads(path.read_text()))
+            contents[name] = without_times(json.loads(path.read_text()))
         elif path.suffix in (".safetensors", ".parquet") or name in HASHED:
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            contents[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         else:
-            found[name] = None
-    return found
+            contents[name] = None
+    return contents
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -140,8 +140,8 @@ def test_kills_leave_nothing_and_lose_nothing(command, world, tmp_path):
     kills = len(range(places.index(command), KILLS, len(places)))
     begin = time.monotonic()
     straight = start(words, world, tmp_path / "straight")
-    told = straight.communicate()[0]
-    assert straight.returncode == 0, told
+    output = straight.communicate()[0]
+    assert straight.returncode == 0, output
     seconds = time.monotonic() - begin
     moments = random.Random(command)
     out = tmp_path / "killed"
@@ -153,10 +153,10 @@ def test_kills_leave_nothing_and_lose_nothing(command, world, tmp_path):
             process.kill()
             process.communicate()
     last = start(words, world, out)
-    told = last.communicate()[0]
+    output = last.communicate()[0]
     if last.returncode != 0:  # a kill came too late: nothing is written over
-        assert command in WRITTEN_ONCE, told
-        assert "must be a new folder" in told or "must not be there yet" in told
-    expected, found = results(tmp_path / "straight"), results(out)
-    assert found.keys() == expected.keys()
-    assert found == expected
+        assert command in WRITTEN_ONCE, output
+        assert "must be a new folder" in output or "must not be there yet" in output
+    expected, killed = results(tmp_path / "straight"), results(out)
+    assert killed.keys() == expected.keys()
+    assert killed == expected

@@ -135,12 +135,12 @@ def test_integer_ids_find_their_items(call, settings, tmp_path):
     assert "1 of 2 interactions" in answer.err
     items = [int(row["item"]) for row in parse(answer.out)]
     assert sorted(items) == [7 * i for i in range(12) if i != 1]
-    known = parse(call("recommend", out, "--user", "110", "-k", "12").out)
-    assert len(known) == 4
+    others = parse(call("recommend", out, "--user", "110", "-k", "12").out)
+    assert len(others) == 4
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "message"),
     [
         (["--user", "ann"], "'--user' must be in the data (got ann); new users need"),
         (["--user", "ann, 1", "--user", "bob"], "(got bob)"),
@@ -150,10 +150,10 @@ def test_integer_ids_find_their_items(call, settings, tmp_path):
         (["-k", "0"], "Invalid value for '-k'"),
     ],
 )
-def test_wrong_words_are_refused(call, finished, tmp_path, monkeypatch, asked, told):
+def test_wrong_words_are_refused(call, finished, tmp_path, monkeypatch, asked, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
-    assert told in call("recommend", finished, *asked, "--out", "lists.csv").error
+    assert message in call("recommend", finished, *asked, "--out", "lists.csv").error
     assert not (tmp_path / "lists.csv").exists()
 
 

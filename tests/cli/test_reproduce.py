@@ -157,8 +157,8 @@ def test_a_dry_run_tells_what_is_done(call, tmp_path):
 def test_one_validation_set_may_be_enough(call, tmp_path, asked, count):
     words = [*FEW, "--validation", asked, "--budget", 0, "--out", tmp_path, "--json"]
     record = json.loads(call(*words).out)
-    told = [line["condition"] for line in lines(record)]
-    assert told == [f"{asked} validation"] * count
+    conditions = [line["condition"] for line in lines(record)]
+    assert conditions == [f"{asked} validation"] * count
     assert record["command"].endswith(f"--validation {asked}")
 
 
@@ -197,8 +197,8 @@ def test_settings_come_by_name_or_option(call, tmp_path, name, options, paper):
     words = ["reproduce", "table2", "--rows", "lightgcn", "--budget", 0, "--json"]
     answer = call(*words, "--data", folder, *options, "--out", tmp_path / "out")
     (line,) = lines(json.loads(answer.out))
-    stored = cell_for("lightgcn", variant="ml-1m")
-    assert line["cell"] == dataclasses.asdict(stored)
+    expected = cell_for("lightgcn", variant="ml-1m")
+    assert line["cell"] == dataclasses.asdict(expected)
     assert line["paper"].get("recall@10") == paper
 
 
@@ -233,8 +233,8 @@ def test_small_results_are_kept_for_the_repository(call, tmp_path):
 
 
 def test_figure3_is_named_after_what_takes_the_noise(call, tmp_path, monkeypatch):
-    given = sources.NAMED["synthetic"]
-    monkeypatch.setitem(sources.NAMED, "synthetic-clean", given)
+    source = sources.NAMED["synthetic"]
+    monkeypatch.setitem(sources.NAMED, "synthetic-clean", source)
     words = ["reproduce", "figure3", *QUICK, "--rows", "mf", "--budget", 0, "--json"]
     record = json.loads(call(*words, "--out", tmp_path).out)
     assert record["data"] == "synthetic-clean"
@@ -244,7 +244,7 @@ def test_figure3_is_named_after_what_takes_the_noise(call, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["table2", "--settings-of", "ml1m"], "stored for .*did you mean 'ml-1m'"),
         (["tabel2"], "one of table1, table2, .*did you mean 'table2'"),
@@ -254,8 +254,10 @@ def test_figure3_is_named_after_what_takes_the_noise(call, tmp_path, monkeypatch
         (["table3", "--backends", "ease"], r"'--backends' must be of mf, .*'ease'"),
     ],
 )
-def test_what_is_unknown_is_refused_before_anything_runs(call, tmp_path, words, told):
+def test_what_is_unknown_is_refused_before_anything_runs(
+    call, tmp_path, words, message
+):
     out = tmp_path / "out"
     error = call("reproduce", *words, *QUICK, "--out", out).error
-    assert re.search(told, error)
+    assert re.search(message, error)
     assert not out.exists()

@@ -26,7 +26,7 @@ def test_help_imports_no_torch():
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], "not an export (no serving.json)"),
         (["--port", "70000"], "Invalid value for '--port'"),
@@ -35,8 +35,8 @@ def test_help_imports_no_torch():
         (["--drain", "-1"], "Invalid value for '--drain'"),
     ],
 )
-def test_wrong_words_are_refused(call, tmp_path, words, told):
-    assert told in call("serve", tmp_path, *words).error
+def test_wrong_words_are_refused(call, tmp_path, words, message):
+    assert message in call("serve", tmp_path, *words).error
 
 
 def test_words_reach_the_server(call, tmp_path, monkeypatch):

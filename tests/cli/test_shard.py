@@ -36,7 +36,7 @@ def test_a_pattern_and_its_embeddings(call, logs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "message"),
     [
         ([], "give DATA and '--out', or '--embeddings' and '--world'"),
         (["a.csv"], "give DATA and '--out'"),
@@ -49,7 +49,7 @@ def test_a_pattern_and_its_embeddings(call, logs, tmp_path):
         (["--embeddings", "e.safetensors", "--world", "w"], "w: not a world"),
     ],
 )
-def test_wrong_words_are_refused(call, tmp_path, monkeypatch, asked, told):
+def test_wrong_words_are_refused(call, tmp_path, monkeypatch, asked, message):
     monkeypatch.chdir(tmp_path)
-    assert told in call("shard", *asked).error
+    assert message in call("shard", *asked).error
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ pytest.importorskip("duckdb")
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "message"),
     [
         ([], "not a world (no world.json)"),
         (["--epochs", "0"], "Invalid value for '--epochs'"),
@@ -22,9 +22,9 @@ pytest.importorskip("duckdb")
         (["--hidden", "8,x"], "'--hidden' must be whole numbers like 1000,300"),
     ],
 )
-def test_wrong_words_are_refused(call, tmp_path, asked, told):
+def test_wrong_words_are_refused(call, tmp_path, asked, message):
     words = ["train", "--world", tmp_path, "--out", tmp_path / "out"]
-    assert told in call(*words, *asked).error
+    assert message in call(*words, *asked).error
     assert not (tmp_path / "out").exists()
 
 

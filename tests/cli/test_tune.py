@@ -24,10 +24,10 @@ def test_settings_are_written_and_taken(call, words, tmp_path):
     record = json.loads(answer.out)
     path = tmp_path / "ddrm_mf_clicks.json"
     assert record["settings"] == str(path)
-    stored = load_settings(str(path), "ddrm")
-    assert stored["model"] == record["trials"][0]["model"]
-    assert stored["fit"]["epochs"] == 1
-    assert "among 2 trials of the paper's grid on mf, seed 0" in stored["about"]
+    settings = load_settings(str(path), "ddrm")
+    assert settings["model"] == record["trials"][0]["model"]
+    assert settings["fit"]["epochs"] == 1
+    assert "among 2 trials of the paper's grid on mf, seed 0" in settings["about"]
     shown = call(*words, "--out", tmp_path).out.splitlines()
     assert shown[0] == f"validation {record['metric']}, best first:"
     assert shown[1].startswith(f"{record['trials'][0]['value']:.5f}  T ")
@@ -46,8 +46,8 @@ def test_without_a_finished_trial_nothing_is_written(call, words, tmp_path):
 def test_two_searches_in_one_folder_are_refused(call, words, tmp_path):
     (tmp_path / "trials").mkdir()
     with held(tmp_path / "trials"):
-        told = call(*words, "--out", tmp_path).err.splitlines()[-1]
-    assert "trials: another process is at work there" in told
+        message = call(*words, "--out", tmp_path).err.splitlines()[-1]
+    assert "trials: another process is at work there" in message
     assert list((tmp_path / "trials").iterdir()) == []
 
 

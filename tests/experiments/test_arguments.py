@@ -39,7 +39,7 @@ class Around:
 
 ARGUMENTS = Arguments(
     Model,
-    given=("num_users",),
+    inputs=("num_users",),
     fixed=("seed",),
     around={"history": None},
     settled=("passes",),
@@ -51,7 +51,7 @@ def test_defaults_are_those_of_settings():
         **{"history": None, "dims": (8, 4), "rate": 0.5, "passes": None},
         "loss": loss,
     }
-    child = Arguments(Child, given=("num_users",)).defaults()
+    child = Arguments(Child, inputs=("num_users",)).defaults()
     assert {"depth", "dims", "rate"} <= child.keys()
     assert Arguments().defaults() == {}
 
@@ -64,7 +64,7 @@ def test_settings_are_completed_as_json_has_them():
 
 
 def test_later_settings_are_left_out_at_their_neutral_value_only():
-    later = Arguments(Model, given=("num_users",), later={"dims": (8, 4), "rate": 0.1})
+    later = Arguments(Model, inputs=("num_users",), later={"dims": (8, 4), "rate": 0.1})
     assert "dims" not in later.complete({})
     assert "dims" not in later.complete({"dims": [8, 4]})
     assert later.complete({"dims": [2]})["dims"] == [2]
@@ -80,7 +80,7 @@ def test_none_is_settled_by_the_model():
 
 
 def test_two_classes_share_settings():
-    both = Arguments(Model, Around, given=("num_users", "model", "embeddings"))
+    both = Arguments(Model, Around, inputs=("num_users", "model", "embeddings"))
     assert both.split({"rate": 1, "start": "b", "odd": 2}) == (
         {"rate": 1, "odd": 2},
         {"start": "b"},
@@ -99,7 +99,7 @@ def test_a_model_is_built_from_settings_and_what_is_given():
 def test_an_example_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     sizes = ("num_users", "num_items")
-    Arguments("ddrm_pyg.nn.models:MF", given=sizes).example({}, 4, 5)
+    Arguments("ddrm_pyg.nn.models:MF", inputs=sizes).example({}, 4, 5)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -53,7 +53,7 @@ def test_equal_scores_go_in_their_order(graph):
 
 
 @pytest.mark.parametrize(
-    ("share", "told"),
+    ("share", "message"),
     [
         (0.0, r"'share' must lie in \(0, 1\) \(got 0.0\)"),
         (1.0, r"'share' must lie in \(0, 1\) \(got 1.0\)"),
@@ -61,8 +61,8 @@ def test_equal_scores_go_in_their_order(graph):
         (0.9, r"between 1 and 4 of the 7 .* \(got 0.9: 6\)"),
     ],
 )
-def test_noisiest_refuses(graph, share, told):
-    with pytest.raises(ValueError, match=told):
+def test_noisiest_refuses(graph, share, message):
+    with pytest.raises(ValueError, match=message):
         noisiest(torch.zeros(7), graph, share)
 
 
@@ -110,11 +110,11 @@ def test_table_is_as_people_see_it(golden):
     metrics = dict.fromkeys(METRICS, 0.25)
     gain = {"ndcg@20": {"relative": -0.125, "p_value": 0.0123}}
     nothing = {"ndcg@20": {"relative": None, "p_value": 0.5}}
-    told = {"dropped": 12345, "noise": 0.5, **metrics}
+    facts = {"dropped": 12345, "noise": 0.5, **metrics}
     rows = [
-        {"name": "plain", **told, "dropped": 0, "noise": None, "against": {}},
-        {"name": "cleaned", **told, "against": {"plain": gain}},
-        {"name": "random", **told, "against": {"plain": nothing}},
+        {"name": "plain", **facts, "dropped": 0, "noise": None, "against": {}},
+        {"name": "cleaned", **facts, "against": {"plain": gain}},
+        {"name": "random", **facts, "against": {"plain": nothing}},
     ]
     assert as_table(rows).text() + "\n" == golden("clean.txt")
 

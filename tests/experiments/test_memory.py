@@ -182,10 +182,12 @@ def test_reading_takes_more_than_the_files_and_is_unknown_without_them(
 def test_what_is_too_large_is_refused_with_what_to_lower(monkeypatch, caplog):
     monkeypatch.setattr(memory, "free_memory", lambda _: 1 << 30)
     sizes = Sizes(10**6, 10**6, 10**7)
-    with pytest.raises(MemoryError) as told, guard_memory(cell_for("lightgcn"), sizes):
+    with pytest.raises(MemoryError) as error, guard_memory(cell_for("lightgcn"), sizes):
         raise AssertionError("begun")
-    assert "lightgcn on 1000000 users and 1000000 items needs about " in str(told.value)
-    assert "1.0 GiB are free: lower 'batch_size' or 'embedding_dim'" in str(told.value)
+    assert "lightgcn on 1000000 users and 1000000 items needs about " in str(
+        error.value
+    )
+    assert "1.0 GiB are free: lower 'batch_size' or 'embedding_dim'" in str(error.value)
     with guard_memory(cell_for("lightgcn"), Sizes(100, 100, 1000)):
         pass
     assert caplog.text == ""

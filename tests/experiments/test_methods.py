@@ -61,9 +61,9 @@ def golden_tables() -> list[str]:
 def test_kept_results_keep_their_names_and_estimates(key):
     name, _, variant = key.partition("|")
     cell = cell_for(name, seed=1, variant=None if variant == "None" else variant)
-    folder, needs = GOLDEN[key]
+    folder, estimates = GOLDEN[key]
     assert folder_name(cell, "x") == folder, surprise(cell)
-    assert [int(to_run(link, SIZES).train) for link in chain(cell)] == needs
+    assert [int(to_run(link, SIZES).train) for link in chain(cell)] == estimates
 
 
 @pytest.mark.parametrize("backend", ["mf", "lightgcn", "sgl"])
@@ -120,9 +120,9 @@ def test_a_record_names_what_there_is(name):
 def test_what_is_trained_has_a_memory_figure_and_settings(name):
     method = METHODS[name]
     assert method.held is not None
-    stored = method.cleaner or method
-    has_settings = (FOLDER / f"{stored.name}.json").is_file()
-    assert has_settings == (stored.role != "step")
+    owner = method.cleaner or method
+    has_settings = (FOLDER / f"{owner.name}.json").is_file()
+    assert has_settings == (owner.role != "step")
 
 
 def test_a_cleaned_backend_is_derived_from_two_records():
@@ -185,7 +185,7 @@ MINE = Method(
     role="backend",
     about="a user's own backend",
     run="ddrm_pyg.experiments.work:train",
-    model=Arguments(Doubled, given=("num_users", "num_items")),
+    model=Arguments(Doubled, inputs=("num_users", "num_items")),
     trained=True,
     pairwise=True,
 )

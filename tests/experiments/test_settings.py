@@ -22,7 +22,7 @@ from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.conv import light_propagate
 
-STORED = {
+SHIPPED = {
     path.name.removesuffix(".json"): json.loads(path.read_text())
     for path in (files("ddrm_pyg.experiments") / "settings").iterdir()
     if path.name.endswith(".json")
@@ -40,18 +40,18 @@ WORLD = (
 )
 
 
-@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_stored_settings_are_accepted(name):
-    method = STORED[name]["method"]
+    method = SHIPPED[name]["method"]
     assert method in {*names_of("backend"), *names_of("rival"), *names_of("denoiser")}
-    assert load_settings(name, method) == STORED[name]
-    told = {"about", "differs", "checked", "paper", "ours", "seeds", "propagated"}
-    assert set(STORED[name]) <= {"method", "model", "fit", *told}
-    assert STORED[name]["about"]
-    if "paper" in STORED[name]:  # which side is taken where paper and code differ
-        assert STORED[name]["differs"]
-    if "propagated" in STORED[name]:
-        light_propagate(*WORLD, **STORED[name]["propagated"])
+    assert load_settings(name, method) == SHIPPED[name]
+    notes = {"about", "differs", "checked", "paper", "ours", "seeds", "propagated"}
+    assert set(SHIPPED[name]) <= {"method", "model", "fit", *notes}
+    assert SHIPPED[name]["about"]
+    if "paper" in SHIPPED[name]:  # which side is taken where paper and code differ
+        assert SHIPPED[name]["differs"]
+    if "propagated" in SHIPPED[name]:
+        light_propagate(*WORLD, **SHIPPED[name]["propagated"])
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_cleaner_may_replace_how_its_backend_is_trained():
     plain = cell_for("lightgcn", variant="ml-1m")
     cleaned = cell_for("lightgcn+t-ce", variant="ml-1m")
     assert cleaned.model == plain.model
-    assert cleaned.fit == plain.fit | STORED["t-ce_lightgcn_ml-1m"]["fit"]
+    assert cleaned.fit == plain.fit | SHIPPED["t-ce_lightgcn_ml-1m"]["fit"]
     assert cleaned.fit["batch_size"] != plain.fit["batch_size"]
 
 
@@ -102,7 +102,7 @@ def test_deca_p_refuses_an_auxiliary_of_ones_own(tmp_path, setting):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"model": {"hidden_dim": [8]}}, "no setting 'hidden_dim'; did you mean 'hidd"),
         ({"model": {"embedding_dim": 8}}, "'model' has no setting 'embedding_dim'"),
@@ -129,12 +129,12 @@ def test_deca_p_refuses_an_auxiliary_of_ones_own(tmp_path, setting):
         ({"chekced": "by hand"}, "'chekced' must be one of method, about, differs"),
     ],
 )
-def test_wrong_settings_are_refused(tmp_path, change, told):
+def test_wrong_settings_are_refused(tmp_path, change, message):
     path = tmp_path / "tiny.json"
     path.write_text(json.dumps({"model": {}, "fit": {}} | change))
     with pytest.raises(ValueError, match=r"tiny\.json: ") as caught:
         load_settings(str(path), "ddrm")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "3", "{"])
@@ -189,7 +189,7 @@ def test_names_say_what_is_added_to_what():
     cleaned = cell_for("mf+t-ce")
     assert (cleaned.method, cleaned.base) == ("mf+t-ce", None)
     assert (cleaned.model, cleaned.fit) == (plain.model, plain.fit)
-    assert holds(cleaned.clean, STORED["t-ce"]["model"])
+    assert holds(cleaned.clean, SHIPPED["t-ce"]["model"])
     assert cell_for("ldiffrec").base == cell_for("lightgcn")
     agreed = cell_for("mf+deca-p", seed=1)
     other = cell_for("mf", seed=2)
@@ -199,10 +199,10 @@ def test_names_say_what_is_added_to_what():
 
 def test_settings_stored_for_a_data_set_are_preferred():
     fit = cell_for("lightgcn", variant="ml-1m").fit
-    assert holds(fit, STORED["lightgcn_ml-1m"]["fit"])
-    assert not holds(fit, STORED["lightgcn"]["fit"])
+    assert holds(fit, SHIPPED["lightgcn_ml-1m"]["fit"])
+    assert not holds(fit, SHIPPED["lightgcn"]["fit"])
     special = cell_for("lightgcn+ddrm", variant="ml-1m")
-    assert holds(special.model, STORED["ddrm_lightgcn_ml-1m"]["model"])
+    assert holds(special.model, SHIPPED["ddrm_lightgcn_ml-1m"]["model"])
     assert special.base.fit == fit
     assert cell_for("cdae", variant="yelp") == cell_for("cdae")
     named = cell_for("lightgcn", settings="lightgcn_ml-1m")
@@ -217,10 +217,10 @@ def test_a_data_set_without_settings_is_refused():
 def test_settings_may_replace_those_of_a_data_set_one_by_one(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"model": {"gamma": 0.2}, "fit": {"epochs": 3}}))
-    base, stored = cell_for("mf", variant="ml-1m"), STORED["ddrm_mf_ml-1m"]
+    base, shipped = cell_for("mf", variant="ml-1m"), SHIPPED["ddrm_mf_ml-1m"]
     cell = denoised(base, "ddrm", settings=str(path), variant="ml-1m")
-    assert holds(cell.model, {**stored["model"], "gamma": 0.2})
-    assert holds(cell.fit, {**stored["fit"], "epochs": 3})
+    assert holds(cell.model, {**shipped["model"], "gamma": 0.2})
+    assert holds(cell.fit, {**shipped["fit"], "epochs": 3})
     alone = denoised(base, "ddrm", settings=str(path))
     assert alone == Cell("ddrm", 0, {"gamma": 0.2}, {"epochs": 3}, base)
     path.write_text(json.dumps({"model": {"sampler": "skip"}, "fit": {}}))
@@ -278,8 +278,8 @@ def test_data_sets_of_the_paper_are_recognised(data, name):
 
 
 def test_numbers_of_the_paper_are_of_natural_noise():
-    found = [
+    names = [
         paper_name(Source(data), "natural")
         for data in ("ml-1m", "a/ml-1m/natural", "ml-1m-clean", "a/ml-1m/random")
     ]
-    assert found == ["ml-1m", "ml-1m", None, None]
+    assert names == ["ml-1m", "ml-1m", None, None]

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ddrm_pyg.experiments.sources import NAMED, Source, nearest
+from ddrm_pyg.experiments.sources import NAMED, Source
 
 
 @pytest.fixture
@@ -72,12 +72,6 @@ def test_missing_path_is_told_the_nearest_name():
         FileNotFoundError, match=r"set \(synthetic, ml-1m, .*book-clean\)$"
     ):
         Source(os.path.join("no", "where.csv")).load()
-
-
-def test_nearest():
-    assert nearest("lightgnc", ["mf", "lightgcn"]) == "; did you mean 'lightgcn'?"
-    assert nearest("xyz", ["mf", "lightgcn"]) == ""
-    assert nearest("mff", {"mf": 1}) == "; did you mean 'mf'?"
 
 
 @pytest.mark.parametrize(

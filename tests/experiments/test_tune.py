@@ -35,9 +35,9 @@ def data():
 
 @pytest.fixture
 def search(data, tmp_path):
-    def run(name="a", trials=3, data=data, **told):
+    def run(name="a", trials=3, data=data, **limits):
         runner = Runner(data, tmp_path / name / "cells", progress=False)
-        return tune(runner, on_mf, tmp_path / name, trials=trials, **told)
+        return tune(runner, on_mf, tmp_path / name, trials=trials, **limits)
 
     return run
 
@@ -152,10 +152,10 @@ def test_a_trial_that_diverges_is_given_up(search, monkeypatch, caplog):
     straight = search("straight")
     train_epoch, count = _Run.train_epoch, itertools.count()
 
-    def diverge(self, *told):
+    def diverge(self, *arguments):
         if type(self.model).__name__ == "DDRMRecommender" and next(count) == 0:
             raise FloatingPointError("the loss is nan")
-        return train_epoch(self, *told)
+        return train_epoch(self, *arguments)
 
     monkeypatch.setattr(_Run, "train_epoch", diverge)
     tried = search("diverging")

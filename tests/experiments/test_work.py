@@ -57,17 +57,17 @@ def runner(data, tmp_path):
 
 def test_depth_is_picked_by_validation(runner, data):
     result = runner.run(Cell("best_depth", model={"deepest": 4}, base=LIGHTGCN))
-    found = result.notes["val ndcg@20 by depth"]
-    assert len(found) == 5
-    assert found[result.notes["num_layers"]] == max(found)
+    values = result.notes["val ndcg@20 by depth"]
+    assert len(values) == 5
+    assert values[result.notes["num_layers"]] == max(values)
     tables = runner.run(LIGHTGCN).embeddings("tables")
     emb = light_propagate(tables, runner.graph, result.notes["num_layers"])
     assert dict(evaluate(emb, data)) == pytest.approx(dict(result.test))
 
 
 def test_tables_are_propagated_as_told(runner, data):
-    told = {"num_layers": 2, "combine": "normalized-sum"}
-    result = runner.run(Cell("propagated", model=told, base=LIGHTGCN))
+    settings = {"num_layers": 2, "combine": "normalized-sum"}
+    result = runner.run(Cell("propagated", model=settings, base=LIGHTGCN))
     tables = runner.run(LIGHTGCN).embeddings("tables")
     emb = light_propagate(tables, runner.graph, 2, "normalized-sum")
     assert torch.allclose(result.embeddings().user, emb.user)
@@ -210,10 +210,12 @@ def test_history_mean_is_weighed_as_told(runner, data):
     assert dict(result.test) == pytest.approx(dict(expected))
 
 
-@pytest.mark.parametrize("history", [RECENCY, AGREEMENT], ids=lambda told: told["kind"])
+@pytest.mark.parametrize(
+    "history", [RECENCY, AGREEMENT], ids=lambda settings: settings["kind"]
+)
 def test_ddrm_is_trained_and_started_as_told(runner, data, history):
-    told = {"history": history, "train_start": "history"}
-    cell = replace(DDRM, model={**DDRM.model, **told})
+    settings = {"history": history, "train_start": "history"}
+    cell = replace(DDRM, model={**DDRM.model, **settings})
     trained = runner.run(cell)
     base = runner.run(LIGHTGCN).embeddings()
     weight = recency_weight(data, 3.0)
@@ -234,8 +236,8 @@ def test_ddrm_is_trained_and_started_as_told(runner, data, history):
 
 
 def test_trained_ddrm_is_sampled_as_told(runner):
-    told = {"sampler": "skip", "num_inference_steps": 1, "history": RECENCY}
-    result = runner.run(Cell("resampled", 5, told, base=DDRM))
+    settings = {"sampler": "skip", "num_inference_steps": 1, "history": RECENCY}
+    result = runner.run(Cell("resampled", 5, settings, base=DDRM))
     base = runner.run(LIGHTGCN).embeddings()
     denoised = load_ddrm(runner.run(DDRM), sampler="skip", num_inference_steps=1)(
         *base,
@@ -247,7 +249,7 @@ def test_trained_ddrm_is_sampled_as_told(runner):
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("history", "message"),
     [
         ("recency", "with a 'kind' of"),
         ({"kind": "fame"}, "with a 'kind' of"),
@@ -259,9 +261,9 @@ def test_trained_ddrm_is_sampled_as_told(runner):
         ({"kind": "recency", "tau": -1}, "'tau' of 'history' must be > 0"),
     ],
 )
-def test_history_that_is_not_understood_is_refused(told, message):
+def test_history_that_is_not_understood_is_refused(history, message):
     with pytest.raises(ValueError, match=message):
-        check_history(told)
+        check_history(history)
 
 
 def test_a_trained_ddrm_is_not_told_how_to_train(runner):
@@ -300,19 +302,19 @@ def test_missing_base_is_refused(runner):
 
 
 @pytest.fixture
-def given(tmp_path):
+def vectors(tmp_path):
     generator = torch.Generator().manual_seed(0)
     user, item = (torch.randn(n, 2, generator=generator) for n in (3, 4))
     return Embeddings(user, item)
 
 
-def test_given_embeddings_are_propagated(runner, given, tmp_path):
-    given.save(tmp_path / "emb.npz")
+def test_given_embeddings_are_propagated(runner, vectors, tmp_path):
+    vectors.save(tmp_path / "emb.npz")
     model = {"path": str(tmp_path / "emb.npz"), "num_layers": 2, "combine": "mean"}
     result = runner.run(Cell("embeddings", model=model))
-    expected = light_propagate(given, runner.graph, 2)
+    expected = light_propagate(vectors, runner.graph, 2)
     assert torch.equal(result.embeddings().user, expected.user)
-    assert torch.equal(result.embeddings("tables").item, given.item)
+    assert torch.equal(result.embeddings("tables").item, vectors.item)
 
 
 @pytest.fixture
@@ -325,10 +327,10 @@ def path_data():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_tables_are_read_as_float32_and_it_is_said(
-    given, path_data, tmp_path, caplog, dtype
+    vectors, path_data, tmp_path, caplog, dtype
 ):
     path = tmp_path / "emb.safetensors"
-    Embeddings(given.user[:2].to(dtype), given.item[:2].to(dtype)).save(path)
+    Embeddings(vectors.user[:2].to(dtype), vectors.item[:2].to(dtype)).save(path)
     with caplog.at_level(logging.WARNING, "ddrm_pyg"):
         tables = load_embeddings(path, path_data)
     assert tables.user.dtype == tables.item.dtype == torch.float32
@@ -339,8 +341,8 @@ def test_tables_are_read_as_float32_and_it_is_said(
     assert caplog.text == ""
 
 
-def test_tables_of_another_graph_are_refused(given, path_data, tmp_path):
-    given.save(tmp_path / "emb.npz")
+def test_tables_of_another_graph_are_refused(vectors, path_data, tmp_path):
+    vectors.save(tmp_path / "emb.npz")
     with pytest.raises(ValueError, match=r"emb.npz: .* graph, 2 \(got 3\)"):
         load_embeddings(tmp_path / "emb.npz", path_data)
 

@@ -130,9 +130,9 @@ def test_weighted_history_mean_is_the_naive_loop(graph, pick):
 def test_histories_of_new_users_fall_back_to_the_train_mean(graph):
     history = InteractionGraph(torch.tensor([[2, 0, 2], [0, 0, 0]]), 4, graph.num_items)
     item_emb = random_table(graph.num_items)
-    weight = torch.tensor([1.0, 3.0, 2.0])
-    for given_weight in (None, weight):
-        mean = graph.history_mean(item_emb, weight=given_weight, history=history)
+    weights = torch.tensor([1.0, 3.0, 2.0])
+    for weight in (None, weights):
+        mean = graph.history_mean(item_emb, weight=weight, history=history)
         fallback = naive_mean_item(graph, item_emb)
         expected = torch.stack([item_emb[0], fallback, item_emb[0], fallback])
         torch.testing.assert_close(mean, expected)

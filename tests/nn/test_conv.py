@@ -277,8 +277,8 @@ def test_propagation_stays_float32_under_autocast(path_graph):
     emb = Embeddings(torch.randn(2, 3), torch.randn(2, 3))
     expected = light_propagate(emb, path_graph, 2)
     with torch.autocast("cpu", torch.bfloat16):
-        found = light_propagate(emb, path_graph, 2)
-    for left, right in zip(found, expected, strict=True):
+        autocast = light_propagate(emb, path_graph, 2)
+    for left, right in zip(autocast, expected, strict=True):
         assert torch.equal(left, right)
 
 

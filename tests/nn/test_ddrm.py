@@ -704,7 +704,7 @@ def test_vectors_that_do_not_fit_are_refused(graph, verb, tables, message):
 
 
 @pytest.mark.parametrize(
-    ("verb", "shapes", "told"),
+    ("verb", "shapes", "message"),
     [
         ("loss", [(4, 3), (4, 2), (4, 3)], r"'item_emb' must be [B, 3] (got [4, 2])"),
         ("loss", [(4, 3), (4, 3), (3,)], r"'neg_item_emb' must be [B, 3] (got [3])"),
@@ -716,11 +716,11 @@ def test_vectors_that_do_not_fit_are_refused(graph, verb, tables, message):
         ("generate", [(4, 3), (1, 3)], "one row per 'history_emb', 4 (got 1)"),
     ],
 )
-def test_rows_of_another_width_are_refused(verb, shapes, told):
-    given = [torch.ones(shape) for shape in shapes]
-    rest = {"history_emb": given.pop()} if len(given) == 4 else {}
-    with pytest.raises(ValueError, match=re.escape(told)):
-        getattr(make(), verb)(*given, **rest)
+def test_rows_of_another_width_are_refused(verb, shapes, message):
+    rows = [torch.ones(shape) for shape in shapes]
+    rest = {"history_emb": rows.pop()} if len(rows) == 4 else {}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        getattr(make(), verb)(*rows, **rest)
 
 
 # the variants of Table 3 and Figure 5
@@ -972,8 +972,10 @@ def test_recommender_refuses_a_graph_of_other_size(graph):
 
 def test_recommender_refuses_weights_of_another_graph(graph):
     recommender = DDRMRecommender(make(), vectors(4, 4), history_weight=torch.ones(3))
-    told = r"'history_weight' must have one value per interaction, 4 \(got shape \[3\]"
-    with pytest.raises(ValueError, match=told):
+    message = (
+        r"'history_weight' must have one value per interaction, 4 \(got shape \[3\]"
+    )
+    with pytest.raises(ValueError, match=message):
         recommender.batches(graph, batch_size=4, generator=seeded())
 
 

@@ -304,8 +304,8 @@ def test_parameter_groups_hold_every_parameter_once():
     backend.parameter_groups = lambda: [{"params": [*backend.parameters()], "lr": 7}]
     for deca in (DeCA(backend), DeCA(MF(2, 3)), DeCA(MF(2, 3), LightGCN(2, 3))):
         groups = deca.parameter_groups()
-        given = [id(p) for group in groups for p in group["params"]]
-        assert sorted(given) == sorted(map(id, deca.parameters()))
+        grouped = [id(p) for group in groups for p in group["params"]]
+        assert sorted(grouped) == sorted(map(id, deca.parameters()))
     assert DeCA(backend).parameter_groups()[0]["lr"] == 7
 
 

@@ -130,7 +130,7 @@ def test_transformer_attends_over_the_entries_of_each_head(dim, num_heads, agree
         nn.init.normal_(parameter)
     x_t, cond = torch.randn(2, 3, dim, dtype=torch.float64)
     out = denoiser(x_t, cond, torch.tensor([0, 3, 5]))
-    for row, c, t, found in zip(
+    for row, c, t, output in zip(
         x_t.numpy(), cond.numpy(), (0, 3, 5), out.detach(), strict=True
     ):
         query = naive_mlp([denoiser.query], c, None)
@@ -151,7 +151,7 @@ def test_transformer_attends_over_the_entries_of_each_head(dim, num_heads, agree
         normal = normal * denoiser.norm.weight.detach().numpy()
         normal = normal + denoiser.norm.bias.detach().numpy()
         expected = hidden + naive_mlp(denoiser.layers, normal, np.tanh)
-        agrees(found, expected)
+        agrees(output, expected)
 
 
 def learned_gate(*arguments):
@@ -173,7 +173,7 @@ def test_gate_is_the_sigmoid_of_key_times_query(kind, dim, agrees):
         nn.init.normal_(parameter)
     x_t, cond = torch.randn(2, 3, dim, dtype=torch.float64)
     out = denoiser(x_t, cond, torch.tensor([0, 3, 5]))
-    for row, c, t, found in zip(
+    for row, c, t, output in zip(
         x_t.numpy(), cond.numpy(), (0, 3, 5), out.detach(), strict=True
     ):
         time = encoded(t, dim)  # as it is, with nothing to learn
@@ -189,7 +189,7 @@ def test_gate_is_the_sigmoid_of_key_times_query(kind, dim, agrees):
         )
         gated = value / (1 + np.exp(-key * query))
         expected = naive_mlp(denoiser.layers, gated, np.tanh)
-        agrees(found, expected)
+        agrees(output, expected)
 
 
 def test_only_the_learned_gate_maps_the_step():

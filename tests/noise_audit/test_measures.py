@@ -78,9 +78,9 @@ def test_score_is_the_weighted_mean_of_ranks():
 def test_signals_may_enter_by_their_ranks_within_users():
     data = make_data([(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)])
     signals = {"a": torch.tensor([9.0, 8.0, 1.0, 1.0, 0.0])}
-    found = audit(signals, data, within_users=["a"])
+    result = audit(signals, data, within_users=["a"])
     # two of user 0 at 3/4 and 1/4; a tie of user 1 at 2/3, the last at 1/6
-    assert found.score.tolist() == pytest.approx([3 / 4, 1 / 4, 2 / 3, 2 / 3, 1 / 6])
+    assert result.score.tolist() == pytest.approx([3 / 4, 1 / 4, 2 / 3, 2 / 3, 1 / 6])
 
 
 @given(st.integers(0, 2**31))
@@ -125,13 +125,13 @@ def test_areas_by_hand():
     # scores high to low: noise, clean, noise, clean. Of 2 * 2 pairs 3 are in order;
     # precision at the noise is 1/1 and 2/3
     data = make_data([(0, 0), (1, 1), (2, 2), (3, 3)], noise=[1, 0, 1, 0])
-    found = audit({"a": torch.tensor([4.0, 3.0, 2.0, 1.0])}, data)
-    pooled = found.measures["a"]["pooled"]
+    result = audit({"a": torch.tensor([4.0, 3.0, 2.0, 1.0])}, data)
+    pooled = result.measures["a"]["pooled"]
     assert pooled.auroc.value == pytest.approx(3 / 4)
     assert pooled.average_precision.value == pytest.approx((1 + 2 / 3) / 2)
-    assert found.measures["combined"]["pooled"] == pooled
-    assert found.best_signal == "a"
-    assert found.gain == (0, 0, 0)
+    assert result.measures["combined"]["pooled"] == pooled
+    assert result.best_signal == "a"
+    assert result.gain == (0, 0, 0)
 
 
 def test_ties_count_one_half():
@@ -224,9 +224,9 @@ def test_interval_is_that_of_copied_users():
         data[EDGE].edge_index.size(1), generator=torch.Generator().manual_seed(0)
     )
     estimate = audit({"a": score}, data, num_resamples=50, seed=3)
-    found = estimate.measures["a"]["pooled"].auroc
-    assert found[1:] == pytest.approx(naive_interval(data, score, 50, 3))
-    assert found.low < found.value < found.high
+    auroc = estimate.measures["a"]["pooled"].auroc
+    assert auroc[1:] == pytest.approx(naive_interval(data, score, 50, 3))
+    assert auroc.low < auroc.value < auroc.high
     again = audit({"a": score}, data, num_resamples=50, seed=3)
     assert again.measures == estimate.measures
 
@@ -239,13 +239,13 @@ def test_gain_of_two_halves_of_the_truth():
         name: noise + 2 * torch.randn(noise.shape, generator=generator).double()
         for name in ("one", "other")
     }
-    found = audit(signals, data)
-    assert found.gain.low > 0.02  # two independent looks see more than one
-    best = found.measures[found.best_signal]["pooled"].auroc.value
-    combined = found.measures["combined"]["pooled"].auroc.value
-    assert found.gain.value == pytest.approx(combined - best)
+    result = audit(signals, data)
+    assert result.gain.low > 0.02  # two independent looks see more than one
+    best = result.measures[result.best_signal]["pooled"].auroc.value
+    combined = result.measures["combined"]["pooled"].auroc.value
+    assert result.gain.value == pytest.approx(combined - best)
     for scope in SCOPES:
-        estimate = found.measures["combined"][scope].auroc
+        estimate = result.measures["combined"][scope].auroc
         assert 0.5 < estimate.low < estimate.value < estimate.high < 1
 
 
@@ -291,8 +291,8 @@ def test_weights_are_those_of_scikit_learn():
     model = LogisticRegression(C=1 / (300 * 1e-3), tol=1e-8)
     weight = model.fit(np.stack(ranks, 1), injected).coef_[0]
     data = make_data([(i, 0) for i in range(300)])
-    found = list(fit_weights(signals, data, injected).values())
-    assert found == pytest.approx((weight / weight.sum()).tolist(), abs=1e-3)
+    fitted = list(fit_weights(signals, data, injected).values())
+    assert fitted == pytest.approx((weight / weight.sum()).tolist(), abs=1e-3)
 
 
 # Refusals.
@@ -305,7 +305,7 @@ def test_rank_within_user_refuses_another_length():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"signals": {}}, "'signals' must not be empty"),
         ({"signals": {"a": torch.zeros(3)}}, "one value per interaction, 4"),
@@ -317,10 +317,10 @@ def test_rank_within_user_refuses_another_length():
         ({"num_resamples": 1}, "'num_resamples' must be >= 2 (got 1)"),
     ],
 )
-def test_audit_refuses(change, told):
+def test_audit_refuses(change, message):
     data = make_data([(0, 0), (0, 1), (1, 0), (1, 1)], noise=[1, 0, 0, 1])
     arguments = {"signals": {"a": torch.arange(4.0)}, "data": data} | change
-    with pytest.raises(ValueError, match=re.escape(told)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         audit(**arguments)
 
 

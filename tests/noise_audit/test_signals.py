@@ -65,8 +65,8 @@ def naive_item_cosine(graph: InteractionGraph, edge: int) -> float:
 def test_item_knn_is_counted_again_without_the_pair(graph: InteractionGraph):
     graph = graph.without_repeats()
     expected = [-naive_item_cosine(graph, edge) for edge in range(graph.num_edges)]
-    found = item_knn_signal(graph).tolist()
-    assert found == pytest.approx(expected, abs=1e-6)
+    signal = item_knn_signal(graph).tolist()
+    assert signal == pytest.approx(expected, abs=1e-6)
 
 
 def naive_ease(graph: InteractionGraph, edge: int, l2: float) -> float:
@@ -174,9 +174,9 @@ def test_reconstruction_is_the_mean_squared_gap(graph):
             torch.cat([user, item], 1),
             reduction="none",
         ).mean(1)
-    found = reconstruction_signal(ddrm.loss, emb, graph)
-    torch.testing.assert_close(found, gap, rtol=1e-3, atol=1e-4)
-    assert torch.equal(found, reconstruction_signal(ddrm.loss, emb, graph))
+    signal = reconstruction_signal(ddrm.loss, emb, graph)
+    torch.testing.assert_close(signal, gap, rtol=1e-3, atol=1e-4)
+    assert torch.equal(signal, reconstruction_signal(ddrm.loss, emb, graph))
 
 
 def test_signals_refuse_what_does_not_fit():

@@ -11,7 +11,7 @@ import pytest
 
 from ddrm_pyg.experiments.methods import table_names, yardsticks
 from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.experiments.settings import load_settings, stored_name
+from ddrm_pyg.experiments.settings import load_settings, shipped_name
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.paper.docs import keep, write_page
 from ddrm_pyg.paper.outline import AS_IS, LIKED, Condition
@@ -140,10 +140,10 @@ def test_the_repositorys_settings_hold_its_rows():
         backend, _, added = line["name"].partition("+")
         if backend in yardsticks():
             continue
-        name = stored_name(added or backend, "ml-1m", backend if added else "")
-        told = load_settings(name, added or backend)
+        name = shipped_name(added or backend, "ml-1m", backend if added else "")
+        settings = load_settings(name, added or backend)
         ours = {metric: round(value, 4) for metric, value in line["mean"].items()}
-        assert {"ours": told["ours"], "seeds": told["seeds"]} == {
+        assert {"ours": settings["ours"], "seeds": settings["seeds"]} == {
             **{"ours": ours, "seeds": line["seeds"]},
         }, f"{name}.json must hold the row of Table 2"
 
@@ -159,10 +159,10 @@ def test_every_miss_of_the_repository_says_what_was_checked():
 @pytest.mark.skipif(not NATURAL.exists(), reason=f"needs {NATURAL}")
 @pytest.mark.parametrize("condition", [AS_IS, LIKED, *map(noise, (0.0, 0.6))])
 def test_kept_tables_are_of_the_data_as_they_are_read_now(condition):
-    told = [table["fingerprints"].get(condition.name) for table in tables()]
+    digests = [table["fingerprints"].get(condition.name) for table in tables()]
     data, hidden = condition.load(Source(str(NATURAL)))
     now = Runner(data, "", exclude=hidden).fingerprint
-    assert {digest for digest in told if digest} == {now}
+    assert {digest for digest in digests if digest} == {now}
 
 
 def files(folder):
@@ -184,18 +184,18 @@ def test_no_line_that_is_kept_gets_lost(tmp_path, table, make_line):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"ddrm_settings": "small: one"}, "the same ddrm_settings (None there, got sm"),
         ({"fingerprints": {"noisy validation": "d"}}, "must have the same fingerpr"),
     ],
 )
-def test_a_table_of_another_kind_is_not_mixed_in(tmp_path, table, change, told):
+def test_a_table_of_another_kind_is_not_mixed_in(tmp_path, table, change, message):
     keep(tmp_path, table, CELLS)
     before = files(tmp_path)
     with pytest.raises(ValueError, match="must have the same") as caught:
         keep(tmp_path, replace(table, **change), CELLS)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert files(tmp_path) == before
     more = {**table.fingerprints, "liked validation": "d"}
     keep(tmp_path, replace(table, fingerprints=more), CELLS)

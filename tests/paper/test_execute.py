@@ -65,8 +65,8 @@ def test_order_is_rounds_then_seeds_and_bases_first():
     ]
 
 
-def values(found):
-    return [dict(cell.test) for cell in found]
+def values(cells):
+    return [dict(cell.test) for cell in cells]
 
 
 def test_interrupted_and_resumed_is_the_same_as_straight(benches, monkeypatch):
@@ -179,8 +179,8 @@ def test_looking_loads_no_data(benches, monkeypatch):
     assert not any(is_done(job, out, {}) for job in todo)
     carry_out(todo[:2], bench)
     monkeypatch.setitem(sources.NAMED, "synthetic", None)
-    known = fingerprints(out)
-    assert [is_done(job, out, known) for job in todo] == [True] * 2 + [False] * 4
+    digests = fingerprints(out)
+    assert [is_done(job, out, digests) for job in todo] == [True] * 2 + [False] * 4
 
 
 def test_other_data_seeds_and_settings_meet_no_old_result(benches, monkeypatch):

@@ -39,8 +39,8 @@ def names(blocks):
 @pytest.mark.parametrize("variant", ["ml-1m", "yelp", "amazon-book", None])
 def test_every_cell_can_be_run(what, variant):
     for block in arrange(what, Plan(variant, (0, 1))):
-        told = [(line.name, line.at) for line in block.lines]
-        assert len(set(told)) == len(told)
+        places = [(line.name, line.at) for line in block.lines]
+        assert len(set(places)) == len(places)
         for line in block.lines:
             assert line.rival is None or line.rival in names([block])
             for cell in line.cells:
@@ -212,22 +212,22 @@ def test_a_change_of_ddrm_leaves_its_backend():
 def test_ddrm_may_have_other_settings():
     plan = Plan("ml-1m", (0, 1), ddrm_settings="ddrm_quick")
     line, published = plan.line("mf", "ddrm"), Plan("ml-1m", (0, 1)).line("mf", "ddrm")
-    stored = load_settings("ddrm_quick", "ddrm")
+    settings = load_settings("ddrm_quick", "ddrm")
     assert [cell.seed for cell in line.cells] == [0, 1]
     for cell, other in zip(line.cells, published.cells, strict=True):
-        assert cell.model == {**other.model, **stored["model"]}
-        assert cell.fit == {**other.fit, **stored["fit"]}
+        assert cell.model == {**other.model, **settings["model"]}
+        assert cell.fit == {**other.fit, **settings["fit"]}
         assert cell.model["gamma"] == other.model["gamma"] == 1
         assert cell.model["hidden_dims"] != other.model["hidden_dims"]
         assert cell.base == other.base
-    assert line.about == f"{stored['about']}. Checked: nothing yet"
+    assert line.about == f"{settings['about']}. Checked: nothing yet"
     assert plan.line("mf", "r-ce") == Plan("ml-1m", (0, 1)).line("mf", "r-ce")
 
 
 def test_lines_tell_where_their_settings_come_from():
     plan = Plan("ml-1m", (0,))
-    told = load_settings("deca_mf_ml-1m", "deca")
-    said = f"{told['about']}. Checked: {told['checked']}"
+    settings = load_settings("deca_mf_ml-1m", "deca")
+    said = f"{settings['about']}. Checked: {settings['checked']}"
     assert plan.line("mf", "deca").about == said
     assert plan.changed("mf", "gate").about == plan.line("mf", "ddrm").about
     alone = load_settings("mf", "mf")["about"]

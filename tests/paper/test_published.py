@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ddrm_pyg.experiments.settings import DATA_SETS, load_settings, stored_name
+from ddrm_pyg.experiments.settings import DATA_SETS, load_settings, shipped_name
 from ddrm_pyg.paper.outline import PAPER_BACKENDS
 from ddrm_pyg.paper.published import published
 from ddrm_pyg.ranking import METRICS
@@ -20,12 +20,12 @@ ROWS = (
 @pytest.mark.parametrize("row", ROWS)
 def test_settings_carry_the_same_row(row, data):
     backend, _, added = row.partition("+")
-    name = stored_name(added or backend, data, backend if added else "")
-    told = load_settings(name, added or backend).get("paper")
-    found = published("table2", row, data)
-    assert tuple(found) == METRICS
-    if told is not None:
-        assert found == told
+    name = shipped_name(added or backend, data, backend if added else "")
+    kept = load_settings(name, added or backend).get("paper")
+    row_of_paper = published("table2", row, data)
+    assert tuple(row_of_paper) == METRICS
+    if kept is not None:
+        assert row_of_paper == kept
 
 
 def test_columns_of_the_data_sets_are_not_mixed():

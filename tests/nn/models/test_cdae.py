@@ -77,7 +77,7 @@ def test_corruption_keeps_the_mean_row_and_drops_interactions_only(graph):
         model.encoder.weight.fill_(1)
         model.encoder.bias.fill_(1)
     seen = []
-    model.decoder.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    model.decoder.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     for seed in range(2000):
         loss_of(model, graph, [0], seed)
     count = torch.cat(seen)[:, 0] - 1

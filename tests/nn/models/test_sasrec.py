@@ -91,8 +91,8 @@ def test_loss_is_the_cross_entropy_of_every_next_item(agrees):
     gradients = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
     torch.cat(expected).sum().backward()
-    for found, parameter in zip(gradients, model.parameters(), strict=True):
-        torch.testing.assert_close(found, parameter.grad, rtol=1e-4, atol=1e-5)
+    for gradient, parameter in zip(gradients, model.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_later_items_never_change_an_earlier_state():

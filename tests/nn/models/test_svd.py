@@ -58,8 +58,8 @@ def test_any_graph_at_full_rank_is_item_cosine(graph):
     scale = (cosine.diagonal().sum() / graph.num_items) ** -2  # mean length to 1
     torch.testing.assert_close(emb.item @ emb.item.T, cosine * scale)
     mean = pairs.history_mean(cosine) * scale  # rows of cosines, averaged
-    known = pairs.degree("user") > 0
-    torch.testing.assert_close((emb.user @ emb.item.T)[known], mean[known])
+    has_items = pairs.degree("user") > 0
+    torch.testing.assert_close((emb.user @ emb.item.T)[has_items], mean[has_items])
 
 
 def test_by_hand(path_graph):
