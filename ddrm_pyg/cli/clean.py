@@ -85,11 +85,11 @@ def command(
     data = begin(source, device, [cell, cell_for("lightgcn+ddrm")])
     runs = runs or Path("runs") / f"clean-{source.name}"
     claim(runs, {"fingerprint": fingerprint(data)}, option="--runs")
-    told: dict[str, Any] = {"device": device, "progress": not as_json}
-    found = combine(stored_signals(runs, data, seed=seed, **told), data, seed=seed)
+    where: dict[str, Any] = {"device": device, "progress": not as_json}
+    audit = combine(stored_signals(runs, data, seed=seed, **where), data, seed=seed)
     graph = InteractionGraph.from_data(data)
-    drops = choices(found.score, graph, drop, seed=seed)
-    results = retrain(data, drops, cell, runs / CELLS, **told)
+    drops = choices(audit.score, graph, drop, seed=seed)
+    results = retrain(data, drops, cell, runs / CELLS, **where)
     # last, so that the same command goes on if it is stopped before
     save_interactions(without(data, drops[CLEANED]), out)
     if is_folder:

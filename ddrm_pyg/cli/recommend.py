@@ -59,7 +59,7 @@ def command(
     item_ids = raw_ids(data, "item")
     if history is None:
         user_ids = raw_ids(data, "user")
-        chunks = _known(run, data, user_ids, user, k)
+        chunks = _of_users(run, data, user_ids, user, k)
     else:
         chunks, user_ids = _new(runner, config, item_ids, history, k)
     if as_json:
@@ -73,7 +73,7 @@ def command(
         write_recommendations(out, chunks, user_ids, item_ids)
 
 
-def _known(
+def _of_users(
     run: Path, data: HeteroData, user_ids: list[Any], wanted: list[str] | None, k: int
 ) -> Chunks:
     rows = torch.arange(len(user_ids))
@@ -87,8 +87,8 @@ def _known(
             )
         rows = torch.tensor([row_of[name] for name in wanted])
     emb = Embeddings.load(run / "embeddings.safetensors")
-    known = InteractionGraph.from_data(data, splits=("train", "val", "test"))
-    return recommend_chunks(emb, rows, k=k, exclude=known)
+    seen = InteractionGraph.from_data(data, splits=("train", "val", "test"))
+    return recommend_chunks(emb, rows, k=k, exclude=seen)
 
 
 def _new(
@@ -96,20 +96,20 @@ def _new(
 ) -> tuple[Chunks, list[Any]]:
     read = _read_history(file, config["source"])
     row_of = {str(name): row for row, name in enumerate(item_ids)}
-    found = torch.tensor([row_of.get(str(name), -1) for name in raw_ids(read, "item")])
+    row = torch.tensor([row_of.get(str(name), -1) for name in raw_ids(read, "item")])
     pairs = InteractionGraph.from_data(read)
-    user, item = pairs.edge_index[0], found[pairs.edge_index[1]]
-    known = item >= 0
-    if not bool(known.all()):
+    user, item = pairs.edge_index[0], row[pairs.edge_index[1]]
+    in_run = item >= 0
+    if not bool(in_run.all()):
         logger.warning(
             "%s: %d of %d interactions are with items that the run does not know; "
             "left out",
             file,
-            int((~known).sum()),
-            len(known),
+            int((~in_run).sum()),
+            len(in_run),
         )
     history = InteractionGraph(
-        torch.stack([user, item])[:, known], pairs.num_users, len(item_ids)
+        torch.stack([user, item])[:, in_run], pairs.num_users, len(item_ids)
     )
     recommender = from_past(runner, config, "'--history'")
     if recommender is not None:
@@ -117,7 +117,7 @@ def _new(
         if time is None:
             logger.warning("%s: no times, the rows are taken in their order", file)
         ordered = UserSequences.from_graph(
-            history, None if time is None else time[known]
+            history, None if time is None else time[in_run]
         )
         emb = recommender.rank(ordered)
         rows = torch.arange(history.num_users)
@@ -143,10 +143,10 @@ def _read_history(file: Path, source: dict[str, Any]) -> HeteroData:
         with suppress(ValueError):
             return load_interactions(file, split=False)
         names = " and ".join(repr(name) for name in columns.values())
-        told, advice, _ = str(error).partition("; --")
+        problem, advice, _ = str(error).partition("; --")
         if not advice:
             raise
         raise ValueError(  # there are no options for columns here
-            f"{told}; '--history' must have the columns {names}, as the run's data, or "
+            f"{problem}; '--history' must have the columns {names}, as the run's data, or "
             "'user' and 'item'"
         ) from None

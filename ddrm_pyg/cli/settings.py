@@ -28,7 +28,7 @@ def app() -> typer.Typer:
 
 def list_settings(as_json: Json = False) -> None:
     """List names, methods and where each comes from."""
-    settings = {path.stem: _read(path) for path in sorted(FOLDER.glob("*.json"))}
+    settings = {name: _read(name) for name in _names()}
     if as_json:
         print(json.dumps({"settings": settings}))
         return
@@ -42,18 +42,21 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print settings as the JSON that --settings takes."""
-    path = FOLDER / f"{name}.json"
-    names = sorted(path.stem for path in FOLDER.glob("*.json"))
+    names = _names()
     if name not in names:
         raise ValueError(
             f"'name' must be one that `settings list` gives "
             f"(got '{name}'{nearest(name, names)})"
         )
-    print(json.dumps(_read(path), indent=None if as_json else 1))
+    print(json.dumps(_read(name), indent=None if as_json else 1))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text("utf-8"))
+def _names() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def _read(name: str) -> dict[str, Any]:
+    return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
 
 
 def _first_clause(text: str) -> str:

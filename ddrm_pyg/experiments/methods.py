@@ -386,7 +386,7 @@ register(
         role="denoiser",
         about="a backend trained to agree with another one that is trained before",
         model=Arguments(
-            "ddrm_pyg.nn.deca:DeCA", given=("backend", "auxiliary", "pretrained")
+            "ddrm_pyg.nn.deca:DeCA", inputs=("backend", "auxiliary", "pretrained")
         ),
         base="bce",
         clean=_WORK + "deca_p",
