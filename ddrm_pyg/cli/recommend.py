@@ -147,6 +147,6 @@ def _read_history(file: Path, source: dict[str, Any]) -> HeteroData:
         if not advice:
             raise
         raise ValueError(  # there are no options for columns here
-            f"{problem}; '--history' must have the columns {names}, as the run's data, or "
-            "'user' and 'item'"
+            f"{problem}; '--history' must have the columns {names}, as the run's "
+            "data, or 'user' and 'item'"
         ) from None
