@@ -16,8 +16,7 @@ from torch_geometric.typing import SparseTensor
 from ddrm_pyg.checks import check_among, check_at_least, check_share, check_size
 from ddrm_pyg.diffusion import (
     GaussianDiffusion,
-    linear_variance_betas,
-    linear_variance_noise,
+    LinearVariance,
     posterior_sample,
     spread_steps,
 )
@@ -188,7 +187,6 @@ class DDRM(Pretrained, nn.Module):
             num_start_steps = num_train_timesteps
         check_size(1, num_train_timesteps=num_train_timesteps)
         check_size(0, num_start_steps=num_start_steps)
-        self.num_train_timesteps = num_train_timesteps
         self.num_start_steps = num_start_steps
         if self.num_start_steps > num_train_timesteps:
             raise ValueError(
@@ -197,7 +195,6 @@ class DDRM(Pretrained, nn.Module):
             )
         self.sampler = sampler
         self.sampling_noise = sampling_noise
-        self.noise_scale = noise_scale
         self.reconstruction_weight = reconstruction_weight
         self.gamma = gamma
         self.dropout = _dropout(dropout, denoiser, attention)
@@ -205,15 +202,14 @@ class DDRM(Pretrained, nn.Module):
         self.dynamic_scale = dynamic_scale
         self.residual = residual
         self.hidden_dropout = hidden_dropout
-        self._schedule: dict[str, Any] = {
-            "num_steps": num_train_timesteps,
-            "noise_min": noise_min,
-            "noise_max": noise_max,
-            "fix_first_beta": fix_first_beta,
-        }
-        self.diffusion = GaussianDiffusion(
-            linear_variance_betas(noise_scale=noise_scale, **self._schedule)
+        self.schedule = LinearVariance(
+            num_train_timesteps,
+            noise_scale=noise_scale,
+            noise_min=noise_min,
+            noise_max=noise_max,
+            fix_first_beta=fix_first_beta,
         )
+        self.diffusion = GaussianDiffusion(self.schedule.betas())
         if dynamic_scale and not 0 < 2 * noise_scale * noise_max < 1:
             raise ValueError(
                 "'noise_scale' times 'noise_max' must be > 0 and < 0.5 with "
@@ -234,6 +230,11 @@ class DDRM(Pretrained, nn.Module):
         self.item_denoiser = network()
         self._warn_untrained = True
         self.register_load_state_dict_post_hook(_count_as_trained)
+
+    @property
+    def num_train_timesteps(self) -> int:
+        """T."""
+        return self.schedule.num_steps
 
     def _plan_walk(self, num_inference_steps: int | None) -> None:
         """Decide which steps the reverse process visits, on which schedule."""
@@ -363,7 +364,8 @@ class DDRM(Pretrained, nn.Module):
         t = draw(step, like[:, 0], generator)
         if not self.dynamic_scale:
             return t, None
-        return t, 2 * self.noise_scale * draw(torch.rand, like[:, 0], generator)
+        scale = self.schedule.noise_scale
+        return t, 2 * scale * draw(torch.rand, like[:, 0], generator)
 
     def _reconstruct(
         self,
@@ -378,7 +380,7 @@ class DDRM(Pretrained, nn.Module):
         if scale is None:
             x_t = self.diffusion.q_sample(x_start, t, noise)
         else:
-            variance = linear_variance_noise(t, scale, **self._schedule).unsqueeze(-1)
+            variance = self.schedule.noise(t, scale).unsqueeze(-1)
             kept, added = (1 - variance).sqrt(), variance.sqrt()
             x_t = kept.to(x_start) * x_start + added.to(noise) * noise
         seen = drop(x_t, self.dropout, generator) if self.training else x_t

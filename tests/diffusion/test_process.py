@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ddrm_pyg.diffusion import GaussianDiffusion, linear_variance_betas
+from ddrm_pyg.diffusion import GaussianDiffusion, LinearVariance
 
 BETAS = [0.1, 0.2, 0.5]
 KEPT = [0.9, 0.72, 0.36]  # cumulative products of 1 - beta
@@ -26,9 +26,9 @@ def diffusion():
 def scheduled(request):
     steps, scale, low, high, fix = request.param
     return GaussianDiffusion(
-        linear_variance_betas(
+        LinearVariance(
             steps, noise_scale=scale, noise_min=low, noise_max=high, fix_first_beta=fix
-        )
+        ).betas()
     )
 
 
@@ -117,7 +117,7 @@ def test_constants_follow_the_module_but_are_not_saved(diffusion):
 def test_loss_weights_by_hand():
     # the first beta is what it would be without the fix: 1 - abar = v
     diffusion = GaussianDiffusion(
-        linear_variance_betas(5, noise_scale=0.01, noise_min=0.001, noise_max=0.01)
+        LinearVariance(5, noise_scale=0.01, noise_min=0.001, noise_max=0.01).betas()
     )
     variance = [1e-5, 3.25e-5, 5.5e-5, 7.75e-5, 1e-4]
     assert (1 - diffusion.alphas_cumprod.double()).tolist() == pytest.approx(

@@ -12,7 +12,7 @@ from ddrm_pyg.checks import check_among, check_at_least, check_share, check_size
 from ddrm_pyg.diffusion import (
     GaussianDiffusion,
     ImportanceSampler,
-    linear_variance_betas,
+    LinearVariance,
     posterior_sample,
     timestep_embedding,
 )
@@ -100,7 +100,7 @@ class DiffRec(RowRecommender):
         self.diffuser = _Diffuser(
             num_items,
             hidden_dims,
-            betas=linear_variance_betas(
+            schedule=LinearVariance(
                 num_train_timesteps,
                 noise_scale=noise_scale,
                 noise_min=noise_min,
@@ -290,7 +290,7 @@ class LDiffRec(RowRecommender):
         self.diffuser = _Diffuser(
             latent_dim,
             hidden_dims,
-            betas=linear_variance_betas(
+            schedule=LinearVariance(
                 num_train_timesteps,
                 noise_scale=noise_scale,
                 noise_min=noise_min,
@@ -498,7 +498,7 @@ class _Diffuser(nn.Module):
         width: int,
         hidden_dims: Sequence[int],
         *,
-        betas: Tensor,
+        schedule: LinearVariance,
         num_start_steps: int,
         prediction: Prediction,
         reweight: bool,
@@ -512,6 +512,7 @@ class _Diffuser(nn.Module):
         check_among(("x_start", "noise"), prediction=prediction)
         check_share(dropout=dropout)
         check_size(1, time_dim=time_dim)
+        betas = schedule.betas()
         if not 0 <= num_start_steps <= betas.numel():
             raise ValueError(
                 f"'num_start_steps' must lie in [0, {betas.numel()}] "
