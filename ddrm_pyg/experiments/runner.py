@@ -26,7 +26,7 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.experiments.cells import Cell, chain, folder_name
 from ddrm_pyg.experiments.memory import PeakMemory, guard_memory
 from ddrm_pyg.experiments.methods import FIT, resolve
-from ddrm_pyg.experiments.work import Outcome, Result, Work
+from ddrm_pyg.experiments.work import Outcome, Result, Work, check_hash, damaged
 from ddrm_pyg.files import atomic_path, hash_file, read_json, write_json
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.ranking import Metrics, evaluate
@@ -40,8 +40,8 @@ CELLS = "cells"
 
 
 PER_USER = "per_user.safetensors"
-"""Every user's metrics; ``result.json`` beside it has its hash, so that the file of
-another cell is not believed."""
+"""Every user's metrics. ``result.json`` has a hash of it and of every table, so that
+the file of another cell is not believed."""
 
 
 class Runner:
@@ -186,6 +186,10 @@ class Runner:
             "val": val,
             "test": dict(test),
             "per_user": hash_file(folder / PER_USER),
+            "tables": {
+                path.name: hash_file(path)
+                for path in (folder / f"{name}.safetensors" for name in outcome.tensors)
+            },
         }
         write_json(folder / "result.json", record)
 
@@ -194,10 +198,7 @@ def _read(cell: Cell, folder: Path) -> Result:
     try:
         result = _parse(cell, folder)
     except (OSError, ValueError, SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder}: the result is damaged ({error}); delete this folder, and it is "
-            "run again"
-        ) from error
+        raise damaged(folder, error) from error
     # of a process that was killed before it could
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return result
@@ -206,8 +207,10 @@ def _read(cell: Cell, folder: Path) -> Result:
 def _parse(cell: Cell, folder: Path) -> Result:
     record = read_json(folder / "result.json")
     path = folder / PER_USER
-    if record.get("per_user", digest := hash_file(path)) != digest:
-        raise ValueError(f"{PER_USER} is not the one that was written with it")
+    hashes = dict(record.get("tables", {}))
+    if "per_user" in record:
+        hashes[PER_USER] = str(record["per_user"])
+    check_hash(path, hashes)
     per_user = load_file(path)
     user = per_user.pop("user")
     test = _numbers(record["test"])
@@ -224,6 +227,7 @@ def _parse(cell: Cell, folder: Path) -> Result:
         seconds=float(record["seconds"]),
         peak_memory=record["peak_memory"],
         num_parameters=record["num_parameters"],
+        hashes=hashes,
     )
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
@@ -19,10 +18,12 @@ from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell, starts_from_past
 from ddrm_pyg.experiments.methods import METHODS, Method, find
 from ddrm_pyg.experiments.settings import check_history
+from ddrm_pyg.files import hash_file
 from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.ids import align, raw_ids, read_ids
 from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bce_loss, bpr_loss
+from ddrm_pyg.nn._pretrained import load_tensors
 from ddrm_pyg.nn.conv import light_propagate, propagate_depths
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.nn.deca import DeCA
@@ -52,6 +53,7 @@ class Result:
         peak_memory: Bytes that training or solving added to the process at its peak,
             see :class:`ddrm_pyg.experiments.memory.PeakMemory`.
         num_parameters: Trained numbers; None without training.
+        hashes: SHA-256 of the files that it left, by name; empty of old results.
     """
 
     cell: Cell
@@ -64,14 +66,55 @@ class Result:
     seconds: float
     peak_memory: int
     num_parameters: int | None
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
     def embeddings(self, name: str = "embeddings") -> Embeddings:
-        """Read the tables that the cell left for later ones."""
-        return Embeddings.load(self.folder / f"{name}.safetensors")
+        """Read the tables that the cell left for later ones.
+
+        Raises:
+            ValueError: They are not there, damaged, or not those of this cell.
+        """
+        return self._read(f"{name}.safetensors", Embeddings.load)
 
     def weights(self) -> dict[str, Tensor]:
-        """Read the weights that the cell left for later ones."""
-        return load_file(self.folder / "weights.safetensors")
+        """Read the weights that the cell left for later ones.
+
+        Raises:
+            ValueError: As of :meth:`embeddings`.
+        """
+        return self._read("weights.safetensors", load_tensors)
+
+    def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
+        path = self.folder / name
+        try:
+            check_hash(path, self.hashes)
+            return read(path)
+        except (OSError, ValueError) as error:
+            raise damaged(self.folder, error) from error
+
+
+def check_hash(path: Path, hashes: Mapping[str, str]) -> None:
+    """Refuse a file that is not the one which was written with its result.
+
+    Args:
+        path: The file.
+        hashes: SHA-256 by name; a file that they do not name is believed.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is another one.
+    """
+    expected = hashes.get(path.name)
+    if expected is not None and hash_file(path) != expected:
+        raise ValueError(f"{path.name} is not the one that was written with it")
+
+
+def damaged(folder: Path, error: Exception) -> ValueError:
+    """Say of a result that it cannot be believed, and what to do."""
+    return ValueError(
+        f"{folder}: the result is damaged ({error}); delete this folder, and it is "
+        "run again"
+    )
 
 
 @dataclass

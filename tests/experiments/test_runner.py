@@ -191,12 +191,41 @@ def test_the_per_user_file_of_another_cell_is_not_believed(runner):
     assert runner.run(Cell("popularity")).folder == one
 
 
+@pytest.mark.parametrize("name", ["embeddings", "tables", "weights"])
+def test_the_tables_of_another_cell_are_not_believed(data, tmp_path, name):
+    cell = DDRM if name == "weights" else MF
+    other = replace(cell, seed=9)
+    runner = Runner(data, tmp_path, progress=False)
+    result, copied = runner.run(cell), runner.run(other)
+    path = result.folder / f"{name}.safetensors"
+
+    def read(result):
+        return result.weights() if name == "weights" else result.embeddings(name)
+
+    read(result)
+    shutil.copy(copied.folder / path.name, path)
+    for kept in (result, runner.run(cell)):
+        with pytest.raises(
+            ValueError, match=rf"{name}\.safetensors is not the .*; delete this folder"
+        ):
+            read(kept)
+    path.unlink()
+    with pytest.raises(ValueError, match=rf"damaged .*{name}.*; delete this folder"):
+        read(result)
+    read(runner.run(other))
+
+
 def test_results_from_before_there_was_a_hash_are_read(runner):
     folder = runner.run(MF).folder
     record = json.loads((folder / "result.json").read_text())
-    del record["per_user"]
+    del record["per_user"], record["tables"]
     (folder / "result.json").write_text(json.dumps(record))
-    assert runner.run(MF).test["ndcg@20"] == record["test"]["ndcg@20"]
+    result = runner.run(MF)
+    assert result.test["ndcg@20"] == record["test"]["ndcg@20"]
+    assert result.embeddings().num_users == 3
+    (folder / "embeddings.safetensors").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"not a readable .*; delete this folder"):
+        result.embeddings()
 
 
 @pytest.mark.parametrize(
