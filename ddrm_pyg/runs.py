@@ -7,32 +7,40 @@ import os
 from pathlib import Path
 
 from ddrm_pyg.cli._finished import fold_in, open_run
-from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.pipeline import Pipeline
 
 logger = logging.getLogger("ddrm_pyg")
 
 
-def load_run(folder: str | os.PathLike[str]) -> Pipeline:
+def load_run(folder: str | os.PathLike[str], *, row: str | None = None) -> Pipeline:
     """Open what ``ddrm-pyg run`` or ``denoise`` left; nothing is trained.
 
     Args:
         folder: The ``--out`` of a finished run, whose data are still where they were.
+        row: A row of its table that has vectors; the best of them on validation if
+            None.
 
     Returns:
-        The vectors that rank with your own ids and known pairs, and the trained DDRM
-        for users that come later. Where a run's DDRM cannot serve those, that is said
-        in one line, and the mean of their history is compared.
+        The row's vectors, with your own ids and known pairs, and the DDRM that made
+        them, if one did, for users that come later. Where that cannot serve those, it
+        is said in one line, and the mean of their history is compared; it is said, too,
+        where a yardstick without vectors has won.
 
     Raises:
-        ValueError: No folder of a run, an unfinished run, or changed data.
+        ValueError: No folder of a run, an unfinished run, changed data, or no such row.
     """
     path = Path(folder)
-    data, runner, config = open_run(path)
+    run = open_run(path)
+    if row is None and run.winner != run.with_vectors:
+        logger.warning(
+            "%s: '%s' won, but has no vectors; '%s' ranks",
+            *(path, run.winner, run.with_vectors),
+        )
+    row = row or run.with_vectors
+    emb = run.vectors(row)
     ddrm = None
     try:
-        ddrm = fold_in(runner, config, "'recommend_new'").ddrm
+        ddrm = fold_in(run, row, "'recommend_new'").ddrm
     except ValueError as error:
         logger.warning("%s; the mean of a new user's history is compared", error)
-    emb = Embeddings.load(path / "embeddings.safetensors")
-    return Pipeline.from_data(emb, data, ddrm=ddrm)
+    return Pipeline.from_data(emb, run.data, ddrm=ddrm)

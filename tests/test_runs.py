@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 
 import pytest
@@ -23,21 +24,40 @@ def finished(tmp_path_factory):
 
 
 def test_a_run_answers_as_its_file_of_lists_does(finished):
-    pipeline = load_run(finished / "run")
-    frame = pipeline.recommend(k=20)
-    with (finished / "run" / "recommendations.csv").open() as file:
-        written = [(row["user"], row["item"]) for row in csv.DictReader(file)]
-    assert list(zip(frame["user"], frame["item"], strict=True)) == written
+    run, file = finished / "run", finished / "lists.csv"
+    record = json.loads((run / "metrics.json").read_text())
+    for row in (None, "ddrm"):
+        frame = load_run(run, row=row).recommend(k=20)
+        words = ["--row", row or record["with_vectors"], "-k", "20", "--out", str(file)]
+        assert main(["recommend", str(run), *words]) == 0
+        with file.open() as lines:
+            written = [(line["user"], line["item"]) for line in csv.DictReader(lines)]
+        assert list(zip(frame["user"], frame["item"], strict=True)) == written
+
+
+def test_a_winner_without_vectors_is_said(finished, tmp_path, caplog):
+    copy = shutil.copytree(finished / "run", tmp_path / "copy")
+    record = json.loads((copy / "metrics.json").read_text()) | {"winner": "ease"}
+    (copy / "metrics.json").write_text(json.dumps(record))
+    best = record["with_vectors"]
+    load_run(copy)
+    assert f"'ease' won, but has no vectors; '{best}' ranks" in caplog.text
+    with pytest.raises(ValueError, match="'--row' must have vectors"):
+        load_run(copy, row="ease")
 
 
 def test_new_users_pass_the_run_s_ddrm(finished):
-    pipeline = load_run(finished / "run")
+    pipeline = load_run(finished / "run", row="ddrm")
     assert pipeline.ddrm is not None
     assert len(pipeline.recommend_new({"zoe": ["i1", "i3"]}, k=3)) == 3
 
 
 def test_a_run_without_its_cells_says_what_it_compares(finished, tmp_path, caplog):
     copy = shutil.copytree(finished / "run", tmp_path / "copy")
+    emb = load_run(copy, row="ddrm").embeddings
+    emb.save(copy / "embeddings.safetensors")
+    record = json.loads((copy / "metrics.json").read_text())
+    (copy / "metrics.json").write_text(json.dumps(record | {"with_vectors": "ddrm"}))
     shutil.rmtree(copy / "cells")
     pipeline = load_run(copy)
     assert pipeline.ddrm is None

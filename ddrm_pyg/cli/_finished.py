@@ -1,20 +1,158 @@
-"""A finished run, opened again: its data, its cells, and what ranks for new users."""
+"""A finished run, opened again: its data, its rows, and what ranks for new users."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli._folder import CONFIG, read_config
-from ddrm_pyg.cli._plug_in import FINISHED, KEYS
-from ddrm_pyg.experiments.cells import cell_from_record, starts_from_past
+from ddrm_pyg.cli._plug_in import EMBEDDINGS, FINISHED, HELD, KEYS
+from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.cells import (
+    Cell,
+    cell_from_record,
+    chain,
+    is_order_aware,
+    starts_from_past,
+)
+from ddrm_pyg.experiments.plug_in import rows_for
 from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
-from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.work import load_ddrm, load_recommender
+from ddrm_pyg.experiments.sources import Source, nearest
+from ddrm_pyg.experiments.work import (
+    ONCE,
+    Result,
+    load_ddrm,
+    load_encoder,
+    load_recommender,
+)
+from ddrm_pyg.files import read_json
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.graph.sequences import UserSequences
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.nn.future import HistoryMeans, HistoryStates, StartSource
+from ddrm_pyg.typing import Scorer
+
+Reader = Callable[[InteractionGraph, Tensor | None], Embeddings]
+"""Histories of new users, and when each of their interactions happened where that is
+known, to what ranks for them."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run. Nothing in it is ever trained again.
+
+    Attributes:
+        folder: Where it is.
+        source: Where its data come from.
+        data: What it was made of.
+        runner: Its cells.
+        cells: Name of each row of its table to its cell.
+        winner: The row that won on validation: its lists are in the folder.
+        with_vectors: The row whose vectors are in the folder.
+    """
+
+    folder: Path
+    source: Source
+    data: HeteroData
+    runner: Runner
+    cells: dict[str, Cell]
+    winner: str
+    with_vectors: str
+
+    def cell(self, row: str) -> Cell:
+        """The cell of a row.
+
+        Raises:
+            ValueError: The run has no such row.
+        """
+        if row not in self.cells:
+            raise ValueError(
+                f"'--row' must be one of {', '.join(map(repr, self.cells))} "
+                f"(got '{row}'{nearest(row, self.cells)})"
+            )
+        return self.cells[row]
+
+    def result(self, row: str, purpose: str) -> Result:
+        """What a row left.
+
+        Args:
+            row: Its name.
+            purpose: The option or command that asks, for messages.
+
+        Raises:
+            ValueError: No such row, or its cells are not there any more.
+        """
+        cell = self.cell(row)
+        for link in chain(cell):
+            if not self.runner.has_run(link):
+                folder = self.runner.cell_folder(link)
+                raise ValueError(f"{folder}: needed for {purpose}, not there")
+        return self.runner.run(cell)
+
+    def scorer(self, row: str) -> Scorer:
+        """What ranks for the users of the data by a row.
+
+        Raises:
+            ValueError: No such row, or its cells are not there any more.
+        """
+        if row == self.with_vectors:
+            return self.vectors()
+        return self.runner.scorer(self.result(row, f"'--row {row}'").cell)
+
+    def vectors(self, row: str | None = None) -> Embeddings:
+        """The vectors that a row ranks by; those in the folder if None.
+
+        Raises:
+            ValueError: It has none, as a yardstick.
+        """
+        if row in (None, self.with_vectors):
+            return Embeddings.load(self.folder / EMBEDDINGS)
+        scorer = self.scorer(str(row))
+        if not isinstance(scorer, Embeddings):
+            raise ValueError(f"'--row' must have vectors here (got '{row}')")
+        return scorer
+
+
+def open_run(folder: Path) -> FinishedRun:
+    """Open the folder of a finished run.
+
+    Raises:
+        ValueError: No such folder, an unfinished run, or changed data.
+    """
+    config = read_config(folder, KEYS)
+    if config is None:
+        raise ValueError(f"{folder}: not the folder of a run (no {CONFIG} of one)")
+    record = {}
+    if (folder / FINISHED).exists():
+        record = read_json(folder / FINISHED)
+    if not record.keys() >= set(HELD):
+        raise ValueError(
+            f"{folder}: the run must be finished (no {FINISHED} of this version); the "
+            "same command goes on with it"
+        )
+    source = Source(**{**config["source"], "ratios": tuple(config["source"]["ratios"])})
+    data = source.load()
+    if fingerprint(data) != config["fingerprint"]:
+        raise ValueError(
+            f"{folder}: the data must be what the run was made of "
+            f"({source.data} has changed)"
+        )
+    backend, last = (
+        record and cell_from_record(record)
+        for record in (config["backend"], config["denoise"])
+    )
+    measured = {row["name"] for row in record["rows"]}
+    cells = {n: cell for n, cell in rows_for(backend, last).items() if n in measured}
+    runner = Runner(data, folder / CELLS, progress=False)
+    held = (record[name] for name in HELD)
+    return FinishedRun(folder, source, data, runner, cells, *held)
 
 
 class FoldIn(NamedTuple):
@@ -30,79 +168,108 @@ class FoldIn(NamedTuple):
     item_emb: Tensor
     mean_item: Tensor
 
-
-def open_run(run: Path) -> tuple[HeteroData, Runner, dict[str, Any]]:
-    """Open the folder of a finished run.
-
-    Returns:
-        Its data, its cells and its configuration.
-
-    Raises:
-        ValueError: No such folder, an unfinished run, or changed data.
-    """
-    config = read_config(run, KEYS)
-    if config is None:
-        raise ValueError(f"{run}: not the folder of a run (no {CONFIG} of one)")
-    if not (run / FINISHED).exists():
-        raise ValueError(f"{run}: the run must be finished (no {FINISHED})")
-    source = config["source"]
-    data = Source(**{**source, "ratios": tuple(source["ratios"])}).load()
-    if fingerprint(data) != config["fingerprint"]:
-        raise ValueError(
-            f"{run}: the data must be what the run was made of "
-            f"({source['data']} has changed)"
-        )
-    return data, Runner(data, run / CELLS, progress=False), config
+    def read(self, history: InteractionGraph, time: Tensor | None = None) -> Embeddings:
+        """Rank for histories, whose order plays no part."""
+        ideal = history.history_mean(self.item_emb, fallback=self.mean_item)
+        if self.ddrm is not None:
+            # without noise: a list depends on its user alone, wherever it is made
+            ideal = self.ddrm.generate(ideal, noise=torch.zeros_like(ideal))
+        return Embeddings(ideal, self.item_emb)
 
 
-def fold_in(runner: Runner, config: dict[str, Any], need: str) -> FoldIn:
-    """Take what ranks for new users out of a run, which is never trained for it.
+def fold_in(run: FinishedRun, row: str, purpose: str) -> FoldIn:
+    """Take what ranks for new users, in whatever order they took things, out of a run.
 
     Args:
-        runner: The run's cells.
-        config: The run's configuration.
-        need: The option or command that asks, for messages.
+        run: The finished run.
+        row: The row that ranks.
+        purpose: The option or command that asks, for messages.
 
     Raises:
-        ValueError: The run's cell is not there, or weighs histories.
+        ValueError: The row has no vectors, weighs histories or reads their order, or
+            its cells are not there.
     """
-    cell = cell_from_record(config["denoise"] or config["backend"])
-    if not runner.has_run(cell):
-        raise ValueError(f"{runner.cell_folder(cell)}: needed for {need}, not there")
+    cell = run.cell(row)
     if cell.method == "ddrm" and cell.model.get("history"):
         raise ValueError(
-            f"{need} takes runs whose histories weigh alike "
+            f"{purpose} takes runs whose histories weigh alike "
             f"(got one with {dict(cell.model['history'])})"
         )
-    if starts_from_past(cell):
+    if is_order_aware(cell):
         raise ValueError(
-            f"{need} takes runs whose DDRM reads histories without their order (got "
-            "one with train_start='past')"
+            f"{purpose} takes rows that read histories without their order "
+            f"(got '{row}')"
         )
-    trained = runner.run(cell)
-    items = trained.embeddings().item
-    ddrm = load_ddrm(trained) if cell.method == "ddrm" else None
-    return FoldIn(ddrm, items, runner.graph.mean_item(items))
+    items = run.vectors(row).item
+    ddrm = None
+    if cell.method == "ddrm":
+        ddrm = load_ddrm(run.result(row, purpose))
+    elif cell.method == "one_pass" and cell.base:
+        ddrm = load_ddrm(run.result(_name_of(run, cell.base), purpose), **ONCE)
+    return FoldIn(ddrm, items, run.runner.graph.mean_item(items))
 
 
-def from_past(
-    runner: Runner, config: dict[str, Any], need: str
-) -> DDRMRecommender | None:
+def _name_of(run: FinishedRun, cell: Cell) -> str:
+    return next(name for name, other in run.cells.items() if other == cell)
+
+
+def from_past(run: FinishedRun, row: str, purpose: str) -> DDRMRecommender | None:
     """Take the DDRM that reads new histories in order out of a run; None without one.
 
     Args:
-        runner: The run's cells.
-        config: The run's configuration.
-        need: The option or command that asks, for messages.
+        run: The finished run.
+        row: The row that ranks.
+        purpose: The option or command that asks, for messages.
 
     Raises:
-        ValueError: The run's cells are not there.
+        ValueError: No such row, or its cells are not there.
     """
-    cell = cell_from_record(config["denoise"] or config["backend"])
+    cell = run.cell(row)
     if not starts_from_past(cell) or cell.base is None:
         return None
-    for needed in (cell, cell.base):
-        if not runner.has_run(needed):
-            folder = runner.cell_folder(needed)
-            raise ValueError(f"{folder}: needed for {need}, not there")
-    return load_recommender(runner.run(cell), runner.run(cell.base), runner.graph)
+    trained = run.result(row, purpose)
+    return load_recommender(trained, run.runner.run(cell.base), run.runner.graph)
+
+
+def reader_of(run: FinishedRun, row: str, purpose: str) -> Reader:
+    """What ranks for people who were never trained on, as a row ranks for the others.
+
+    Args:
+        run: The finished run.
+        row: The row that ranks; a yardstick has no vectors to do so.
+        purpose: The option or command that asks, for messages.
+
+    Raises:
+        ValueError: The row cannot, or its cells are not there.
+    """
+    recommender = from_past(run, row, purpose)
+    if recommender is not None:
+        return lambda history, time: recommender.rank(
+            UserSequences.from_graph(history, time)
+        )
+    source = _source_of(run, row, purpose)
+    if source is None:
+        return fold_in(run, row, purpose).read
+    mean_item = run.runner.graph.mean_item(source.item_emb)
+
+    def read(history: InteractionGraph, time: Tensor | None) -> Embeddings:
+        user = torch.arange(history.num_users)
+        bags = UserSequences.from_graph(history, time).before(user)
+        empty = (history.degree("user") == 0).unsqueeze(1)
+        vector = torch.where(empty, mean_item, source(bags).squeeze(1))
+        return Embeddings(vector, source.item_emb)
+
+    return read
+
+
+def _source_of(run: FinishedRun, row: str, purpose: str) -> StartSource | None:
+    """What reads histories in order without a DDRM; None for any other row."""
+    cell = run.cell(row)
+    if cell.method == "recent_mean":
+        tau = run.result(row, purpose).notes["tau"]
+        return HistoryMeans(run.vectors(row).item, [math.inf if tau is None else tau])
+    if is_order_aware(cell) and cell.base is None:
+        items = run.vectors(row).item
+        encoder = load_encoder(run.result(row, purpose), len(items))
+        return None if encoder is None else HistoryStates(encoder, items)
+    return None

@@ -140,6 +140,10 @@ BackendSettings = Annotated[
 BackendEpochs = Annotated[
     int | None, typer.Option(min=1, help="Epochs of the backend at most.")
 ]
+Row = Annotated[
+    str | None,
+    typer.Option(help="Row of the run's table; what won on validation if not given."),
+]
 NumLayers = Annotated[
     int, typer.Option(min=0, help="Propagate the tables through so many layers first.")
 ]

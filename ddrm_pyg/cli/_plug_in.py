@@ -17,6 +17,7 @@ from ddrm_pyg.cli._output import (
     write_recommendations,
 )
 from ddrm_pyg.cli._report import REPORT, write_report
+from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.plots import (
     plot_panels,
@@ -24,10 +25,18 @@ from ddrm_pyg.experiments.plots import (
     to_pictures,
     write_png,
 )
-from ddrm_pyg.experiments.plug_in import Row, Verdict, as_record, as_tables, plug_in
+from ddrm_pyg.experiments.plug_in import (
+    METRIC,
+    Row,
+    Verdict,
+    as_record,
+    as_tables,
+    pick,
+    plug_in,
+)
 from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.work import Result
+from ddrm_pyg.experiments.tables import metric_title
 from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ids import raw_ids
@@ -38,6 +47,13 @@ FINISHED = "metrics.json"
 
 KEYS = ("source", "fingerprint", "backend", "denoise")
 """What the config of a run says."""
+
+HELD = ("winner", "with_vectors")
+"""What a finished run says of its files: the row whose lists they hold, which is best
+on validation, and the row whose vectors; the same, unless the best has none."""
+
+EMBEDDINGS = "embeddings.safetensors"
+"""Vectors of a run."""
 
 LIST_LENGTH = 20
 """Recommendations written for every user."""
@@ -80,16 +96,21 @@ def execute(
     claim(out, config, finished=FINISHED, overwrite=overwrite)
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
     rows, verdict = plug_in(runner, backend, last)
-    judged = verdict.record() if verdict else {"verdict": None}
-    served = next(row.result for row in rows if row.result.cell == (last or backend))
+    winner = pick(rows)
+    with_vectors = pick([row for row in rows if not row.is_yardstick])
+    record = {
+        **(verdict.record() if verdict else {"verdict": None}),
+        **dict(zip(HELD, (winner.name, with_vectors.name), strict=True)),
+    }
+    holds = _holds(winner, with_vectors)
     methods = " and ".join(cell.method for cell in (backend, last) if cell)
-    _report(out, f"{source.name}: {methods}", rows, verdict, config)
-    _write(out, data, rows, served, judged)
+    _report(out, f"{source.name}: {methods}", rows, verdict, holds, config)
+    _write(out, runner, rows, record)
     if as_json:
-        print_json({"rows": [as_record(row) for row in rows], **judged})
+        print_json({"rows": [as_record(row) for row in rows], **record})
         return
     print("\n\n".join(table.text() for table in as_tables(rows)))
-    print(f"\n{verdict}" if verdict else "")
+    print("\n" + "\n".join([*([str(verdict)] if verdict else []), *holds]))
     for row in rows:
         if "num_layers" in row.result.notes:
             depth = row.result.notes["num_layers"]
@@ -97,11 +118,28 @@ def execute(
     print(f"written to {out} in {time.perf_counter() - begin:.0f} s; see {REPORT}")
 
 
+def _holds(winner: Row, with_vectors: Row) -> list[str]:
+    """Say what the files hold, and why."""
+    value = winner.result.val.get(METRIC)
+    why = (
+        "there is no validation to pick by"
+        if value is None
+        else f"best on validation ({metric_title(METRIC)} {value:.4f})"
+    )
+    if winner is with_vectors:
+        return [f"the files hold '{winner.name}': {why}"]
+    return [
+        f"the lists are those of '{winner.name}': {why}",
+        f"{EMBEDDINGS} holds '{with_vectors.name}', the best that has vectors",
+    ]
+
+
 def _report(
     out: Path,
     title: str,
     rows: list[Row],
     verdict: Verdict | None,
+    holds: list[str],
     config: dict[str, Any],
 ) -> None:
     height = 1.6 + 0.3 * len(rows)
@@ -109,28 +147,25 @@ def _report(
         out,
         title,
         verdict.headline if verdict else "nothing denoises here: no verdict",
-        [*verdict.reasons, verdict.advice] if verdict else [],
+        [*((*verdict.reasons, verdict.advice) if verdict else ()), *holds],
         as_tables(rows),
         to_pictures(run_panels(rows), height),
         config,
     )
 
 
-def _write(
-    out: Path,
-    data: HeteroData,
-    rows: list[Row],
-    served: Result,
-    judged: dict[str, Any],
-) -> None:
-    emb = served.embeddings()
-    emb.save(out / "embeddings.safetensors")
+def _write(out: Path, runner: Runner, rows: list[Row], record: dict[str, Any]) -> None:
+    cells = {row.name: row.result.cell for row in rows}
+    best, vectors = (runner.scorer(cells[record[name]]) for name in HELD)
+    assert isinstance(vectors, Embeddings)
+    vectors.save(out / EMBEDDINGS)
+    data = runner.data
     write_png(out / "curves.png", plot_panels(run_panels(rows), (11, 4.2)))
     ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}
     write_ids(out / "ids.csv", ids)
     known = InteractionGraph.from_data(data, splits=("train", "val", "test"))
     users = torch.arange(known.num_users)
-    chunks = recommend_chunks(emb, users, k=LIST_LENGTH, exclude=known)
+    chunks = recommend_chunks(best, users, k=LIST_LENGTH, exclude=known)
     write_recommendations(out / "recommendations.csv", chunks, ids["user"], ids["item"])
     records = [
         {
@@ -143,4 +178,4 @@ def _write(
         }
         for row in rows
     ]
-    write_json(out / FINISHED, {**judged, "rows": records})
+    write_json(out / FINISHED, {**record, "rows": records})

@@ -44,11 +44,12 @@ def command(
     formats: Annotated[
         str, typer.Option("--format", help="pt2, onnx or both: pt2,onnx.")
     ] = ",".join(get_args(Format)),
+    row: options.Row = None,
     as_json: options.Json = False,
 ) -> None:
     """Write programs that turn a history into a list, and what they need."""
     chosen = cast("list[Format]", options.split(formats))
-    encode, item_ids = _read(source, weights)
+    encode, item_ids = _read(source, weights, row)
     export(out, encode, item_ids=item_ids, k=k, formats=chosen)
     record = {"out": str(out), "num_items": len(item_ids), "formats": chosen}
     if as_json:
@@ -57,10 +58,15 @@ def command(
     print(f"{len(item_ids)} items as {', '.join(chosen)}, see {out / MANIFEST}")
 
 
-def _read(source: Path, weights: Path | None) -> tuple[Encode, list[str | int]]:
+def _read(
+    source: Path, weights: Path | None, row: str | None
+) -> tuple[Encode, list[str | int]]:
     is_world = (source / WORLD).is_file()
     if is_world != (weights is not None):
         raise ValueError("'--weights' belongs to a world, and a world needs it")
+    is_pipeline = (source / IDS).is_file()
+    if row is not None and (is_world or is_pipeline):
+        raise ValueError(f"'--row' must come with a run (got {source})")
     if weights is not None:
         world = World.open(source)
         items = world.item_emb()
@@ -71,14 +77,14 @@ def _read(source: Path, weights: Path | None) -> tuple[Encode, list[str | int]]:
         return MeanEncode(ddrm, items, mean), world.ids(
             "item", 0, world.num_items
         ).tolist()
-    if (source / IDS).is_file():
+    if is_pipeline:
         pipeline = Pipeline.from_pretrained(source)
         items = pipeline.embeddings.item
         mean = pipeline.seen.mean_item(items)
         return MeanEncode(pipeline.ddrm, items, mean), pipeline.item_ids
-    data, runner, config = open_run(source)
-    recommender = from_past(runner, config, "'export'")
+    run = open_run(source)
+    row, item_ids = row or run.with_vectors, raw_ids(run.data, "item")
+    recommender = from_past(run, row, "'export'")
     if recommender is not None:
-        return PastEncode(recommender), raw_ids(data, "item")
-    parts = fold_in(runner, config, "'export'")
-    return MeanEncode(*parts), raw_ids(data, "item")
+        return PastEncode(recommender), item_ids
+    return MeanEncode(*fold_in(run, row, "'export'")), item_ids

@@ -12,7 +12,7 @@ import typer
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._finished import fold_in, from_past, open_run
+from ddrm_pyg.cli._finished import FinishedRun, open_run, reader_of
 from ddrm_pyg.cli._output import (
     Chunks,
     lists,
@@ -20,10 +20,9 @@ from ddrm_pyg.cli._output import (
     write_recommendations,
 )
 from ddrm_pyg.datasets.readers import load_interactions
-from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.cells import is_order_aware
+from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
-from ddrm_pyg.graph.sequences import UserSequences
 from ddrm_pyg.ids import raw_ids
 from ddrm_pyg.ranking import recommend_chunks
 
@@ -33,6 +32,7 @@ logger = logging.getLogger("ddrm_pyg")
 EXAMPLES = (
     "ddrm-pyg recommend runs/mine --user u17 -k 5",
     "ddrm-pyg recommend runs/mine --history new_users.csv --out lists.parquet",
+    "ddrm-pyg recommend runs/mine --row ease",
 )
 """Shown below the help."""
 
@@ -50,23 +50,24 @@ def command(
     out: Annotated[
         Path | None, typer.Option(help="CSV or .parquet to write; else stdout.")
     ] = None,
+    row: options.Row = None,
     as_json: options.Json = False,
 ) -> None:
     """List the best unseen items, in your own ids."""
     if user and history:
         raise ValueError("'--user' and '--history' exclude each other (got both)")
-    data, runner, config = open_run(run)
-    item_ids = raw_ids(data, "item")
+    opened = open_run(run)
+    item_ids = raw_ids(opened.data, "item")
     if history is None:
-        user_ids = raw_ids(data, "user")
-        chunks = _of_users(run, data, user_ids, user, k)
+        user_ids = raw_ids(opened.data, "user")
+        chunks = _of_users(opened, row or opened.winner, user_ids, user, k)
     else:
-        chunks, user_ids = _new(runner, config, item_ids, history, k)
+        chunks, user_ids = _new(opened, row, item_ids, history, k)
     if as_json:
         chunks = list(chunks)
         records = [
-            {"user": user_ids[row], "item": items, "score": scores}
-            for row, items, scores in lists(chunks, item_ids)
+            {"user": user_ids[number], "item": items, "score": scores}
+            for number, items, scores in lists(chunks, item_ids)
         ]
         print_json({"recommendations": records})
     if out or not as_json:
@@ -74,7 +75,7 @@ def command(
 
 
 def _of_users(
-    run: Path, data: HeteroData, user_ids: list[Any], wanted: list[str] | None, k: int
+    run: FinishedRun, row: str, user_ids: list[Any], wanted: list[str] | None, k: int
 ) -> Chunks:
     rows = torch.arange(len(user_ids))
     if wanted:
@@ -86,19 +87,20 @@ def _of_users(
                 "--history"
             )
         rows = torch.tensor([row_of[name] for name in wanted])
-    emb = Embeddings.load(run / "embeddings.safetensors")
-    seen = InteractionGraph.from_data(data, splits=("train", "val", "test"))
-    return recommend_chunks(emb, rows, k=k, exclude=seen)
+    seen = InteractionGraph.from_data(run.data, splits=("train", "val", "test"))
+    return recommend_chunks(run.scorer(row), rows, k=k, exclude=seen)
 
 
 def _new(
-    runner: Runner, config: dict[str, Any], item_ids: list[Any], file: Path, k: int
+    run: FinishedRun, row: str | None, item_ids: list[Any], file: Path, k: int
 ) -> tuple[Chunks, list[Any]]:
-    read = _read_history(file, config["source"])
-    row_of = {str(name): row for row, name in enumerate(item_ids)}
-    row = torch.tensor([row_of.get(str(name), -1) for name in raw_ids(read, "item")])
+    row = _row_for_new(run, row)
+    reader = reader_of(run, row, "'--history'")
+    read = _read_history(file, run.source)
+    row_of = {str(name): place for place, name in enumerate(item_ids)}
+    place = torch.tensor([row_of.get(str(name), -1) for name in raw_ids(read, "item")])
     pairs = InteractionGraph.from_data(read)
-    user, item = pairs.edge_index[0], row[pairs.edge_index[1]]
+    user, item = pairs.edge_index[0], place[pairs.edge_index[1]]
     in_run = item >= 0
     if not bool(in_run.all()):
         logger.warning(
@@ -111,32 +113,27 @@ def _new(
     history = InteractionGraph(
         torch.stack([user, item])[:, in_run], pairs.num_users, len(item_ids)
     )
-    recommender = from_past(runner, config, "'--history'")
-    if recommender is not None:
-        time = read[EDGE].get("edge_time")
-        if time is None:
-            logger.warning("%s: no times, the rows are taken in their order", file)
-        ordered = UserSequences.from_graph(
-            history, None if time is None else time[in_run]
+    time = read[EDGE].get("edge_time")
+    if time is None and is_order_aware(run.cell(row)):
+        logger.warning("%s: no times, the rows are taken in their order", file)
+    emb = reader(history, None if time is None else time[in_run])
+    rows = torch.arange(history.num_users)
+    return recommend_chunks(emb, rows, k=k, exclude=history), raw_ids(read, "user")
+
+
+def _row_for_new(run: FinishedRun, row: str | None) -> str:
+    """The row that ranks for new users: the best that has vectors, if none is asked."""
+    if row is None and run.winner != run.with_vectors:
+        logger.warning(
+            "'%s' won, but has no vectors for new users: '%s' ranks",
+            *(run.winner, run.with_vectors),
         )
-        emb = recommender.rank(ordered)
-        rows = torch.arange(history.num_users)
-        lists = recommend_chunks(emb, rows, k=k, exclude=history)
-        return lists, raw_ids(read, "user")
-    ddrm, items, mean_item = fold_in(runner, config, "'--history'")
-    ideal = history.history_mean(items, fallback=mean_item)
-    if ddrm is not None:
-        # without noise: a list depends on its user alone, wherever it is made
-        ideal = ddrm.generate(ideal, noise=torch.zeros_like(ideal))
-    chunks = recommend_chunks(
-        Embeddings(ideal, items), torch.arange(len(ideal)), k=k, exclude=history
-    )
-    return chunks, raw_ids(read, "user")
+    return row or run.with_vectors
 
 
-def _read_history(file: Path, source: dict[str, Any]) -> HeteroData:
+def _read_history(file: Path, source: Source) -> HeteroData:
     """Read a table whose columns are called as in the run's data, or user and item."""
-    columns = {kind: source[kind] for kind in ("user", "item")}
+    columns: dict[str, Any] = {"user": source.user, "item": source.item}
     try:
         return load_interactions(file, **columns, split=False)
     except ValueError as error:

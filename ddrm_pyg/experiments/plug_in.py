@@ -261,6 +261,16 @@ def plug_in(
     return rows, judge(judged, rivals, fair)
 
 
+def pick(rows: Sequence[Row]) -> Row:
+    """Pick the row that is best on validation; the last one without validation.
+
+    Of rows that tie it is the first, which is the simplest.
+    """
+    if not all(row.result.val for row in rows):
+        return rows[-1]
+    return max(rows, key=lambda row: row.result.val[METRIC])
+
+
 def _run(runner: Runner, cell: Cell) -> Result | None:
     """Run a cell; a yardstick that does not fit into memory is left out."""
     try:

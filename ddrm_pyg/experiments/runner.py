@@ -26,12 +26,19 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.experiments.cells import Cell, chain, folder_name
 from ddrm_pyg.experiments.memory import PeakMemory, guard_memory
 from ddrm_pyg.experiments.methods import FIT, resolve
-from ddrm_pyg.experiments.work import Outcome, Result, Work, check_hash, damaged
+from ddrm_pyg.experiments.work import (
+    EMBEDDINGS,
+    Outcome,
+    Result,
+    Work,
+    check_hash,
+    damaged,
+)
 from ddrm_pyg.files import atomic_path, hash_file, read_json, write_json
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.ranking import Metrics, evaluate
 from ddrm_pyg.training import FitResult, fit, own_randomness
-from ddrm_pyg.typing import Recommender
+from ddrm_pyg.typing import Recommender, Scorer
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -122,6 +129,21 @@ class Runner:
             self._write(cell, folder, outcome, cost)
             (folder / "checkpoint.pt").unlink(missing_ok=True)
         return _read(cell, folder)
+
+    def scorer(self, cell: Cell) -> Scorer:
+        """Return what a cell ranks by: tables that it left, or its closed form anew.
+
+        Raises:
+            ValueError: As :meth:`run`; or what was trained has left no tables.
+        """
+        result = self.run(cell)
+        if (result.folder / f"{EMBEDDINGS}.safetensors").exists():
+            return result.embeddings()
+        work = self.work(cell)
+        if work.method.run is None or work.method.trained:
+            raise ValueError(f"'{cell.method}' has left no tables to rank by")
+        with own_randomness(work.seed, self.device or "cpu"):
+            return resolve(work.method.run)(work).scorer
 
     def work(self, cell: Cell) -> Work:
         """Return what a cell's method works on; runs what the cell starts from."""

@@ -36,6 +36,10 @@ from ddrm_pyg.typing import Recommender, Scorer
 logger = logging.getLogger("ddrm_pyg")
 
 
+EMBEDDINGS = "embeddings"
+"""File stem of the tables that rank."""
+
+
 @dataclass(frozen=True)
 class Result:
     """A cell that has been run.
@@ -68,7 +72,7 @@ class Result:
     num_parameters: int | None
     hashes: Mapping[str, str] = field(default_factory=dict)
 
-    def embeddings(self, name: str = "embeddings") -> Embeddings:
+    def embeddings(self, name: str = EMBEDDINGS) -> Embeddings:
         """Read the tables that the cell left for later ones.
 
         Raises:
@@ -535,7 +539,7 @@ def _from_past(
     """
     emb = base.embeddings()
     beside: list[Any] = []
-    encoder = _encoder(base, len(emb.item))
+    encoder = load_encoder(base, len(emb.item))
     if encoder is not None:
         beside.append(HistoryStates(encoder, emb.item))
     model, training = METHODS["ddrm"].model.split(settings)
@@ -550,8 +554,8 @@ def _from_past(
         )
 
 
-def _encoder(base: Result, num_items: int) -> Any:
-    """The trained model of a base that encodes histories; None for any other."""
+def load_encoder(base: Result, num_items: int) -> Any:
+    """Rebuild the model of a backend that encodes histories; None of any other."""
     record = find(base.cell.method)
     if not (base.folder / "weights.safetensors").exists() or record.role != "backend":
         return None
@@ -566,10 +570,13 @@ def resample(work: Work) -> Outcome:
     return _resample(work, work.settings)
 
 
+ONCE = {"num_inference_steps": 1, "num_start_steps": 0}
+"""DDRM as a plain denoiser: one reverse step from a start without noise."""
+
+
 def denoise_once(work: Work) -> Outcome:
     """Take a trained DDRM as a plain denoiser: no noise added, one reverse step."""
-    once = {"num_inference_steps": 1, "num_start_steps": 0}
-    return _resample(work, {**once, **work.settings})
+    return _resample(work, {**ONCE, **work.settings})
 
 
 def _resample(work: Work, settings: Mapping[str, Any]) -> Outcome:

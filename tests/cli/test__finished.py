@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 import torch
 
-from ddrm_pyg.cli._finished import fold_in, open_run
+from ddrm_pyg.cli import main
+from ddrm_pyg.cli._finished import fold_in, open_run, reader_of
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.ranking import evaluate, recommend
 
 
 def test_parts_are_those_of_the_run(finished):
-    data, runner, config = open_run(finished)
-    parts = fold_in(runner, config, "'export'")
+    run = open_run(finished)
+    parts = fold_in(run, "ddrm", "'export'")
     assert isinstance(parts.ddrm, DDRM)
-    assert parts.item_emb.size(0) == data["item"].num_nodes == 24
-    degree = runner.graph.degree("item").float()
+    assert parts.item_emb.size(0) == run.data["item"].num_nodes == 24
+    degree = run.runner.graph.degree("item").float()
     expected = (degree / degree.sum()) @ parts.item_emb
     torch.testing.assert_close(parts.mean_item, expected)
 
@@ -24,9 +29,21 @@ def test_parts_are_those_of_the_run(finished):
 def test_what_is_missing_is_never_trained(finished, tmp_path):
     copy = shutil.copytree(finished, tmp_path / "copy")
     shutil.rmtree(copy / "cells")
-    _, runner, config = open_run(copy)
-    with pytest.raises(ValueError, match="needed for 'export', not there"):
-        fold_in(runner, config, "'export'")
+    run = open_run(copy)
+    with pytest.raises(ValueError, match="needed for '--row ease', not there"):
+        run.scorer("ease")
+    with pytest.raises(ValueError, match=r"needed for (a reason|'--row ddrm'), not"):
+        fold_in(run, "ddrm", "a reason")
+    assert not (copy / "cells").exists()
+
+
+def test_an_older_folder_asks_for_its_command_again(finished, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    record = json.loads((copy / "metrics.json").read_text())
+    del record["winner"]
+    (copy / "metrics.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="the same command goes on with it"):
+        open_run(copy)
 
 
 def test_other_folders_are_refused(tmp_path):
@@ -34,9 +51,50 @@ def test_other_folders_are_refused(tmp_path):
         open_run(tmp_path)
 
 
-def test_weighted_histories_are_refused(finished, monkeypatch):
-    _, runner, config = open_run(finished)
-    config["denoise"]["model"]["history"] = {"weight": "recency"}
-    monkeypatch.setattr(runner, "has_run", lambda cell: True)
-    with pytest.raises(ValueError, match="takes runs whose histories weigh alike"):
-        fold_in(runner, config, "'export'")
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("weighted", "takes runs whose histories weigh alike"),
+        ("fading", r"read histories without their order \(got 'fading'\)"),
+        ("ease", r"'--row' must have vectors here \(got 'ease'\)"),
+        ("eas", r"'--row' must be one of 'popularity', .*did you mean 'ease'"),
+    ],
+)
+def test_what_cannot_rank_for_new_users_is_refused(finished, row, message):
+    run = open_run(finished)
+    base = run.cells["lightgcn"]
+    history = {"kind": "agreement", "slope": 1, "offset": 0}
+    run.cells["weighted"] = Cell("ddrm", 0, {"history": history}, base=base)
+    run.cells["fading"] = Cell("recent_mean", base=base)
+    with pytest.raises(ValueError, match=message):
+        fold_in(run, row, "'export'")
+
+
+def test_every_row_of_a_run_ranks_as_it_was_measured(finished):
+    run = open_run(finished)
+    for row, cell in run.cells.items():
+        test = evaluate(run.scorer(row), run.data, split="test")
+        assert dict(test) == dict(run.runner.run(cell).test), row
+
+
+@pytest.fixture(scope="module")
+def in_order(walks, tmp_path_factory):
+    """A run on what tells order, whose backend encodes it."""
+    out = tmp_path_factory.mktemp("runs") / "ordered"
+    words = ["--backend", "sasrec", "--epochs", "1", "--ddrm-epochs", "1"]
+    assert main(["run", "--data", str(walks), *words, "--out", str(out)]) == 0
+    return open_run(out)
+
+
+@pytest.mark.parametrize("row", ["sasrec", "history mean, recency", "ddrm"])
+def test_new_users_are_read_in_order_as_the_row_reads_known_ones(in_order, row):
+    data, graph = in_order.data, in_order.runner.graph
+    read = reader_of(in_order, row, "'--history'")
+    emb = read(graph, data[EDGE].edge_time)
+    everyone = torch.arange(graph.num_users)
+    ours = recommend(emb, everyone, k=20, exclude=graph)[1]
+    theirs = recommend(in_order.scorer(row), everyone, k=20, exclude=graph)[1]
+    assert (ours == theirs).float().mean() > 0.99  # but for ties in the last bits
+    empty = InteractionGraph(torch.empty(2, 0, dtype=torch.int64), 1, graph.num_items)
+    assert read(empty, None).user.isfinite().all()
+    assert read(empty, None).user.abs().sum() > 0

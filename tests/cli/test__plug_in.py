@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
+from dataclasses import replace
 
+import pytest
 import torch
 
+from ddrm_pyg.cli._finished import open_run
+from ddrm_pyg.cli._plug_in import _holds
 from ddrm_pyg.datasets.readers import load_interactions
-from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.plug_in import Row
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 
 
@@ -43,10 +48,49 @@ def test_recommendations_are_unseen_and_ranked(finished, clicks):
         assert scores == sorted(scores, reverse=True)
 
 
-def test_recommendations_are_those_of_the_embeddings(finished, clicks):
+def test_files_hold_what_is_best_on_validation(finished):
+    record = json.loads((finished / "metrics.json").read_text())
+    values = {row["name"]: row["val"]["ndcg@20"] for row in record["rows"]}
+    assert record["winner"] == max(values, key=values.__getitem__)
+    for name in ("popularity", "item_knn", "ease"):
+        del values[name]
+    assert record["with_vectors"] == max(values, key=values.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("winner", "with_vectors", "lines"),
+    [
+        (
+            "ddrm",
+            "ddrm",
+            ["the files hold 'ddrm': best on validation (NDCG@20 0.2500)"],
+        ),
+        (
+            *("ease", "ddrm"),
+            [
+                "the lists are those of 'ease': best on validation (NDCG@20 0.2500)",
+                "embeddings.safetensors holds 'ddrm', the best that has vectors",
+            ],
+        ),
+    ],
+)
+def test_what_the_files_hold_is_said(make_result, winner, with_vectors, lines):
+    result = replace(make_result([0.1]), val={"ndcg@20": 0.25})
+    rows = {name: Row(name, result) for name in ("ease", "ddrm")}
+    assert _holds(rows[winner], rows[with_vectors]) == lines
+
+
+def test_nothing_picked_is_said(make_result):
+    row = Row("ddrm", make_result([0.1]))
+    assert _holds(row, row) == [
+        "the files hold 'ddrm': there is no validation to pick by"
+    ]
+
+
+def test_recommendations_are_those_of_the_winner(finished, clicks):
     data = load_interactions(clicks, user="Customer", item="Book")
-    emb = Embeddings.load(finished / "embeddings.safetensors")
-    scores = emb.scores(torch.arange(1))[0]
+    run = open_run(finished)
+    scores = run.scorer(run.winner).scores(torch.arange(1))[0]
     splits = ("train", "val", "test")
     known = InteractionGraph.from_data(data, splits=splits).rows(torch.tensor([0]))[1]
     scores[known] = -torch.inf

@@ -13,6 +13,10 @@ OWN = [f'book "{2 * i}"' for i in range(3)]
 """What a new user of the even colour has."""
 
 
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
 def parse(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
@@ -39,9 +43,9 @@ def test_all_users_get_what_the_run_wrote(call, finished):
 
 def test_some_users_in_the_order_asked_for(call, finished):
     asked = ["--user", "ann, 7", "--user", "ann, 11", "-k", "3"]
-    rows = parse(call("recommend", finished, *asked).out)
+    rows = parse(call("recommend", finished, "--row", "ddrm", *asked).out)
     assert [row["user"] for row in rows] == ["ann, 7"] * 3 + ["ann, 11"] * 3
-    everyone = parse((finished / "recommendations.csv").read_text())
+    everyone = parse(call("recommend", finished, "--row", "ddrm").out)
     assert rows[:3] == [row for row in everyone if row["user"] == "ann, 7"][:3]
 
 
@@ -178,13 +182,38 @@ def test_unfinished_run_is_refused(call, copy):
     assert "the run must be finished" in call("recommend", copy).error
 
 
-def test_history_never_trains(call, copy, history):
+def test_nothing_is_trained_again(call, copy, history):
     shutil.rmtree(copy / "cells")
-    assert call("recommend", copy).code == 0
-    assert (
-        "needed for '--history'" in call("recommend", copy, "--history", history).error
-    )
+    row = metrics(copy)["with_vectors"]
+    assert call("recommend", copy, "--row", row).code == 0
+    other = "ddrm" if row != "ddrm" else "lightgcn"
+    error = call("recommend", copy, "--row", other, "--history", history).error
+    assert "not there" in error
     assert not (copy / "cells").exists()
+
+
+@pytest.mark.usefixtures("no_training")
+def test_other_rows_list_too(call, finished):
+    rows = [row["name"] for row in metrics(finished)["rows"]]
+    lists = {row: call("recommend", finished, "--row", row).out for row in rows}
+    assert lists[metrics(finished)["winner"]] == call("recommend", finished).out
+    assert len(set(lists.values())) > 3
+    error = call("recommend", finished, "--row", "eas").error
+    assert error.endswith("(got 'eas'; did you mean 'ease'?)")
+
+
+@pytest.mark.usefixtures("no_training")
+def test_a_winner_without_vectors_leaves_new_users_to_the_next(call, copy, history):
+    record = metrics(copy) | {"winner": "ease"}
+    (copy / "metrics.json").write_text(json.dumps(record))
+    answer = call("recommend", copy, "--history", history)
+    best = record["with_vectors"]
+    message = f"'ease' won, but has no vectors for new users: '{best}' ranks"
+    assert message in answer.err
+    same = call("recommend", copy, "--history", history, "--row", best)
+    assert answer.out == same.out
+    error = call("recommend", copy, "--history", history, "--row", "ease").error
+    assert "'--row' must have vectors here (got 'ease')" in error
 
 
 def test_changed_data_are_refused(call, copy, clicks, tmp_path):
@@ -199,6 +228,7 @@ def test_new_histories_are_read_in_their_order(call, walks, tmp_path):
     run = tmp_path / "run"
     words = ["--data", walks, "--epochs", "2", "--ddrm-epochs", "2", "--out", run]
     assert call("run", "--backend", "mf", *words).code == 0
+    listed = ["recommend", run, "--row", "ddrm"]
     # u1 is trained on items 3 to 10, of twelve; in the order of time, whatever the rows
     taken = [("new", f"i{item}", item) for item in range(3, 11)]
     lists = []
@@ -206,20 +236,29 @@ def test_new_histories_are_read_in_their_order(call, walks, tmp_path):
         if name == "c":
             rows = [(user, item, -time + 50) for user, item, time in rows]
         file = write_history(tmp_path / f"{name}.csv", rows, ("user", "item", "time"))
-        answer = parse(call("recommend", run, "--history", file, "-k", "12").out)
+        answer = parse(call(*listed, "--history", file, "-k", "12").out)
         lists.append([(row["item"], float(row["score"])) for row in answer])
     items = [[item for item, _ in rows] for rows in lists]
     assert len(items[0]) == 12
     assert not {item for _, item, _ in taken} & {*items[0]}
     assert lists[0] == lists[1]
     assert lists[0] != lists[2]  # the other way round
-    wanted = parse(call("recommend", run, "--user", "u1", "-k", "20").out)
+    wanted = parse(call(*listed, "--user", "u1", "-k", "20").out)
     scores = {row["item"]: float(row["score"]) for row in wanted}
     same = {item: score for item, score in lists[0] if item in scores}
     assert same == pytest.approx({item: scores[item] for item in same}, rel=1e-3)
     engine = pytest.importorskip("ddrm_pyg.serving.engine")
     pytest.importorskip("onnxscript")
-    export = ["export", run, "--out", tmp_path / "program", "--format", "onnx"]
+    export = [
+        "export",
+        run,
+        "--row",
+        "ddrm",
+        "--out",
+        tmp_path / "program",
+        "--format",
+        "onnx",
+    ]
     assert call(*export, "-k", "12").code == 0
     served = engine.Engine(tmp_path / "program")
     for taken_in_order, expected in ((taken, lists[0]), (taken[::-1], lists[2])):

@@ -18,6 +18,7 @@ from ddrm_pyg.experiments.plug_in import (
     as_tables,
     default_ddrm,
     judge,
+    pick,
     plug_in,
     rows_for,
 )
@@ -215,6 +216,24 @@ def test_nothing_is_judged_where_nothing_denoises(data, tmp_path):
     rows, verdict = plug_in(Runner(data, tmp_path, progress=False), BACKEND, None)
     assert verdict is None
     assert [row.name for row in rows][-1] == "mf, best depth"
+
+
+def validated(result, ndcg):
+    return replace(result, val={METRIC: ndcg})
+
+
+def test_the_best_on_validation_is_picked_whatever_it_is(make_result):
+    rows = [
+        Row("ease", validated(make_result([0.1, 0.1]), 0.3)),
+        Row("mf", validated(make_result([0.9, 0.9]), 0.2)),  # test is not looked at
+        Row("ddrm", validated(make_result([0.5, 0.5]), 0.3)),
+    ]
+    assert pick(rows).name == "ease"  # of equals the simplest
+    assert pick(rows[1:]).name == "ddrm"
+    assert (
+        pick([Row("mf", make_result([0.9])), Row("ddrm", make_result([0.1]))]).name
+        == "ddrm"
+    )
 
 
 def test_record_of_a_row(make_result):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 from scipy.linalg import eigh
@@ -12,6 +14,8 @@ from torch import Tensor
 from ddrm_pyg.checks import check_size
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+
+logger = logging.getLogger("ddrm_pyg")
 
 _NUMERICAL_RANK = 1e-6
 """Singular values below this share of the largest are rounding."""
@@ -38,7 +42,8 @@ class SVD:
     In each column of the item table the largest entry is positive.
 
     Args:
-        embedding_dim: Width of the vectors, at most the rank of X.
+        embedding_dim: Width of the vectors; the rank of X where that is less, which is
+            logged: more singular vectors than that there are not.
         seed: Seed of the vectors that Lanczos iterations begin with, which moves the
             last bits.
 
@@ -67,8 +72,8 @@ class SVD:
             train interactions; an item without users is zero.
 
         Raises:
-            ValueError: ``embedding_dim`` is above the rank of the interactions, or
-                ``history_weight`` does not have one value >= 0 per interaction.
+            ValueError: There are no interactions, or ``history_weight`` does not have
+                one value >= 0 per interaction.
         """
         table = self._item_table(_normalised(graph.without_repeats()))
         item = torch.from_numpy(table).to(graph.device, torch.float32)
@@ -76,22 +81,23 @@ class SVD:
 
     def _item_table(self, matrix: csr_array) -> np.ndarray:
         """Return :math:`V S / c` of a matrix ``[num_users, num_items]``."""
-        self._check_rank(min(np.unique(axis).size for axis in matrix.nonzero()))
+        width = min(np.unique(axis).size for axis in matrix.nonzero())
+        if width == 0:
+            raise ValueError("'graph' must have train interactions to decompose")
+        width = min(width, self.embedding_dim)
         items_are_fewer = matrix.shape[1] <= matrix.shape[0]
         narrow = matrix if items_are_fewer else matrix.T.tocsr()
-        square, vector = _top_eigen(narrow, self.embedding_dim, self.seed)
+        square, vector = _top_eigen(narrow, width, self.seed)
         rank = int((square > _NUMERICAL_RANK**2 * square[0]).sum())
-        self._check_rank(rank)
+        if rank < self.embedding_dim:
+            logger.warning(
+                "SVD: %d wide, the rank of the train interactions (%d were asked for)",
+                *(rank, self.embedding_dim),
+            )
+            square, vector = square[:rank], vector[:, :rank]
         table = vector * np.sqrt(square) if items_are_fewer else narrow @ vector
         table *= np.sign(np.take_along_axis(table, abs(table).argmax(0)[None], 0))
         return table / np.linalg.norm(table, axis=1).mean()
-
-    def _check_rank(self, rank: int) -> None:
-        if self.embedding_dim > rank:
-            raise ValueError(
-                "'embedding_dim' must be at most the rank of the train interactions, "
-                f"{rank} (got {self.embedding_dim})"
-            )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(embedding_dim={self.embedding_dim})"

@@ -125,20 +125,27 @@ def test_withheld_item_of_the_own_colour_comes_first(checkerboard):
     check_scorer(emb, 12, 12)
 
 
-@pytest.mark.parametrize(("width", "rank"), [(13, 12), (3, 2)])
-def test_width_above_the_rank_is_refused(width, rank):
-    # above the number of users, and above what their rows span, being of two kinds
-    same_colour = torch.arange(12).unsqueeze(1) % 2 == torch.arange(12) % 2
-    graph = InteractionGraph(same_colour.nonzero().T, 12, 12)
-    rule = f"'embedding_dim' must be at most the rank .*, {rank} .got {width}."
-    with pytest.raises(ValueError, match=rule):
-        SVD(width).scorer(graph)
+@pytest.mark.parametrize("width", [3, 12, 13])
+@pytest.mark.parametrize("num_users", [12, 8])
+def test_width_above_the_rank_is_the_rank_and_said(num_users, width, caplog):
+    # what rows of two kinds span; above the numbers of users and items, too
+    same_colour = torch.arange(num_users).unsqueeze(1) % 2 == torch.arange(12) % 2
+    graph = InteractionGraph(same_colour.nonzero().T, num_users, 12)
+    full = SVD(2).scorer(graph)
+    assert "SVD:" not in caplog.text
+    emb = SVD(width).scorer(graph)
+    assert emb.item.shape == (12, 2)
+    torch.testing.assert_close(emb.item @ emb.item.T, full.item @ full.item.T)
+    message = (
+        f"SVD: 2 wide, the rank of the train interactions ({width} were asked for)"
+    )
+    assert message in caplog.text
 
 
 @pytest.mark.parametrize("num_nodes", [5, 60])
 def test_nothing_to_decompose_is_refused(num_nodes):
     graph = InteractionGraph(torch.empty(2, 0, dtype=torch.int64), num_nodes, num_nodes)
-    with pytest.raises(ValueError, match=r"rank of the train interactions, 0 \(got 1"):
+    with pytest.raises(ValueError, match="'graph' must have train interactions"):
         SVD(1).scorer(graph)
 
 
