@@ -26,6 +26,7 @@ from ddrm_pyg.checks import check_at_least, check_positive
 from ddrm_pyg.extras import check_device
 from ddrm_pyg.files import atomic_path, write_text
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.sequences import edge_order
 from ddrm_pyg.loader import processes
 from ddrm_pyg.progress import progress_bar
 from ddrm_pyg.ranking import evaluate
@@ -148,7 +149,8 @@ def fit(
     Raises:
         TypeError: The model is solved in closed form, or is no Recommender.
         ValueError: A number out of its range, an unknown metric, no train
-            interactions, or a checkpoint of another run.
+            interactions, a model that reads their order where ``data`` do not tell
+            it, or a checkpoint of another run.
         FloatingPointError: The loss is no longer finite.
     """
     _check_model(model)
@@ -175,6 +177,7 @@ def fit(
             "no validation split: all %d epochs are trained and the last one is kept",
             epochs,
         )
+    _check_order(model, data)
     rank, world_size = processes()
     settings: dict[str, str | float] = {}
     if checkpoint is not None:  # reads all that is trained on
@@ -214,6 +217,20 @@ def fit(
             bar.set_postfix(run.shown())
             bar.update()
         return run.finish()
+
+
+def _check_order(model: Any, data: HeteroData) -> None:
+    """Refuse a model that reads an order which nothing tells."""
+    parts = model.modules() if isinstance(model, nn.Module) else ()
+    if all(getattr(part, "edge_time", part) is not None for part in parts):
+        return
+    if "edge_time" in data[EDGE]:
+        raise ValueError(
+            f"'edge_time' of {type(model).__name__} must be given: the data have times "
+            f"(got None; pass data[{EDGE}].edge_time)"
+        )
+    edge_order(data)
+    logger.warning("no 'edge_time': the data are 'in_order', and their order is used")
 
 
 class _Run:

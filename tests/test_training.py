@@ -27,7 +27,7 @@ from ddrm_pyg import (
 )
 from ddrm_pyg.datasets import SyntheticInteractions
 from ddrm_pyg.loader import triplet_batches
-from ddrm_pyg.nn.models import EASE, ItemKNN, Popularity
+from ddrm_pyg.nn.models import EASE, ItemKNN, Popularity, SASRec, TDiffRec
 from ddrm_pyg.testing import checkerboard
 from ddrm_pyg.training import FitResult, check_fit_settings, own_randomness
 
@@ -1033,3 +1033,26 @@ def test_a_device_that_is_not_there_is_named(data, device):
     model = MF(data["user"].num_nodes, data["item"].num_nodes, 4)
     with pytest.raises(ValueError, match=f"'device' must be usable .*got '{device}'"):
         fit(model, data, epochs=1, device=device)
+
+
+@pytest.mark.parametrize("cls", [SASRec, TDiffRec])
+def test_a_model_of_order_needs_one(planted, cls, caplog):
+    bare = planted.clone()
+    time = bare[EDGE].pop("edge_time")
+    del bare[EDGE].val_edge_time, bare[EDGE].test_edge_time
+
+    def trained(data, edge_time=None):
+        torch.manual_seed(0)
+        model = cls(ITEMS, edge_time=edge_time)
+        fit(model, data, epochs=1, progress=False)
+        return model.scorer(InteractionGraph.from_data(data)).scores(torch.arange(5))
+
+    with pytest.raises(ValueError, match="'data' must tell the order of interactions"):
+        trained(bare)
+    with pytest.raises(ValueError, match=f"'edge_time' of {cls.__name__} must"):
+        trained(planted)
+    bare[EDGE].in_order = True
+    scores = trained(bare)
+    said = "no 'edge_time': the data are 'in_order', and their order is used"
+    assert caplog.messages.count(said) == 1
+    assert torch.equal(scores, trained(bare, torch.arange(len(time))))

@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.datasets._graph import build_graph
 from ddrm_pyg.datasets._text import read_blocks
+from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.transforms.core import SPLITS, get_block
 from ddrm_pyg.transforms.split import HoldOutValidation
 
@@ -47,7 +48,11 @@ def read_folder(path: Path, seed: int) -> HeteroData:
 
 
 def _read_npy_folder(path: Path) -> HeteroData:
-    """Read {train,valid,test}_list.npy and, where present, labels.npz."""
+    """Read {train,valid,test}_list.npy and, where present, labels.npz.
+
+    Each user's pairs are taken to stand in the order of time, as those who publish such
+    lists write them, unless ``in_order`` of ``labels.npz`` is 0.
+    """
     pairs = {}
     for split, file_split in zip(SPLITS, ("train", "valid", "test"), strict=True):
         file = path / f"{file_split}_list.npy"
@@ -69,7 +74,14 @@ def _read_npy_folder(path: Path) -> HeteroData:
         )
         for i, key in enumerate(("user_raw", "movie_raw"))
     ]
-    return build_graph(name_of(path), blocks, *raw)
+    data = build_graph(name_of(path), blocks, *raw)
+    if labels.get("in_order", np.ones(1)).all():
+        data[EDGE].in_order = True
+        if "time" not in blocks["train"]:
+            logger.warning(
+                "%s: assumed each user's pairs in the order of time", name_of(path)
+            )
+    return data
 
 
 def _read_pairs(file: Path) -> np.ndarray:

@@ -19,6 +19,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.datasets._parquet import import_pyarrow
 from ddrm_pyg.files import atomic_path, write_text
+from ddrm_pyg.graph.sequences import tells_order
 from ddrm_pyg.transforms.core import SPLITS, UNKNOWN, get_block
 
 logger = logging.getLogger("ddrm_pyg")
@@ -199,6 +200,8 @@ def _write_npy_folder(
         known = _raw_of_labels(folder, data, node_type)
         if known is not None:
             labels[key] = known.numpy()
+    if not tells_order(data):  # what the reader takes for granted
+        labels["in_order"] = np.zeros(1, dtype=np.int64)
     if labels:
         with atomic_path(folder / "labels.npz") as temporary:
             np.savez(temporary, allow_pickle=False, **labels)

@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.experiments.cells import Cell, chain, is_order_aware
 from ddrm_pyg.experiments.methods import find, yardsticks
-from ddrm_pyg.experiments.plug_in import METRIC, default_ddrm, tells_order
+from ddrm_pyg.experiments.plug_in import METRIC, default_ddrm
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.tables import (
     BLOCKS,
@@ -28,6 +28,7 @@ from ddrm_pyg.experiments.tables import (
     star_best,
 )
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.sequences import tells_order
 from ddrm_pyg.ranking import METRICS
 
 logger = logging.getLogger("ddrm_pyg")

@@ -22,7 +22,7 @@ from ddrm_pyg.experiments.tables import (
     star_best,
 )
 from ddrm_pyg.experiments.work import Result
-from ddrm_pyg.graph.interaction_graph import EDGE
+from ddrm_pyg.graph.sequences import tells_order
 from ddrm_pyg.ranking import METRICS
 from ddrm_pyg.significance import PairedTest, paired_test
 
@@ -187,12 +187,6 @@ def _denoised_uses(backend: Cell, last: Cell | None) -> dict[str, Cell]:
         "ddrm, one pass, no noise": Cell("one_pass", base=last),
         "ddrm": last,
     }
-
-
-def tells_order(data: HeteroData) -> bool:
-    """Whether the times of a data set put its train interactions in an order."""
-    time = data[EDGE].get("edge_time")
-    return time is not None and bool((time != time[:1]).any())
 
 
 def default_ddrm(

@@ -21,6 +21,7 @@ from ddrm_pyg.experiments.settings import check_history
 from ddrm_pyg.files import hash_file
 from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.sequences import edge_order
 from ddrm_pyg.ids import align, raw_ids, read_ids
 from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bce_loss, bpr_loss
 from ddrm_pyg.nn._pretrained import load_tensors
@@ -208,15 +209,6 @@ class Work:
         arguments = self.method.model
         inputs = {name: _INPUTS[name](self) for name in arguments.inputs}
         return arguments.build({**self.settings, **changed}, inputs)
-
-
-def _order(work: Work) -> Tensor:
-    """Times of the interactions; their own order where they have none."""
-    time = work.data[EDGE].get("edge_time")
-    if time is not None:
-        return time
-    logger.warning("no times: interactions are taken to stand in their order")
-    return torch.arange(work.graph.num_edges)
 
 
 def _group_items(work: Work) -> Tensor:
@@ -517,7 +509,9 @@ def untrained_ddrm(work: Work) -> DDRMRecommender:
     emb = work.base.embeddings()
     settings = work.settings
     if settings["train_start"] == "past":
-        return _from_past(settings, work.base, work.graph, _order(work), work.seed)
+        return _from_past(
+            settings, work.base, work.graph, edge_order(work.data), work.seed
+        )
     model, training = work.method.model.split(settings)
     weight = _history_weight(work, settings["history"])
     with own_randomness(work.seed):

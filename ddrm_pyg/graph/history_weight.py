@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.sequences import edge_order, tells_order
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -155,8 +156,8 @@ def recency_weight(data: HeteroData, tau: float) -> Tensor:
 
     with r the number of train interactions of the same user that came later. They are
     ordered by ``edge_time``, unknown ones (-1) first; interactions of equal time, and
-    all of them where the data have no times (which is logged), stand in the order of
-    ``edge_index``.
+    all of them where the data are ``in_order`` or have no times at all (which is
+    logged), stand in the order of ``edge_index``.
 
     Args:
         data: The loaded data set; only its train interactions are read.
@@ -172,8 +173,8 @@ def recency_weight(data: HeteroData, tau: float) -> Tensor:
         raise ValueError(f"'tau' must be > 0 (got {tau})")
     graph = InteractionGraph.from_data(data)
     user = graph.edge_index[0]
-    if "edge_time" in data[EDGE]:
-        order = graph.check_time(data[EDGE].edge_time).argsort(stable=True)
+    if "edge_time" in data[EDGE] or tells_order(data):
+        order = graph.check_time(edge_order(data)).argsort(stable=True)
     else:
         logger.warning("no 'edge_time': the order of 'edge_index' stands in for it")
         order = torch.arange(graph.num_edges, device=user.device)

@@ -8,8 +8,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch_geometric.data import HeteroData
 
-from ddrm_pyg.graph.interaction_graph import InteractionGraph, row_pointer
+from ddrm_pyg.graph.interaction_graph import (
+    EDGE,
+    InteractionGraph,
+    interactions_of,
+    row_pointer,
+)
 
 _FEW = 0.01
 """Share of interactions whose time may be unknown: they stand first, which is said."""
@@ -147,6 +153,57 @@ class UserSequences:
         place = torch.arange(row.numel(), device=row.device) - offset[row]
         item = self.item[(self.pointer[user] + first)[row] + place]
         return Bags(row, item, offset, count[row] - 1 - place)
+
+
+def tells_order(data: HeteroData) -> bool:
+    """Tell whether each user's train interactions are known to be in an order.
+
+    Args:
+        data: As :func:`ddrm_pyg.load_interactions` returns it.
+
+    Returns:
+        True where the times are not all equal, and where
+        ``data["user", "interacts", "item"].in_order`` says that every user's
+        interactions stand in the order of time.
+    """
+    return _times_differ(data) or _is_in_order(data)
+
+
+def edge_order(data: HeteroData) -> Tensor:
+    """Return what puts the train interactions of a data set in order.
+
+    Args:
+        data: As :func:`ddrm_pyg.load_interactions` returns it.
+
+    Returns:
+        ``[E]`` ``edge_time``, or places from 0 where it is missing or all equal and the
+        data are ``in_order``.
+
+    Raises:
+        ValueError: There is neither.
+    """
+    store = interactions_of(data)
+    if _is_in_order(data) and not _times_differ(data):
+        return torch.arange(store.edge_index.size(1), device=store.edge_index.device)
+    if "edge_time" not in store:
+        raise ValueError(
+            "'data' must tell the order of interactions: load them with a column of "
+            f"times, or set data[{EDGE}].in_order = True if each user's stand in the "
+            "order of time (got neither 'edge_time' nor 'in_order')"
+        )
+    return store.edge_time
+
+
+def _is_in_order(data: HeteroData) -> bool:
+    flag = interactions_of(data).get("in_order", False)
+    if not isinstance(flag, bool):
+        raise ValueError(f"'in_order' must be True or False (got {flag!r})")
+    return flag
+
+
+def _times_differ(data: HeteroData) -> bool:
+    time = interactions_of(data).get("edge_time")
+    return time is not None and bool((time != time[:1]).any())
 
 
 def _check_time(graph: InteractionGraph, edge_time: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from ddrm_pyg.checks import check_among
+from ddrm_pyg.graph.sequences import edge_order, tells_order
 from ddrm_pyg.transforms.core import (
     SPLITS,
     get_block,
@@ -66,9 +67,10 @@ class TemporalSplit(BaseTransform):
     natural-noise sets of DiffRec (SIGIR 2023) and DDRM (SIGIR 2024) are arranged. The
     false positives of a user who liked nothing go to train.
 
-    Ties in time keep their order in the data. Without ``edge_time`` a random order
-    takes the place of time, for false positives as well. Each block comes out grouped
-    by user and in that order inside a user.
+    Ties in time keep their order in the data. Without ``edge_time`` the order of the
+    data takes the place of time where they are ``in_order``, and a random one where
+    they are not, for false positives as well. Each block comes out grouped by user and
+    in that order inside a user.
 
     With ``scope="global"`` one moment parts train from validation, and another one
     validation from test, so that nobody's future is in anybody's training: the ratios
@@ -129,7 +131,7 @@ class TemporalSplit(BaseTransform):
         """
         require_unsplit(data, "TemporalSplit")
         block = get_block(data, "train")
-        block = select(block, self._timeline(block))
+        block = select(block, self._timeline(data, block))
         if self.scope == "global":
             split = self._assign_by_moment(block)
         else:
@@ -144,11 +146,11 @@ class TemporalSplit(BaseTransform):
             set_block(data, name, select(block, split == i))
         return data
 
-    def _timeline(self, block: dict[str, Tensor]) -> Tensor:
+    def _timeline(self, data: HeteroData, block: dict[str, Tensor]) -> Tensor:
         """Return the order ``[E]`` that groups by user and sorts by time inside."""
         user = block["index"][0]
-        if "time" in block:
-            return order_by_user(user, block["time"])
+        if "time" in block or tells_order(data):
+            return order_by_user(user, edge_order(data))
         draw = torch.randperm(user.numel(), generator=seeded(self.seed))
         return order_by_user(user, draw)
 

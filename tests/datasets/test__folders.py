@@ -57,7 +57,23 @@ def test_npy_folder_without_labels_or_validation(tmp_path, caplog):
     assert data["item"].raw_id.tolist() == [0, 1, 2, 3]
     assert data[EDGE].edge_index.size(1) == 4  # round(.1 * 2) = 0 held out
     assert data[EDGE].val_edge_label_index.shape == (2, 0)
-    assert "no validation file" in caplog.messages[0]
+    name = tmp_path.name
+    assert caplog.messages[0] == (
+        f"{name}: assumed each user's pairs in the order of time"
+    )
+    assert "no validation file" in caplog.messages[1]
+    assert data[EDGE].in_order is True
+
+
+def test_lists_may_say_that_they_are_in_no_order(tmp_path, caplog):
+    data = load_interactions(write_npy_folder(tmp_path, in_order=[0]))
+    assert "in_order" not in data[EDGE]
+    assert "order" not in caplog.text
+
+
+def test_adjacency_lists_promise_no_order(tmp_path):
+    data = load_interactions(write_lightgcn_folder(tmp_path))
+    assert "in_order" not in data[EDGE]
 
 
 def test_a_pair_in_two_splits_stays_in_the_earlier(tmp_path, caplog):

@@ -19,6 +19,7 @@ def tiny_graph():
     data["item"].raw_id = torch.tensor([5, 6, 7])
     data[EDGE].edge_index = torch.tensor([[0, 1], [2, 0]])
     data[EDGE].edge_is_noise = torch.tensor([True, False])
+    data[EDGE].in_order = True
     data[EDGE].val_edge_label_index = torch.zeros(2, 0, dtype=torch.long)
     data[EDGE].test_edge_label_index = torch.tensor([[1], [1]])
     return data
@@ -55,7 +56,10 @@ def test_a_graph_comes_back_as_it_was_stored(tiny, tmp_path):
     assert data["user"].raw_id == ["ann", "bob"]
     assert (data["user"].num_nodes, data["item"].num_nodes) == (2, 3)
     assert data["item"].raw_id.tolist() == [5, 6, 7]
+    assert data[EDGE].in_order is True
     for key, value in want[EDGE].items():
+        if key == "in_order":
+            continue
         assert torch.equal(data[EDGE][key], value)
         assert data[EDGE][key].dtype == value.dtype
     files = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*.*"))

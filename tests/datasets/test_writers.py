@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.datasets import SyntheticInteractions, writers
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.datasets.writers import save_interactions
+from ddrm_pyg.graph.sequences import tells_order
 from ddrm_pyg.transforms.core import EDGE, SPLITS, get_block
 
 TEXTS = [".csv", ".csv.gz", ".tsv", ".tsv.gz", ".inter", ".jsonl", ".jsonl.gz"]
@@ -70,6 +71,20 @@ def test_an_npy_folder_keeps_everything(world, tmp_path):
     shifted["item"].raw_id[4] = -5  # unknown, as the reader marks it
     save_interactions(shifted, tmp_path / "out")
     assert_same(load_interactions(tmp_path / "out"), shifted)
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_an_npy_folder_keeps_whether_there_is_an_order(world, tmp_path, in_order):
+    bare = world.clone()
+    for split in SPLITS:
+        prefix = "" if split == "train" else f"{split}_"
+        bare[EDGE].pop(f"{prefix}edge_time", None)
+    if in_order:
+        bare[EDGE].in_order = True
+    save_interactions(bare, tmp_path / "out")
+    again = load_interactions(tmp_path / "out")
+    assert_same(again, bare)
+    assert tells_order(again) is in_order
 
 
 @pytest.mark.parametrize(

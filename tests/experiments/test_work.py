@@ -397,6 +397,7 @@ def trained(monkeypatch):
 def test_every_generative_rival_runs_with_its_stored_settings(
     runner, data, trained, method
 ):
+    data[EDGE].in_order = True
     fit = {"epochs": 2, "batch_size": 4}
     base = LIGHTGCN if METHODS[method].base else None
     cell = Cell(method, 3, load_settings(method, method)["model"], fit, base)
@@ -422,6 +423,7 @@ def test_times_order_the_rows_of_tdiffrec(data, tmp_path, trained):
     for time in (None, later_first):
         if time is None:
             data[EDGE].pop("edge_time", None)
+            data[EDGE].in_order = True
         else:
             data[EDGE].edge_time = time
         runner = Runner(data, tmp_path / str(time is None), progress=False)

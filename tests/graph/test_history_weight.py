@@ -193,6 +193,15 @@ def test_only_train_interactions_are_read():
     assert torch.equal(recency_weight(data, 3.0), before)
 
 
+def test_data_in_order_are_weighed_as_they_stand(caplog):
+    data = world([[0, 0, 1], [1, 0, 0]], 2, 2, [1, 2, 3])
+    timed = recency_weight(data, 3.0)
+    del data[EDGE].edge_time
+    data[EDGE].in_order = True
+    assert torch.equal(recency_weight(data, 3.0), timed)
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("tau", [0, -1.0, math.nan])
 def test_a_tau_that_is_not_positive_is_refused(tau):
     data = world([[0], [0]], 1, 1, [1])

@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch_geometric.data import HeteroData
 
-from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.graph.sequences import UserSequences
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.sequences import UserSequences, edge_order, tells_order
 
 
 @st.composite
@@ -96,3 +97,41 @@ def test_few_unknown_times_come_first_and_are_said(caplog):
         sequences = UserSequences.from_graph(InteractionGraph(edges, 1, 200), times)
     assert sequences.item[:2].tolist() == [150, 0]
     assert "1 of 200 train interactions have no time" in caplog.text
+
+
+def timed(time, in_order=None):
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 1, 3
+    data[EDGE].edge_index = torch.tensor([[0, 0, 0], [2, 0, 1]])
+    if time is not None:
+        data[EDGE].edge_time = torch.tensor(time)
+    if in_order is not None:
+        data[EDGE].in_order = in_order
+    return data
+
+
+@pytest.mark.parametrize(
+    ("time", "in_order", "tells", "order"),
+    [
+        ([5, 3, 4], None, True, [5, 3, 4]),
+        ([5, 3, 4], True, True, [5, 3, 4]),  # times come first
+        (None, True, True, [0, 1, 2]),
+        ([7, 7, 7], True, True, [0, 1, 2]),
+        ([7, 7, 7], False, False, [7, 7, 7]),  # which UserSequences refuses
+        (None, False, False, None),
+        (None, None, False, None),
+    ],
+)
+def test_times_or_the_promise_of_an_order_tell_it(time, in_order, tells, order):
+    data = timed(time, in_order)
+    assert tells_order(data) is tells
+    if order is None:
+        with pytest.raises(ValueError, match="in_order = True if each user's stand in"):
+            edge_order(data)
+    else:
+        assert edge_order(data).tolist() == order
+
+
+def test_the_promise_of_an_order_is_true_or_false():
+    with pytest.raises(ValueError, match=r"'in_order' must be True or False \(got 1\)"):
+        tells_order(timed(None, in_order=1))

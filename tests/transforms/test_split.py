@@ -30,6 +30,20 @@ def one_user(num_items, **attributes):
     return make_data([[0, i] for i in range(num_items)], 1, num_items, **attributes)
 
 
+def test_pairs_in_order_are_split_as_if_they_had_times():
+    pairs = [[1, 3], [0, 0], [0, 4], [1, 1], [0, 2], [0, 1], [1, 0], [1, 2]]
+    one, other = make_data(pairs, 2, 5), make_data(pairs, 2, 5, time=[*range(8)])
+    one[EDGE].in_order = True
+    for data in (one := TemporalSplit()(one), TemporalSplit()(other)):
+        assert items_of(data, "train") == [0, 4, 2, 3, 1, 0]
+        assert items_of(data, "test") == [1, 2]
+    assert one[EDGE].in_order is True
+
+
+def test_a_random_order_is_no_order():
+    assert "in_order" not in TemporalSplit()(one_user(10))[EDGE]
+
+
 def test_temporal_split_cuts_by_time_and_carries_attributes():
     time = [90, 80, 70, 60, 50, 40, 30, 20, 10, 0]  # item 9 came first
     rating = [float(t) for t in time]

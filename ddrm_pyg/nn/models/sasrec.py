@@ -150,7 +150,7 @@ class SASRec(nn.Module):
                 f"'graph' must have {self.num_items} items (got {graph.num_items})"
             )
         if self._ordered is None or self._ordered[0] is not graph:
-            if self.edge_time is None:
+            if self.edge_time is None and not self.training:  # else fit has said so
                 logger.warning("no 'edge_time': the graph's order stands in for it")
             self._ordered = graph, UserSequences.from_graph(graph, self.edge_time)
         return self._ordered[1]

@@ -243,6 +243,7 @@ def test_weighted_rows_are_input_and_target(graph):
 
 def test_equal_weights_are_diffrec_to_the_bit():
     data = checkerboard()
+    data["user", "interacts", "item"].in_order = True
     graph = InteractionGraph.from_data(data)
     scores = []
     for model in (make(what=40), make(TDiffRec, 40, w_min=1.0, w_max=1.0)):

@@ -150,7 +150,7 @@ def test_users_are_read_by_time_and_without_items_by_the_mean_item():
 
 def test_without_times_the_order_of_the_graph_holds_and_is_said_once(caplog):
     graph = InteractionGraph(torch.tensor([[0, 0], [3, 5]]), 1, PAD)
-    model = make()
+    model = make().eval()
     with caplog.at_level(logging.WARNING, logger="ddrm_pyg"):
         emb = [model.scorer(graph) for _ in range(2)]
     torch.testing.assert_close(emb[0].user[0], model.encode(torch.tensor([[3, 5]]))[0])
