@@ -116,6 +116,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.scale.worker",
         "ddrm_pyg.scale.local",
         "ddrm_pyg.scale.train",
+        "ddrm_pyg.scale.train_mf",
         "ddrm_pyg.scale.ray",
         "ddrm_pyg.cli",
         "ddrm_pyg.runs",

@@ -1,9 +1,9 @@
-"""``ddrm-pyg train``: a DDRM on a world, also under torchrun."""
+"""``ddrm-pyg train``: MF or DDRM on a world, also under torchrun."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -12,6 +12,7 @@ from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.nn.ddrm import DDRM
 from ddrm_pyg.scale.train import METRIC, WEIGHTS, launched, train
+from ddrm_pyg.scale.train_mf import train_mf
 from ddrm_pyg.scale.world import World
 
 EXAMPLES = (
@@ -22,14 +23,23 @@ EXAMPLES = (
 
 
 def command(
-    world: Annotated[Path, typer.Option(help="What 'shard' wrote, with embeddings.")],
+    world: Annotated[Path, typer.Option(help="What 'shard' wrote.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")],
+    method: Annotated[
+        Literal["ddrm", "mf"],
+        typer.Option(help="DDRM on the world's vectors, or MF, which makes them."),
+    ] = "ddrm",
     hidden: Annotated[
-        str, typer.Option(help="Hidden widths of the networks.")
-    ] = "1000,300,1000",
+        str | None,
+        typer.Option(help="Hidden widths of DDRM's networks; 1000,300,1000 if none."),
+    ] = None,
     steps: Annotated[
-        int, typer.Option(min=1, help="Steps of the forward process.")
-    ] = 50,
+        int | None,
+        typer.Option(min=1, help="Steps of DDRM's forward process; 50 if none."),
+    ] = None,
+    dim: Annotated[
+        int | None, typer.Option(min=1, help="Width of MF's vectors; 64 if none.")
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs at most.")] = 20,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Triplets of a batch, of all processes together.")
@@ -41,32 +51,34 @@ def command(
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
-    """Train DDRM on a world, in one process or in those that torchrun starts."""
-    widths = _widths(hidden)
+    """Train MF or DDRM on a world, in one process or in those that torchrun starts."""
+    widths = _widths(hidden or "1000,300,1000")
+    foreign = {"dim": dim} if method == "ddrm" else {"hidden": hidden, "steps": steps}
+    for name, value in foreign.items():
+        if value is not None:
+            raise ValueError(f"'--{name}' is not for '--method {method}' (got {value})")
+    opened = World.open(world)
+    fit: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    fit |= {"seed": seed, "patience": patience}
     with launched():
-        opened = World.open(world)
-        torch.manual_seed(seed)
-        ddrm = DDRM(opened.item_emb().size(1), widths, num_train_timesteps=steps)
-        history = train(
-            opened,
-            ddrm,
-            out,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            seed=seed,
-            patience=patience,
-        )
+        if method == "mf":
+            history = train_mf(opened, out, embedding_dim=dim or 64, **fit)
+        else:
+            torch.manual_seed(seed)
+            width = opened.item_emb().size(1)
+            ddrm = DDRM(width, widths, num_train_timesteps=steps or 50)
+            history = train(opened, ddrm, out, **fit)
         first = not torch.distributed.is_initialized() or (
             torch.distributed.get_rank() == 0
         )
     if not first:
         return
     best = max(history, key=lambda record: record[METRIC])
+    where = out / WEIGHTS if method == "ddrm" else opened.emb_path("item").parent
     if as_json:
         print_json({"out": str(out), "best": best, "history": history})
         return
-    print(f"epoch {best['epoch']}: {METRIC} {best[METRIC]:.4f}, see {out / WEIGHTS}")
+    print(f"epoch {best['epoch']}: {METRIC} {best[METRIC]:.4f}, see {where}")
 
 
 def _widths(words: str) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
 from torch_geometric.data import HeteroData
@@ -32,13 +33,21 @@ METRIC = "recall@20"
 
 
 @dataclass
-class _State:
-    """What a run goes on from; the same in every process."""
+class State:
+    """What a run goes on from, beside tensors; the same in every process.
+
+    Attributes:
+        epoch: Epochs that are done.
+        failures: Epochs since the best one.
+        best_value: Of validation, in the best epoch.
+        best_epoch: Which one that is.
+        history: One record per epoch.
+    """
 
     epoch: int = 0
     failures: int = 0
     best_value: float | None = None
-    best: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int | None = None
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -53,7 +62,7 @@ def train(
     seed: int = 0,
     patience: int = 5,
 ) -> list[dict[str, float]]:
-    """Train on a world's shards, one after the other in random order.
+    """Train a DDRM on a world's shards, one after the other in random order.
 
     In several processes of ``torch.distributed`` each takes its share of every batch,
     gradients are averaged over the whole batch, and each validates its share of the
@@ -79,56 +88,141 @@ def train(
         ValueError: ``out`` holds another run, or the world has no validation pairs.
         FloatingPointError: The loss is no longer finite.
     """
-    settings = {
-        "world": hash_file(world.folder / WORLD),
-        "ddrm": repr(ddrm),
-        "batch_size": batch_size,
-        "lr": lr,
-        "seed": seed,
-        "patience": patience,
-    }
-    run = _Run(world, ddrm, out, settings)
-    run.resume()
-    while run.state.epoch < epochs and run.state.failures < patience:
-        run.epoch(batch_size, seed)
-        run.save()
-    if run.state.best:
-        ddrm.load_state_dict(run.state.best)
+    settings = {"ddrm": repr(ddrm), "batch_size": batch_size, "lr": lr}
+    settings |= {"seed": seed, "patience": patience}
+    run = _DDRMTraining(world, ddrm, out, settings)
+    run.train(epochs)
+    if run.best:
+        ddrm.load_state_dict(run.best)
     ddrm.eval()
     if run.rank == 0:
         ddrm.save_pretrained(out / WEIGHTS)
     return run.state.history
 
 
-class _Run:
-    def __init__(
-        self, world: World, ddrm: DDRM, out: Path, settings: dict[str, Any]
-    ) -> None:
+def generator_of(*numbers: int) -> torch.Generator:
+    """Make a generator for one of many streams.
+
+    Args:
+        *numbers: Which one, such as a seed and an epoch.
+    """
+    # torch's on CPU takes no more than 32 bits of a seed
+    (seed,) = np.random.SeedSequence(numbers).generate_state(1)
+    return torch.Generator().manual_seed(int(seed))
+
+
+class Training:
+    """Epochs over a world's shards, early stopping and a log, in any processes.
+
+    Subclasses have the model: how it trains on a shard, which vectors it ranks a shard
+    by, and how it is kept.
+
+    Args:
+        world: What to train on.
+        out: Folder of log and checkpoints.
+        settings: What makes a run another one; has ``batch_size``, ``lr``, ``seed`` and
+            ``patience``.
+
+    Raises:
+        ValueError: The world has no validation pairs.
+    """
+
+    def __init__(self, world: World, out: Path, settings: dict[str, Any]) -> None:
         if not world.num_edges["val"]:
             raise ValueError(f"{world.folder}: must have validation pairs (got 0)")
-        self.world, self.ddrm, self.out = world, ddrm, out
-        self.settings = settings
+        self.world, self.out = world, out
+        self.settings = {"world": hash_file(world.folder / WORLD), **settings}
         self.rank, self.world_size = processes()
-        self.item_emb = world.item_emb()
-        self.mean_item = mean_item(world.item_degree(), self.item_emb)
-        self.optimizer = torch.optim.Adam(ddrm.parameters(), lr=settings["lr"])
-        self.state = _State()
+        self.state = State()
 
-    def epoch(self, batch_size: int, seed: int) -> None:
+    def train(self, epochs: int) -> None:
+        """Go on from the checkpoint, if there is one, to an epoch or the best one."""
+        self.resume()
+        patience = self.settings["patience"]
+        while self.state.epoch < epochs and self.state.failures < patience:
+            self._epoch(self.settings["seed"])
+            self.save()
+
+    def resume(self) -> None:
+        """Read the checkpoint, if there is one, and let all processes start alike."""
+        raise NotImplementedError
+
+    def save(self) -> None:
+        """Write a checkpoint and the log."""
+        raise NotImplementedError
+
+    def keep_best(self) -> None:
+        """Remember the weights of this epoch."""
+
+    def train_shard(self, shard: int, shared: Any, own: Any) -> Tensor:
+        """Train on the triplets of a shard.
+
+        Args:
+            shard: Which one; all processes train on the same.
+            shared: Generator that is in the same state in all processes.
+            own: This process's own.
+
+        Returns:
+            ``[2]`` sum and number of this process's losses.
+        """
+        raise NotImplementedError
+
+    def ranked(self) -> Iterator[tuple[int, Embeddings]]:
+        """Yield what ranks for the users of a shard, of this process's shards."""
+        raise NotImplementedError
+
+    def own_shards(self) -> range:
+        """Shards that this process validates."""
+        return range(self.rank, self.world.num_shards, self.world_size)
+
+    def graph(self, shard: int, split: str) -> InteractionGraph:
+        """Read a shard's pairs, with users counted from its first."""
+        start, stop = self.world.bounds(shard)
+        pairs = self.world.edge_index(shard, (split,))
+        return InteractionGraph(pairs, stop - start, self.world.num_items)
+
+    def summed(self, value: Tensor) -> Tensor:
+        """Sum over processes, in place."""
+        if self.world_size > 1:
+            distributed.all_reduce(value)
+        return value
+
+    def check_new(self) -> None:
+        """Refuse a folder that holds something else.
+
+        Raises:
+            ValueError: It is not empty.
+        """
+        if self.out.exists() and any(self.out.iterdir()):
+            raise ValueError(
+                f"'out' must be a new folder or an empty one (got {self.out})"
+            )
+
+    def check_settings(self, settings: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another run.
+
+        Raises:
+            ValueError: Its settings are others.
+        """
+        if settings != self.settings:
+            raise ValueError(f"'out' must be new or hold this run (got {self.out})")
+
+    def write_log(self) -> None:
+        """Write a line per epoch."""
+        lines = (json.dumps(line) + "\n" for line in self.state.history)
+        write_text(self.out / LOG, "".join(lines))
+
+    def _epoch(self, seed: int) -> None:
         """Train on every shard once, then validate."""
         state = self.state
         state.epoch += 1
         # drawn anew in every epoch, so that a checkpoint need not hold generators
-        own = torch.Generator().manual_seed(
-            (seed << 32) + (state.epoch << 16) + self.rank + 1
-        )
-        shared = torch.Generator().manual_seed((seed << 32) + (state.epoch << 16))
-        self.ddrm.train()
+        shared, own = (generator_of(seed, state.epoch, n) for n in (0, self.rank + 1))
         order = torch.randperm(self.world.num_shards, generator=shared).tolist()
         total = torch.zeros(2, dtype=torch.float64)
         for shard in order:
-            total += self._train_shard(shard, batch_size, shared, own)
-        loss, count = self._summed(total).tolist()
+            total += self.train_shard(shard, shared, own)
+        loss, count = self.summed(total).tolist()
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss} in epoch {state.epoch}: lower 'lr' "
@@ -140,19 +234,56 @@ class _Run:
         state.failures += 1
         if state.best_value is None or value > state.best_value:
             state.best_value, state.failures = value, 0
-            state.best = copy.deepcopy(self.ddrm.state_dict())
+            state.best_epoch = state.epoch
+            self.keep_best()
 
-    def _train_shard(
-        self, shard: int, batch_size: int, shared: Any, own: Any
-    ) -> Tensor:
-        """Loss and number of the triplets of this process."""
-        graph = self._graph(shard, "train")
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """Mean over the users of all shards; each process ranks its own shards."""
+        total = torch.zeros(2, dtype=torch.float64)
+        for shard, emb in self.ranked():
+            total += self._recall(shard, emb)
+        value, count = self.summed(total).tolist()
+        return value / count
+
+    def _recall(self, shard: int, emb: Embeddings) -> Tensor:
+        """Sum and number of the values of a shard's users."""
+        train, val = self.graph(shard, "train"), self.graph(shard, "val")
+        if not val.num_edges:
+            return torch.zeros(2, dtype=torch.float64)
+        data = HeteroData()
+        data["user"].num_nodes, data["item"].num_nodes = val.num_users, val.num_items
+        data[EDGE].edge_index = train.edge_index
+        data[EDGE].val_edge_label_index = val.edge_index
+        metrics = evaluate(emb, data, split="val", k=20)
+        values = metrics.per_user[METRIC].double()
+        return torch.stack([values.sum(), torch.tensor(float(len(values))).double()])
+
+
+class _DDRMTraining(Training):
+    """A DDRM that is the same in every process, on its share of every batch."""
+
+    def __init__(
+        self, world: World, ddrm: DDRM, out: Path, settings: dict[str, Any]
+    ) -> None:
+        super().__init__(world, out, settings)
+        self.ddrm = ddrm
+        self.best: dict[str, Tensor] = {}
+        self.item_emb = world.item_emb()
+        self.mean_item = mean_item(world.item_degree(), self.item_emb)
+        self.optimizer = torch.optim.Adam(ddrm.parameters(), lr=settings["lr"])
+
+    def train_shard(self, shard: int, shared: Any, own: Any) -> Tensor:
+        """Train on this process's share of every batch."""
+        self.ddrm.train()
+        graph = self.graph(shard, "train")
         total = torch.zeros(2, dtype=torch.float64)
         if not graph.num_edges:
             return total
         emb = Embeddings(self.world.user_emb(shard), self.item_emb)
         model = DDRMRecommender(self.ddrm, emb)
-        for batch in model.batches(graph, batch_size=batch_size, generator=shared):
+        size = self.settings["batch_size"]
+        for batch in model.batches(graph, batch_size=size, generator=shared):
             for loss in model.losses(batch, graph, generator=own):
                 self._step(loss)
                 total += torch.tensor([float(loss.detach().sum()), len(loss)])
@@ -160,65 +291,41 @@ class _Run:
 
     def _step(self, loss: Tensor) -> None:
         """Step along the gradient of the mean over the batch of all processes."""
-        count = self._summed(torch.tensor([float(len(loss))]))
+        count = self.summed(torch.tensor([float(len(loss))]))
         self.optimizer.zero_grad(set_to_none=True)
         (loss.sum() / count.to(loss)).sum().backward()
         for parameter in self.ddrm.parameters():
             if parameter.grad is not None:
-                self._summed(parameter.grad)
+                self.summed(parameter.grad)
         self.optimizer.step()
 
-    @torch.no_grad()
-    def _validate(self) -> float:
-        """Mean over the users of all shards; each process ranks its own shards."""
+    def ranked(self) -> Iterator[tuple[int, Embeddings]]:
+        """Generate ideal items, without noise."""
         self.ddrm.eval()
-        total = torch.zeros(2, dtype=torch.float64)
-        for shard in range(self.rank, self.world.num_shards, self.world_size):
-            total += self._validate_shard(shard)
-        value, count = self._summed(total).tolist()
-        return value / count
+        for shard in self.own_shards():
+            graph = self.graph(shard, "train")
+            history = graph.history_mean(self.item_emb, fallback=self.mean_item)
+            ideal = self.ddrm.generate(
+                history, self.world.user_emb(shard), noise=torch.zeros_like(history)
+            )
+            yield shard, Embeddings(ideal, self.item_emb)
 
-    def _validate_shard(self, shard: int) -> Tensor:
-        train, val = self._graph(shard, "train"), self._graph(shard, "val")
-        if not val.num_edges:
-            return torch.zeros(2, dtype=torch.float64)
-        history = train.history_mean(self.item_emb, fallback=self.mean_item)
-        ideal = self.ddrm.generate(
-            history, self.world.user_emb(shard), noise=torch.zeros_like(history)
-        )
-        data = HeteroData()
-        data["user"].num_nodes, data["item"].num_nodes = val.num_users, val.num_items
-        data[EDGE].edge_index = train.edge_index
-        data[EDGE].val_edge_label_index = val.edge_index
-        metrics = evaluate(Embeddings(ideal, self.item_emb), data, split="val", k=20)
-        values = metrics.per_user[METRIC].double()
-        return torch.stack([values.sum(), torch.tensor(float(len(values))).double()])
-
-    def _graph(self, shard: int, split: str) -> InteractionGraph:
-        start, stop = self.world.bounds(shard)
-        pairs = self.world.edge_index(shard, (split,))
-        return InteractionGraph(pairs, stop - start, self.world.num_items)
-
-    def _summed(self, value: Tensor) -> Tensor:
-        """Sum over processes, in place."""
-        if self.world_size > 1:
-            distributed.all_reduce(value)
-        return value
+    def keep_best(self) -> None:
+        """Copy the weights: they are small."""
+        self.best = copy.deepcopy(self.ddrm.state_dict())
 
     def resume(self) -> None:
-        """Go on from the checkpoint, and let all processes start alike."""
+        """Read the checkpoint, and send the first process's weights to the others."""
         path = self.out / CHECKPOINT
         if path.is_file():
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            if saved["settings"] != self.settings:
-                raise ValueError(f"'out' must be new or hold this run (got {self.out})")
-            self.state = _State(**saved["state"])
+            self.check_settings(saved["settings"])
+            self.state = State(**saved["state"])
+            self.best = saved["best"]
             self.ddrm.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
-        elif self.out.exists() and any(self.out.iterdir()):
-            raise ValueError(
-                f"'out' must be a new folder or an empty one (got {self.out})"
-            )
+        else:
+            self.check_new()
         if self.world_size > 1:
             for value in self.ddrm.state_dict().values():
                 distributed.broadcast(value, 0)
@@ -230,13 +337,13 @@ class _Run:
         record = {
             "settings": self.settings,
             "state": vars(self.state),
+            "best": self.best,
             "model": self.ddrm.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
         with atomic_path(self.out / CHECKPOINT) as temporary:
             torch.save(record, temporary)
-        lines = (json.dumps(line) + "\n" for line in self.state.history)
-        write_text(self.out / LOG, "".join(lines))
+        self.write_log()
 
 
 @contextmanager

@@ -85,7 +85,7 @@ class Job:
     def _config(self) -> dict[str, Any]:
         files = {
             "world": self.world / WORLD,
-            "item_emb": self.world / "embeddings" / "item.safetensors",
+            "item_emb": World.open(self.world).emb_path("item"),
             "config": self.weights / CONFIG,
             "weights": self.weights / WEIGHTS,
         }

@@ -133,16 +133,32 @@ class World:
     def user_emb(self, shard: int) -> Tensor:
         """Read a shard's user vectors, ``[rows, D]`` float32."""
         start, stop = self.bounds(shard)
-        table = self._table(f"user-{shard:05d}", "user", stop - start)
+        table = self._table("user", stop - start, shard)
         return table.rows(0, table.num_rows).float()
 
     def item_emb(self) -> Tensor:
         """Read the item vectors, ``[num_items, D]`` float32."""
-        table = self._table("item", "item", self.num_items)
+        table = self._table("item", self.num_items)
         return table.rows(0, table.num_rows).float()
 
-    def _table(self, stem: str, name: str, num_rows: int) -> MappedTable:
-        path = self.folder / "embeddings" / f"{stem}.safetensors"
+    def save_emb(self, kind: str, table: Tensor, shard: int | None = None) -> None:
+        """Write vectors: of all items, or of a shard's users.
+
+        Args:
+            kind: ``"item"`` or ``"user"``.
+            table: ``[rows, D]``.
+            shard: Which users they are of.
+        """
+        with atomic_path(self.emb_path(kind, shard)) as temporary:
+            save_file({kind: table.contiguous()}, temporary)
+
+    def emb_path(self, kind: str, shard: int | None = None) -> Path:
+        """File of vectors: of all items, or of a shard's users."""
+        stem = kind if shard is None else f"{kind}-{shard:05d}"
+        return self.folder / "embeddings" / f"{stem}.safetensors"
+
+    def _table(self, name: str, num_rows: int, shard: int | None = None) -> MappedTable:
+        path = self.emb_path(name, shard)
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path}: no vectors here; 'shard --embeddings' puts them into a world"
@@ -177,16 +193,9 @@ def cut_embeddings(world: World, path: Path) -> None:
         for number, block in enumerate(table.blocks()):
             if not bool(torch.isfinite(block).all()):
                 raise ValueError(f"{path}: '{name}' must be finite (block {number})")
-    folder = world.folder / "embeddings"
-    _save(folder / "item.safetensors", "item", tables.item.rows(0, world.num_items))
+    world.save_emb("item", tables.item.rows(0, world.num_items))
     for shard in range(world.num_shards):
-        rows = tables.user.rows(*world.bounds(shard))
-        _save(folder / f"user-{shard:05d}.safetensors", "user", rows)
-
-
-def _save(path: Path, name: str, table: Tensor) -> None:
-    with atomic_path(path) as temporary:
-        save_file({name: table}, temporary)
+        world.save_emb("user", tables.user.rows(*world.bounds(shard)), shard)
 
 
 def connect(**config: Any) -> Any:

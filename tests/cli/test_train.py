@@ -6,9 +6,6 @@ import json
 import random
 
 import pytest
-import torch
-
-from ddrm_pyg.embeddings import Embeddings
 
 pytest.importorskip("duckdb")
 
@@ -19,6 +16,8 @@ pytest.importorskip("duckdb")
         ([], "not a world (no world.json)"),
         (["--epochs", "0"], "Invalid value for '--epochs'"),
         (["--lr", "0"], "Invalid value for '--lr'"),
+        (["--dim", "8"], "'--dim' is not for '--method ddrm' (got 8)"),
+        (["--method", "mf", "--steps", "8"], "'--steps' is not for '--method mf'"),
         (["--hidden", "8,x"], "'--hidden' must be whole numbers like 1000,300"),
     ],
 )
@@ -37,10 +36,9 @@ def test_from_logs_to_a_served_answer(call, tmp_path):
     (tmp_path / "log.csv").write_text("\n".join(["user,item,time", *rows]))
     world, trained, out = (tmp_path / name for name in ("world", "trained", "out"))
     assert call("shard", tmp_path / "log.csv", "--out", world).code == 0
-    emb = Embeddings(torch.randn(80, 8), torch.randn(30, 8))
-    emb.save(tmp_path / "emb.safetensors")
-    words = ["--embeddings", tmp_path / "emb.safetensors", "--world", world]
-    assert call("shard", *words).code == 0
+    words = ["--world", world, "--out", tmp_path / "mf", "--epochs", "2", "--dim", "8"]
+    record = json.loads(call("train", "--method", "mf", *words, "--json").out)
+    assert [line["epoch"] for line in record["history"]] == [1, 2]
     words = ["--world", world, "--out", trained, "--epochs", "2", "--hidden", "8"]
     record = json.loads(call("train", *words, "--json").out)
     assert [line["epoch"] for line in record["history"]] == [1, 2]

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -96,3 +102,42 @@ def assert_same_lists():
 def make_world():
     """Make another world."""
     return build_world
+
+
+def launch_processes(count, *words):
+    """Start ``train`` in as many processes as torchrun would; the first's history."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    children = []
+    for rank in range(count):
+        own = {"RANK": rank, "LOCAL_RANK": rank, **shared}
+        children.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "ddrm_pyg", "train", *map(str, words), "--json"],
+                env={**os.environ, **{k: str(v) for k, v in own.items()}},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    answers = [child.communicate(timeout=240) for child in children]
+    assert [child.returncode for child in children] == [0] * count, answers
+    (first, _), *others = answers
+    assert [out for out, _ in others] == [""] * (count - 1)
+    return json.loads(first)["history"]
+
+
+@pytest.fixture
+def launch():
+    """Train in several processes."""
+    return launch_processes
+
+
+@pytest.fixture
+def bare(made, tmp_path):
+    """A world without vectors."""
+    folder = shutil.copytree(made.world.folder, tmp_path / "bare")
+    shutil.rmtree(folder / "embeddings")
+    return World.open(folder)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,7 +13,7 @@ from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.ddrm import DDRM
 from ddrm_pyg.ranking import evaluate
-from ddrm_pyg.scale.train import train
+from ddrm_pyg.scale.train import generator_of, train
 
 QUICK = {"batch_size": 4096, "lr": 1e-2}
 
@@ -59,6 +56,21 @@ def test_a_run_that_was_stopped_ends_with_the_bits_of_a_straight_one(tmp_path, m
         train(made.world, make(), tmp_path / "b", epochs=2, **QUICK, seed=1)
 
 
+def test_streams_differ_in_every_number():
+    """A seed beyond 32 bits would have lost its upper part."""
+    streams = [(0, 1, 0), (1, 1, 0), (0, 2, 0), (0, 1, 1), (1 << 31, 1, 0)]
+    drawn = {torch.randint(1 << 40, (), generator=generator_of(*n)) for n in streams}
+    assert len({int(value) for value in drawn}) == len(streams)
+
+
+def test_a_seed_decides_batches_and_noise(tmp_path, made):
+    losses = [
+        train(made.world, make(), tmp_path / str(n), epochs=1, seed=n, **QUICK)
+        for n in range(2)
+    ]
+    assert losses[0] != losses[1]
+
+
 def test_a_folder_in_use_is_left_alone(tmp_path, made):
     (tmp_path / "mine").touch()
     with pytest.raises(ValueError, match="must be a new folder or an empty one"):
@@ -66,47 +78,20 @@ def test_a_folder_in_use_is_left_alone(tmp_path, made):
     assert os.listdir(tmp_path) == ["mine"]
 
 
-def launch(made, out, epochs, count):
-    """Start as many processes as torchrun would."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [sys.executable, "-m", "ddrm_pyg", "train", "--world", made.world.folder]
-    words += ["--out", out, "--epochs", epochs, "--hidden", "8", "--steps", "3"]
-    words += ["--batch-size", "4096", "--lr", "0.01", "--json"]
-    shared = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    children = []
-    for rank in range(count):
-        own = {"RANK": rank, "LOCAL_RANK": rank, **shared}
-        environment = {**os.environ, **{k: str(v) for k, v in own.items()}}
-        children.append(
-            subprocess.Popen(
-                list(map(str, words)),
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    answers = [child.communicate(timeout=240) for child in children]
-    assert [child.returncode for child in children] == [0] * count, answers
-    (first, _), *others = answers
-    assert [out for out, _ in others] == [""] * (count - 1)
-    return json.loads(first)["history"]
-
-
-def test_two_processes_do_one_job_and_one_goes_on(tmp_path, made):
-    two = launch(made, tmp_path / "two", 1, 2)
-    one = launch(made, tmp_path / "one", 1, 1)
+def test_two_processes_do_one_job_and_one_goes_on(tmp_path, made, launch):
+    words = ["--world", made.world.folder, "--hidden", "8", "--steps", "3"]
+    words += ["--batch-size", "4096", "--lr", "0.01"]
+    two = launch(2, *words, "--out", tmp_path / "two", "--epochs", 1)
+    one = launch(1, *words, "--out", tmp_path / "one", "--epochs", 1)
     assert two[0]["loss"] == pytest.approx(one[0]["loss"], rel=0.05)
     assert two[0]["recall@20"] == pytest.approx(one[0]["recall@20"], abs=0.05)
-    again = launch(made, tmp_path / "again", 1, 2)
+    again = launch(2, *words, "--out", tmp_path / "again", "--epochs", 1)
     weights = [
         load_file(tmp_path / name / "ddrm" / "model.safetensors")
         for name in ("two", "again")
     ]
     assert all(torch.equal(v, weights[1][k]) for k, v in weights[0].items())
     assert again == two
-    on = launch(made, tmp_path / "two", 2, 1)
+    on = launch(1, *words, "--out", tmp_path / "two", "--epochs", 2)
     assert on[0] == two[0]
     assert [record["epoch"] for record in on] == [1, 2]
