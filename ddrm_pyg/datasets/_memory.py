@@ -1,40 +1,144 @@
-"""Take interactions that are in memory already: a DataFrame or a sparse matrix."""
+"""Take interactions that are in memory already: columns, rows or a sparse matrix."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.datasets._graph import build_graph
+from ddrm_pyg.datasets._parquet import arrow_values, import_pyarrow
 from ddrm_pyg.datasets._table import Columns, Table, find_columns, objects
 
+_BY_PLACE = {2: ("user", "item"), 4: ("user", "item", "rating", "time")}
+"""What rows without names hold, by their length; three could end in either."""
 
-def read_frame(frame: pd.DataFrame, columns: Columns) -> Table:
-    """Read the columns of a DataFrame.
+
+class ArrowStream(Protocol):
+    """A table of Arrow's columns: pyarrow's, polars', DuckDB's and others'."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+
+InMemory: TypeAlias = (
+    pd.DataFrame | ArrowStream | Mapping[str, Any] | np.ndarray | Sequence[Any]
+)
+"""What holds columns by name, or rows."""
+
+
+class _Named(NamedTuple):
+    """Columns that are looked up by name.
+
+    Attributes:
+        names: All of them.
+        column: Returns one.
+        by_place: Whether the names were taken from the places.
+    """
+
+    names: Sequence[str]
+    column: Callable[[str], Any]
+    by_place: bool = False
+
+
+def read_columns(source: InMemory, columns: Columns) -> Table:
+    """Read the columns of a table, or of rows. The source is not changed.
 
     Args:
-        frame: One interaction per row.
+        source: One interaction per row.
         columns: What the caller calls each role.
+
+    Raises:
+        ImportError: An Arrow table without the extra ``[parquet]``.
+        TypeError: Nothing that holds columns or rows.
+        ValueError: A column or a value is refused.
     """
-    found, inferred = find_columns("DataFrame", [*frame.columns], columns)
-    table = Table("DataFrame", found, inferred)
-    if len(frame):
-        values = {role: _values(frame[name]) for role, name in found.items()}
-        table.append(values, "DataFrame: row {}".format)
+    name = type(source).__name__
+    named = _named(name, source)
+    found, inferred = find_columns(name, named.names, columns)
+    table = Table(name, found, inferred or named.by_place)
+    values = {role: _values(named.column(found[role])) for role in found}
+    sizes = {found[role]: len(column) for role, column in values.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"{name}: columns must be equally long (got {sizes})")
+    if len(values["user"]):
+        table.append(values, lambda row: f"{name}: row {row}")
     return table
 
 
-def _values(column: pd.Series) -> np.ndarray:
+def _named(name: str, source: Any) -> _Named:
+    if isinstance(source, pd.DataFrame | Mapping):
+        return _Named([*source], source.__getitem__)
+    if hasattr(source, "__arrow_c_stream__"):
+        table = import_pyarrow(what="Arrow tables need pyarrow").table(source)
+        return _Named(table.column_names, table.column)
+    if isinstance(source, np.ndarray) and source.dtype.names:
+        return _Named(source.dtype.names, source.__getitem__)
+    if isinstance(source, np.ndarray):
+        if source.ndim != 2:
+            raise ValueError(f"{name}: must be rows [n, 2] (got {list(source.shape)})")
+        return _numbered(name, source.shape[1], list(source.T))
+    if isinstance(source, Sequence) and not isinstance(source, str | bytes):
+        return _of_rows(name, source)
+    raise TypeError(
+        "'source' must be a path, a DataFrame, an Arrow table, a dict of columns, rows "
+        f"or a sparse matrix (got {name}; from_hetero takes PyG data)"
+    )
+
+
+def _numbered(name: str, num_columns: int, values: Sequence[Any]) -> _Named:
+    """Name columns by their place."""
+    if num_columns not in _BY_PLACE:
+        raise ValueError(
+            f"{name}: rows must be (user, item) or (user, item, rating, time) "
+            f"(got {num_columns} values; a dict or DataFrame names others)"
+        )
+    names = _BY_PLACE[num_columns]
+    return _Named(names, dict(zip(names, values, strict=True)).__getitem__, True)
+
+
+def _of_rows(name: str, rows: Sequence[Any]) -> _Named:
+    """Take rows that are dicts or tuples, all like the first."""
+    if not len(rows):
+        raise ValueError(f"{name}: no rows")
+    first = rows[0]
+    by_name = isinstance(first, Mapping)
+    if not by_name and (isinstance(first, str) or not isinstance(first, Sequence)):
+        raise ValueError(f"{name}: row 0 must be a dict or a tuple (got {first!r})")
+    keys = [*first] if by_name else [*range(len(first))]
+    for number, row in enumerate(rows):
+        if len(row) != len(keys) or (by_name and not all(key in row for key in keys)):
+            raise ValueError(f"{name}: row {number} is not like row 0 (got {row!r})")
+    if by_name:
+        return _Named(keys, lambda key: [row[key] for row in rows])
+    return _numbered(name, len(keys), [[row[key] for row in rows] for key in keys])
+
+
+def _values(column: Any) -> np.ndarray:
     """Return numbers and moments ``[n]`` as such, anything else as objects."""
-    if isinstance(column.dtype, pd.DatetimeTZDtype):
-        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufM":
-        return column.to_numpy()
+    if isinstance(column, pd.Series | pd.Index):
+        return _of_pandas(pd.Series(column))
+    if hasattr(column, "__arrow_c_stream__") or hasattr(column, "__arrow_c_array__"):
+        arrow = import_pyarrow(what="Arrow columns need pyarrow")
+        return arrow_values(arrow.chunked_array(column))
+    if isinstance(column, Tensor):
+        column = column.numpy(force=True)
+    if isinstance(column, np.ndarray) and column.dtype.kind in "biufM":
+        return column
     return objects([_plain(value) for value in column])
+
+
+def _of_pandas(column: pd.Series) -> np.ndarray:
+    dtype = column.dtype
+    if isinstance(dtype, pd.ArrowDtype):
+        return arrow_values(import_pyarrow().array(column.array))
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+    return _values(column.to_numpy() if isinstance(dtype, np.dtype) else [*column])
 
 
 def _plain(value: Any) -> Any:

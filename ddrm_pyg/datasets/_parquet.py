@@ -14,16 +14,19 @@ from ddrm_pyg.extras import import_extra
 BATCH_SIZE = 1 << 18  # rows that are looked at together
 
 
-def import_pyarrow(part: str = "pyarrow") -> Any:
+def import_pyarrow(
+    part: str = "pyarrow", *, what: str = "parquet files need pyarrow"
+) -> Any:
     """Return pyarrow or a module of it.
 
     Args:
         part: The module's full name.
+        what: What it is needed for, for the message.
 
     Raises:
         ImportError: It is not installed; the message names the extra.
     """
-    return import_extra(part, "parquet files need pyarrow", "parquet")
+    return import_extra(part, what, "parquet")
 
 
 def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Table:
@@ -55,7 +58,8 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
                 if batch is None:
                     return table
                 values = {
-                    role: _array(batch.column(name)) for role, name in found.items()
+                    role: arrow_values(batch.column(name))
+                    for role, name in found.items()
                 }
             except Exception as error:
                 raise _unreadable(path, error) from error
@@ -67,8 +71,12 @@ def _place(file: str, start: int, row: int) -> str:
     return f"{file}: row {start + row}"
 
 
-def _array(column: Any) -> np.ndarray:
-    """Return numbers and moments ``[n]`` as such, anything else as objects."""
+def arrow_values(column: Any) -> np.ndarray:
+    """Return numbers and moments ``[n]`` as such, anything else as objects.
+
+    Args:
+        column: A column of Arrow's, in one piece or several.
+    """
     arrow = import_pyarrow()
     kinds = arrow.types
     if kinds.is_timestamp(column.type) or kinds.is_date(column.type):

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from scipy import sparse
 from torch_geometric.data import HeteroData
 
@@ -24,7 +23,7 @@ from ddrm_pyg.datasets._delimited import read_delimited, read_inter, read_rating
 from ddrm_pyg.datasets._folders import FOLDER_READERS, name_of, read_folder
 from ddrm_pyg.datasets._graph import warn_untrained
 from ddrm_pyg.datasets._json_lines import read_json_lines
-from ddrm_pyg.datasets._memory import read_frame, read_matrix
+from ddrm_pyg.datasets._memory import InMemory, read_columns, read_matrix
 from ddrm_pyg.datasets._parquet import read_parquet
 from ddrm_pyg.datasets._table import Columns, Table
 from ddrm_pyg.transforms.core import RatingThreshold, get_block
@@ -44,7 +43,7 @@ _TABLE_READERS: dict[str, Callable[[Path, Columns], Table]] = {
 
 
 def load_interactions(
-    source: str | os.PathLike[str] | pd.DataFrame | sparse.spmatrix | sparse.sparray,
+    source: str | os.PathLike[str] | InMemory | sparse.spmatrix | sparse.sparray,
     *,
     user: str = "user",
     item: str = "item",
@@ -64,7 +63,10 @@ def load_interactions(
     - a ``.parquet`` file, with the extra ``[parquet]``;
     - RecBole's ``.inter`` file, whose header types the columns;
     - GroupLens ``ratings.dat``, or the folder that holds it;
-    - a pandas DataFrame;
+    - a pandas or polars DataFrame, an Arrow table (any object with Arrow's C stream;
+      all but pandas' with the extra ``[parquet]``), or a dict of columns;
+    - rows: a list of dicts, or a NumPy array or a list of (user, item), or of
+      (user, item, rating, time);
     - a scipy sparse matrix, users x items: rows and columns keep their numbers, and the
       values are ratings unless all are 1;
     - a folder with ``train_list.npy``, ``valid_list.npy`` and ``test_list.npy``, int
@@ -79,7 +81,7 @@ def load_interactions(
     ``ddrm_pyg``.
 
     Args:
-        source: The file or folder, or the DataFrame or matrix itself.
+        source: The file or folder, or what is in memory itself, which is not changed.
         user: Column with user ids, integers or texts. GroupLens' ``userId`` and
             RecBole's ``user_id`` stand in for the default.
         item: Column with item ids. GroupLens' ``movieId`` and RecBole's ``item_id``
@@ -108,7 +110,8 @@ def load_interactions(
 
     Raises:
         FileNotFoundError: The source, or a file its layout needs, is not there.
-        ImportError: Parquet was asked for without the extra ``[parquet]``.
+        ImportError: Parquet or Arrow was asked for without the extra ``[parquet]``.
+        TypeError: Nothing that is recognised.
         ValueError: An argument or the content is refused; the message names the file,
             the line where there are lines, the rule and the value.
     """
@@ -119,8 +122,8 @@ def load_interactions(
     if isinstance(source, sparse.spmatrix | sparse.sparray):
         _refuse_arguments("a sparse matrix, which has no columns", columns)
         name, data, said = "sparse matrix", read_matrix(source), list[str]()
-    elif isinstance(source, pd.DataFrame):
-        name, data, said = _from_table(read_frame(source, columns))
+    elif not isinstance(source, str | os.PathLike):
+        name, data, said = _from_table(read_columns(source, columns))
     else:
         path = Path(source)
         if not path.exists():

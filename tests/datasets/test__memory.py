@@ -1,8 +1,10 @@
+import sys
 from datetime import date
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 
 from ddrm_pyg import load_interactions
@@ -54,6 +56,158 @@ def test_the_type_of_a_column_does_not_matter(changed):
     assert list(one["item"].raw_id) == list(other["item"].raw_id)
     for key, value in one[EDGE].items():
         assert value.tolist() == other[EDGE][key].tolist()
+
+
+PLAIN = {
+    "user": [7, 7, 3],
+    "item": ["b", "a", "b"],
+    "rating": [4, 5.0, 1],
+    "time": [1530921600, 1531008000, 1531094400],
+}
+ROWS = [*zip(*PLAIN.values(), strict=True)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        PLAIN,
+        PLAIN | {"unused": [1]},
+        {name: np.array(values, dtype=object) for name, values in PLAIN.items()},
+        {name: tuple(values) for name, values in PLAIN.items()},
+        {name: pd.Series(values, index=[5, 5, 9]) for name, values in PLAIN.items()},
+        PLAIN | {"user": torch.tensor([7, 7, 3]), "rating": torch.tensor([4.0, 5, 1])},
+        PLAIN | {"time": np.array(["2018-07-07", "2018-07-08", "2018-07-09"], "M8[D]")},
+        ROWS,
+        [list(row) for row in ROWS],
+        np.array(ROWS, dtype=object),
+        np.array(ROWS, dtype="i8, U3, f4, i8").astype(
+            [("user", "i8"), ("item", "U3"), ("rating", "f4"), ("time", "i8")]
+        ),
+        FRAME.to_dict("records"),
+    ],
+)
+def test_columns_and_rows_of_any_kind_are_a_table(source):
+    assert_same(load_interactions(source, split=False))
+
+
+def assert_same(data):
+    want = load_interactions(FRAME, split=False)
+    assert data["user"].raw_id.tolist() == want["user"].raw_id.tolist()
+    assert data["item"].raw_id == want["item"].raw_id
+    for key, value in want[EDGE].items():
+        assert torch.equal(value, data[EDGE][key]), key
+        assert value.dtype == data[EDGE][key].dtype, key
+
+
+ARROW_TIMES = ["s", "us", "ns"]
+
+
+@pytest.mark.parametrize("unit", ARROW_TIMES)
+@pytest.mark.parametrize("zone", [None, "Asia/Tokyo"])
+def test_arrow_tables_are_read(unit, zone):
+    arrow = pytest.importorskip("pyarrow", reason="the extra [parquet] is absent")
+    time = arrow.array([t * 10**9 for t in PLAIN["time"]], arrow.int64())
+    time = time.cast(arrow.timestamp("ns")).cast(arrow.timestamp(unit))
+    kind = arrow.timestamp(unit, zone)
+    table = arrow.table({**PLAIN, "time": time.cast(kind)})
+    assert_same(load_interactions(table, split=False))
+    two = arrow.concat_tables([table[:1], table[1:]])
+    assert_same(load_interactions(two, split=False))
+    assert_same(load_interactions(two.to_reader(), split=False))
+    columns = {name: two.column(name) for name in PLAIN}
+    assert_same(load_interactions(columns, split=False))
+    frame = two.to_pandas(types_mapper=pd.ArrowDtype)
+    assert_same(load_interactions(frame, split=False))
+
+
+def test_days_and_categories_of_arrow_are_read():
+    arrow = pytest.importorskip("pyarrow", reason="the extra [parquet] is absent")
+    table = arrow.table(
+        {
+            **PLAIN,
+            "user": arrow.array([7, 7, 3], arrow.uint32()),
+            "item": arrow.array(["b", "a", "b"]).dictionary_encode(),
+            "time": [date(2018, 7, day) for day in (7, 8, 9)],
+        }
+    )
+    assert_same(load_interactions(table, split=False))
+    assert_same(
+        load_interactions(table.to_pandas(types_mapper=pd.ArrowDtype), split=False)
+    )
+
+
+def test_polars_frames_are_read():
+    pytest.importorskip("pyarrow", reason="the extra [parquet] is absent")
+    polars = pytest.importorskip("polars", reason="polars is absent")
+    frame = polars.DataFrame(PLAIN, strict=False)
+    moments = polars.from_epoch("time", time_unit="s")
+    for one in (frame, frame.with_columns(moments), frame.to_dict()):
+        assert_same(load_interactions(one, split=False))
+
+
+def test_without_pyarrow_an_arrow_table_names_the_extra(monkeypatch):
+    class Stream:
+        def __arrow_c_stream__(self, requested_schema=None):
+            raise AssertionError
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"Arrow tables need pyarrow.*\[parquet\]"):
+        load_interactions(Stream())
+
+
+def test_pairs_without_names_say_what_they_are_taken_for(caplog):
+    data = load_interactions(np.array([[5, 2], [5, 1], [4, 2]]), split=False)
+    assert data["user"].raw_id.tolist() == [4, 5]
+    assert data[EDGE].edge_index.tolist() == [[1, 1, 0], [1, 0, 1]]
+    assert caplog.messages == ["ndarray: assumed columns user, item"]
+
+
+def test_what_is_in_memory_is_not_changed():
+    columns = {"user": np.array([1, 1]), "item": np.array([3, 4])}
+    columns |= {"rating": np.float32([4, 5]), "time": np.array([0.5, 0.25])}
+    data = load_interactions(columns, split=False)
+    for name in ("index", "rating", "time"):
+        data[EDGE][f"edge_{name}"].fill_(0)
+    assert {name: values.tolist() for name, values in columns.items()} == {
+        "user": [1, 1],
+        "item": [3, 4],
+        "rating": [4, 5],
+        "time": [0.5, 0.25],
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "told"),
+    [
+        ([], ValueError, "list: no rows"),
+        ({"user": [], "item": []}, ValueError, "dict: no rows"),
+        ({"user": [1]}, ValueError, "dict: no column 'item' (there are 'user')"),
+        (
+            {"user": [1, 2], "item": [1]},
+            ValueError,
+            "dict: columns must be equally long (got {'user': 2, 'item': 1})",
+        ),
+        ({"user": [1], "item": [None]}, ValueError, "dict: row 0: column 'item' is"),
+        ([(1, 2), (1,)], ValueError, "list: row 1 is not like row 0 (got (1,))"),
+        ([{"user": 1, "item": 2}, {"user": 1, "time": 2}], ValueError, "row 1 is not"),
+        (["ab"], ValueError, "list: row 0 must be a dict or a tuple (got 'ab')"),
+        ([1, 2], ValueError, "list: row 0 must be a dict or a tuple (got 1)"),
+        (
+            [(1, 2, 3)],
+            ValueError,
+            "list: rows must be (user, item) or (user, item, rat",
+        ),
+        (np.ones((2, 2)), ValueError, "ndarray: row 0: column 'user' is '1.0', expec"),
+        (np.arange(4), ValueError, "ndarray: must be rows [n, 2] (got [4])"),
+        (torch.zeros(2, 9), TypeError, "(got Tensor; from_hetero takes PyG data)"),
+        (7, TypeError, "'source' must be a path, a DataFrame, an Arrow table, a dict"),
+        (None, TypeError, "(got NoneType; "),
+    ],
+)
+def test_what_is_no_table_is_refused(source, error, told):
+    with pytest.raises(error) as refused:
+        load_interactions(source, split=False)
+    assert told in str(refused.value)
 
 
 def test_a_frame_is_split_like_a_file():
