@@ -193,6 +193,36 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     return record
 
 
+@contextmanager
+def undamaged(
+    path: str | os.PathLike[str], what: str, advice: str = ""
+) -> Iterator[None]:
+    """Name a file that does not hold what it should, whatever is raised for that.
+
+    Formats have exceptions of their own, and a file of the right form may hold
+    anything: read inside of this what it holds, and build inside what is built of it.
+
+    Args:
+        path: The file.
+        what: What is wrong with it.
+        advice: What to do.
+
+    Raises:
+        FileNotFoundError: As it was raised, as are an ImportError and a MemoryError.
+        ValueError: For anything else; the message begins with ``path``.
+    """
+    try:
+        yield
+    except (FileNotFoundError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).partition("\n")[0]
+        if isinstance(error, KeyError):
+            reason = f"no {reason}"
+        told = f"{path}: {what} ({reason.removeprefix(f'{path}: ')})"
+        raise ValueError(f"{told}; {advice}" if advice else told) from error
+
+
 def hash_file(path: str | os.PathLike[str]) -> str:
     """Hash a file of any size by SHA-256, in hexadecimal digits."""
     with Path(path).open("rb") as file:

@@ -17,7 +17,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.embeddings import Embeddings, as_embeddings
 from ddrm_pyg.extras import versions
-from ddrm_pyg.files import write_json
+from ddrm_pyg.files import read_json, undamaged, write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ids import raw_ids, rows_of
 from ddrm_pyg.nn._pretrained import (
@@ -237,17 +237,18 @@ class Pipeline:
         """
         path = Path(folder)
         config = read_config(path, "Pipeline")
-        ids = json.loads((path / IDS).read_text("utf-8"))
-        emb = Embeddings(**load_tensors(path / EMBEDDINGS))
-        edge_index = load_tensors(path / SEEN)["edge_index"]
-        seen = InteractionGraph(edge_index, len(ids["user"]), len(ids["item"]))
-        ddrm = None
-        if config["denoiser"]:
-            ddrm = DDRM.from_pretrained(path / DENOISER)
-        pipeline = cls(emb, ids["user"], ids["item"], seen, ddrm)
-        if pipeline._fingerprint() != config["fingerprint"]:
-            raise ValueError(f"{path}: ids and pairs must be those of {CONFIG}")
-        return pipeline
+        with undamaged(path, "not what save_pretrained writes", "save it again"):
+            ids = read_json(path / IDS)
+            emb = Embeddings(**load_tensors(path / EMBEDDINGS))
+            edge_index = load_tensors(path / SEEN)["edge_index"]
+            seen = InteractionGraph(edge_index, len(ids["user"]), len(ids["item"]))
+            ddrm = None
+            if config["denoiser"]:
+                ddrm = DDRM.from_pretrained(path / DENOISER)
+            pipeline = cls(emb, ids["user"], ids["item"], seen, ddrm)
+            if pipeline._fingerprint() != config["fingerprint"]:
+                raise ValueError(f"ids and pairs must be those of {CONFIG}")
+            return pipeline
 
     def _directions(self) -> Tensor:
         return F.normalize(self.embeddings.item.float())

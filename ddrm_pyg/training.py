@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ddrm_pyg.checks import check_at_least, check_positive
 from ddrm_pyg.extras import check_device
-from ddrm_pyg.files import atomic_path, write_text
+from ddrm_pyg.files import atomic_path, undamaged, write_text
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.graph.sequences import edge_order
 from ddrm_pyg.loader import processes
@@ -43,6 +43,12 @@ _RATES = ("lr", "weight_decay")
 
 _RANK_BITS = 32
 """Seeds of processes differ above these bits, those of runs below."""
+
+BROKEN_CHECKPOINT = (
+    "not a readable checkpoint",
+    "delete it, and training begins anew",
+)
+"""What is wrong with a file that training cannot go on from, and what to do."""
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -410,21 +416,17 @@ class _Run:
     def load(
         self, path: str | os.PathLike[str], settings: dict[str, str | float]
     ) -> None:
-        try:
+        with undamaged(path, *BROKEN_CHECKPOINT):
             state = torch.load(path, map_location="cpu", weights_only=True)
             saved = dict(state["settings"])
-        except Exception as error:  # torch raises many kinds on a broken file
-            raise ValueError(_damaged(path, error)) from error
         for name, value in settings.items():
             if saved.get(name) != value:
                 raise ValueError(
                     f"{path}: the checkpoint is of another run: '{name}' was "
                     f"{saved.get(name)} and is {value}; give another file"
                 )
-        try:
+        with undamaged(path, *BROKEN_CHECKPOINT):
             self._restore(state)
-        except Exception as error:  # a file of the same shape may hold anything
-            raise ValueError(_damaged(path, error)) from error
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Go on where a checkpoint ends; the caller's model is changed last."""
@@ -436,11 +438,9 @@ class _Run:
         ]:
             raise ValueError("its history is not that of its epochs")
         self.best = state["best"]
-        for weights in (state["model"], self.best):
-            if weights is not None and _shapes(weights) != _shapes(
-                self.model.state_dict()
-            ):
-                raise ValueError("its weights are not those of such a model")
+        check_weights(self.model, state["model"])
+        if self.best is not None:
+            check_weights(self.model, self.best)
         self.optimizer.load_state_dict(state["optimizer"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
@@ -448,16 +448,18 @@ class _Run:
         self.model.load_state_dict(state["model"])
 
 
+def check_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Refuse weights of other names or shapes than a model's.
+
+    Raises:
+        ValueError: They are another model's.
+    """
+    if _shapes(weights) != _shapes(model.state_dict()):
+        raise ValueError("its weights are not those of such a model")
+
+
 def _shapes(weights: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(value, "shape", None) for name, value in weights.items()}
-
-
-def _damaged(path: str | os.PathLike[str], error: Exception) -> str:
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    return (
-        f"{path}: not a readable checkpoint ({reason}); delete it, and training begins "
-        "anew"
-    )
 
 
 def _check_model(model: Any) -> None:

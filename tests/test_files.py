@@ -1,4 +1,5 @@
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from ddrm_pyg.files import (
     held,
     read_json,
     remove_abandoned,
+    undamaged,
     write_json,
     write_text,
 )
@@ -193,6 +195,30 @@ def test_json_that_is_no_object_is_refused_by_name(tmp_path, text, message):
         read_json(tmp_path / "r.json")
     write_json(tmp_path / "r.json", {"é": [1]})
     assert read_json(tmp_path / "r.json") == {"é": [1]}
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyError("epoch"), "f.pt: not ours (no 'epoch'); delete it"),
+        (TypeError("an int\nat frame #0"), "f.pt: not ours (an int); delete it"),
+        (EOFError(), "f.pt: not ours (EOFError); delete it"),
+        (PermissionError(13, "denied"), "f.pt: not ours ([Errno 13] denied); del"),
+        (ValueError("f.pt: twice"), "f.pt: not ours (twice); delete it"),
+    ],
+)
+def test_whatever_a_damaged_file_raises_names_it(error, message):
+    refused = pytest.raises(ValueError, match=re.escape(message))
+    with refused, undamaged("f.pt", "not ours", "delete it"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError, ImportError, MemoryError, KeyboardInterrupt]
+)
+def test_what_is_no_damage_stays_what_it_is(error):
+    with pytest.raises(error, match=r"^x$"), undamaged("f.pt", "not ours"):
+        raise error("x")
 
 
 def test_a_failing_replacement_leaves_no_temporary(tmp_path):

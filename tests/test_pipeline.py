@@ -160,6 +160,11 @@ def test_mixed_and_missing_files_are_refused(pipeline, tmp_path):
     (tmp_path / "ids.json").write_text(json.dumps(ids))
     with pytest.raises(ValueError, match=r"must be those of config\.json"):
         Pipeline.from_pretrained(tmp_path)
+    for text in ("{}", "[]", "[" * 100_000):
+        (tmp_path / "ids.json").write_text(text)
+        with pytest.raises(ValueError, match=r"not what save_.*; save it again"):
+            Pipeline.from_pretrained(tmp_path)
+    pipeline.save_pretrained(tmp_path)
     (tmp_path / "known.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"known\.safetensors"):
         Pipeline.from_pretrained(tmp_path)

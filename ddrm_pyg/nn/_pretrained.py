@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from ddrm_pyg.extras import versions
-from ddrm_pyg.files import atomic_path, write_text
+from ddrm_pyg.files import atomic_path, read_json, undamaged, write_text
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CARD = "card.md"
+
+_NOT_OURS = ("not what save_pretrained writes", "save it again")
 
 
 class Pretrained:
@@ -80,14 +82,12 @@ class Pretrained:
             ValueError: The folder is another class's, or a file is damaged.
         """
         config = read_config(folder, cls.__name__)
-        with torch.random.fork_rng([]):
+        with undamaged(Path(folder) / CONFIG, *_NOT_OURS), torch.random.fork_rng([]):
             model = cls(**config["arguments"])
         weights = Path(folder) / WEIGHTS
         state = load_tensors(weights)
-        try:
+        with undamaged(weights, f"not the weights of {model!r}"):
             model.load_state_dict(state)  # type: ignore[attr-defined]
-        except RuntimeError as error:
-            raise ValueError(f"{weights}: not the weights of {model!r}") from error
         return model.eval()  # type: ignore[attr-defined]
 
     def _json_arguments(self) -> dict[str, Any]:
@@ -120,11 +120,9 @@ def read_config(folder: str | os.PathLike[str], name: str) -> dict[str, Any]:
         ValueError: It is damaged or another class's.
     """
     path = Path(folder) / CONFIG
-    try:
-        config = json.loads(path.read_text("utf-8"))
+    with undamaged(path, *_NOT_OURS):
+        config = read_json(path)
         saved = config["class"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not what save_pretrained writes") from error
     if saved != name:
         raise ValueError(
             f"{path}: the folder must hold a {name} (got a {saved}: use "
@@ -152,15 +150,12 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         FileNotFoundError: There is no such file.
         ValueError: It is damaged.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    try:
+    with undamaged(path, "not a readable .safetensors file"):
         return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable .safetensors file") from error
 
 
 def write_card(

@@ -18,12 +18,13 @@ from torch import Tensor, distributed
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.files import atomic_path, hash_file, write_text
+from ddrm_pyg.files import atomic_path, hash_file, undamaged, write_text
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph, mean_item
 from ddrm_pyg.loader import processes
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.ranking import evaluate
 from ddrm_pyg.scale.world import WORLD, World
+from ddrm_pyg.training import BROKEN_CHECKPOINT, check_weights
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
@@ -49,6 +50,25 @@ class State:
     best_value: float | None = None
     best_epoch: int | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+
+
+def state_of(record: dict[str, Any]) -> State:
+    """Read the state of a checkpoint.
+
+    Args:
+        record: A state's attributes by name.
+
+    Raises:
+        ValueError: They are not those of a run.
+    """
+    state = State()
+    if record.keys() != vars(state).keys():
+        raise ValueError("its state is not that of a run")
+    state = State(**record)
+    epochs = [epoch["epoch"] for epoch in state.history]
+    if epochs != [*range(1, state.epoch + 1)]:
+        raise ValueError("its history is not that of its epochs")
+    return state
 
 
 def train(
@@ -318,17 +338,25 @@ class _DDRMTraining(Training):
         """Read the checkpoint, and send the first process's weights to the others."""
         path = self.out / CHECKPOINT
         if path.is_file():
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-            self.check_settings(saved["settings"])
-            self.state = State(**saved["state"])
-            self.best = saved["best"]
-            self.ddrm.load_state_dict(saved["model"])
-            self.optimizer.load_state_dict(saved["optimizer"])
+            with undamaged(path, *BROKEN_CHECKPOINT):
+                saved = torch.load(path, map_location="cpu", weights_only=True)
+                settings = dict(saved["settings"])
+            self.check_settings(settings)
+            with undamaged(path, *BROKEN_CHECKPOINT):
+                self._restore(saved)
         else:
             self.check_new()
         if self.world_size > 1:
             for value in self.ddrm.state_dict().values():
                 distributed.broadcast(value, 0)
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        """Go on where a checkpoint ends; the caller's model is changed last."""
+        self.state, self.best = state_of(saved["state"]), saved["best"]
+        for weights in (saved["model"], self.best):
+            check_weights(self.ddrm, weights)
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.ddrm.load_state_dict(saved["model"])
 
     def save(self) -> None:
         """Write checkpoint and log, in the first process."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -28,11 +27,12 @@ from torch.distributed.tensor.parallel import (
 
 from ddrm_pyg.checks import check_at_least, check_size
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.files import write_json
+from ddrm_pyg.files import read_json, undamaged, write_json
 from ddrm_pyg.loader import Triplets, triplet_batches
 from ddrm_pyg.losses.pairwise import bpr_loss
-from ddrm_pyg.scale.train import State, Training, generator_of
+from ddrm_pyg.scale.train import Training, generator_of, state_of
 from ddrm_pyg.scale.world import BLOCK, World
+from ddrm_pyg.training import BROKEN_CHECKPOINT
 
 STATE = "state.json"
 """Written after a checkpoint is whole: says which one counts."""
@@ -224,9 +224,12 @@ class _MFTraining(Training):
         """Read the rows of this process from the checkpoint that counts."""
         path = self.out / STATE
         if path.is_file():
-            saved = json.loads(path.read_text("utf-8"))
-            self.check_settings(saved["settings"])
-            self.state = State(**saved["state"])
+            with undamaged(path, *BROKEN_CHECKPOINT):
+                saved = read_json(path)
+                settings, state = saved["settings"], state_of(saved["state"])
+                saved["steps"] = int(saved["steps"])
+            self.check_settings(settings)
+            self.state = state
             tensors = {**self._weights(), **self._moments(saved["steps"])}
             self._load(self.state.epoch, tensors)
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import pandas as pd
 import torch
 
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.files import atomic_path, hash_file, write_json
+from ddrm_pyg.files import atomic_path, hash_file, read_json, write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, mean_item
 from ddrm_pyg.nn._noise import noise_rows
 from ddrm_pyg.nn._pretrained import CONFIG, WEIGHTS
@@ -63,7 +62,7 @@ class Job:
         config = self._config()
         path = self.out / LISTS
         if path.is_file():
-            if json.loads(path.read_text("utf-8")) != config:
+            if read_json(path) != config:
                 raise ValueError(
                     f"'out' must be new or hold these lists (got {self.out})"
                 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,8 +12,9 @@ from torch import Tensor
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.extras import import_extra
-from ddrm_pyg.files import atomic_path, write_json
+from ddrm_pyg.files import atomic_path, read_json, undamaged, write_json
 from ddrm_pyg.mapped import MappedTable, open_tables
+from ddrm_pyg.transforms.core import SPLITS
 
 FORMAT = 1
 """Of the folder; raised where an older reader would misread a newer world."""
@@ -61,16 +61,15 @@ class World:
         path = Path(folder) / WORLD
         if not path.is_file():
             raise FileNotFoundError(f"{folder}: not a world (no {WORLD})")
-        try:
-            record = json.loads(path.read_text("utf-8"))
+        with undamaged(path, "not what 'shard' writes", "shard again"):
+            record = read_json(path)
             version = record.pop("format")
-        except (ValueError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path}: not what 'shard' writes") from error
-        if version != FORMAT:
-            raise ValueError(
-                f"{path}: the format must be {FORMAT} (got {version!r}); shard again"
-            )
-        return cls(Path(folder), **record)
+            if version == FORMAT:
+                _check_numbers(record)
+                return cls(Path(folder), **record)
+        raise ValueError(
+            f"{path}: the format must be {FORMAT} (got {version!r}); shard again"
+        )
 
     def save(self) -> None:
         """Declare the folder whole."""
@@ -106,12 +105,8 @@ class World:
             ``[2, E]`` int64: users counted from the shard's first, and items.
         """
         start, _ = self.bounds(shard)
-        paths = [str(self.pairs_path(split, shard)) for split in splits]
-        columns = (
-            connect()
-            .execute("SELECT user, item FROM read_parquet(?)", [paths])
-            .fetchnumpy()
-        )
+        paths = [self.pairs_path(split, shard) for split in splits]
+        columns = self._read("SELECT user, item FROM read_parquet(?)", paths)
         user, item = (torch.from_numpy(columns[name].copy()) for name in columns)
         return torch.stack([user - start, item])
 
@@ -122,13 +117,19 @@ class World:
             A NumPy array of integers, or of texts.
         """
         query = "SELECT id FROM read_parquet(?) WHERE row >= ? AND row < ? ORDER BY row"
-        path = str(self.folder / "ids" / f"{kind}s.parquet")
-        return connect().execute(query, [path, start, stop]).fetchnumpy()["id"]
+        path = self.folder / "ids" / f"{kind}s.parquet"
+        return self._read(query, [path], start, stop)["id"]
+
+    def _read(self, query: str, paths: list[Path], *more: int) -> Any:
+        with undamaged(self.folder, "a damaged world", "shard again"):
+            names = [str(path) for path in paths]
+            return connect().execute(query, [names, *more]).fetchnumpy()
 
     def item_degree(self) -> Tensor:
         """Read how many train interactions each item has, ``[num_items]`` int64."""
-        table = open_tables(self.folder / "item_degree.safetensors")["item_degree"]
-        return table.rows(0, self.num_items)
+        path = self.folder / "item_degree.safetensors"
+        with undamaged(path, "not of this world", "shard again"):
+            return open_tables(path)["item_degree"].rows(0, self.num_items)
 
     def user_emb(self, shard: int) -> Tensor:
         """Read a shard's user vectors, ``[rows, D]`` float32."""
@@ -163,12 +164,21 @@ class World:
             raise FileNotFoundError(
                 f"{path}: no vectors here; 'shard --embeddings' puts them into a world"
             )
-        table = open_tables(path)[name]
-        if table.num_rows != num_rows:
-            raise ValueError(
-                f"{path}: must have {num_rows} rows (got {table.num_rows})"
-            )
-        return table
+        with undamaged(path, "not of this world", "'shard --embeddings' again"):
+            table = open_tables(path)[name]
+            if table.num_rows != num_rows:
+                raise ValueError(f"must have {num_rows} rows (got {table.num_rows})")
+            return table
+
+
+def _check_numbers(record: dict[str, Any]) -> None:
+    """Refuse a record whose numbers are none."""
+    edges = dict(record["num_edges"])
+    sizes = [record[n] for n in ("num_users", "num_items", "rows_per_shard")]
+    numbers = [*sizes, *edges.values()]
+    whole = all(type(number) is int and number >= 0 for number in numbers)
+    if not whole or 0 in sizes or edges.keys() != set(SPLITS):
+        raise ValueError("its numbers are not those of a world")
 
 
 def cut_embeddings(world: World, path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddrm_pyg.extras import import_extra
+from ddrm_pyg.files import read_json, undamaged
 
 FORMAT = 2
 """Of the folder; raised where an older reader would misread a newer export."""
@@ -22,6 +23,8 @@ IDS = "item_ids.json"
 
 _TOLERANCE = 1e-4
 """Largest relative difference of scores between what exported and what serves."""
+
+_NOT_OURS = ("not what 'export' writes", "export again")
 
 Id = str | int
 Program = Callable[..., Sequence[Any]]
@@ -52,16 +55,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: not an export (no {MANIFEST})")
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
+    with undamaged(path, *_NOT_OURS):
+        manifest = read_json(path)
         version = manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not what 'export' writes") from error
-    if version != FORMAT:
-        raise ValueError(
-            f"{path}: the format must be {FORMAT} (got {version!r}); export again"
-        )
-    return manifest
+        if version == FORMAT:
+            _check_manifest(manifest)
+            return manifest
+    raise ValueError(
+        f"{path}: the format must be {FORMAT} (got {version!r}); export again"
+    )
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    numbers = [manifest[name] for name in ("k", "num_items", "embedding_dim")]
+    lists = [manifest["sample"][name] for name in ("history", "exclude")]
+    kept = [manifest["formats"], *lists]
+    if not all(type(number) is int for number in numbers) or not all(
+        isinstance(values, list) for values in kept
+    ):
+        raise ValueError("its entries are of other kinds")
 
 
 def replay(
@@ -128,11 +140,13 @@ class Engine:
                 f"(got {manifest['formats']})"
             )
         self._recommend = load_onnx(folder / "recommend.onnx", num_threads)
-        try:
+        for name in (ITEMS, IDS):
+            if not (folder / name).is_file():
+                raise ValueError(f"{folder / name}: not there; export again")
+        with undamaged(folder / ITEMS, *_NOT_OURS):
             self._item_emb = np.load(folder / ITEMS, mmap_mode="r", allow_pickle=False)
-            self._ids: list[Id] = json.loads((folder / IDS).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{folder}: the export is damaged ({error})") from error
+        with undamaged(folder / IDS, *_NOT_OURS):
+            self._ids: list[Id] = list(json.loads((folder / IDS).read_text("utf-8")))
         self.num_items = len(self._ids)
         self.max_k: int = manifest["k"]
         self.ordered: bool = manifest["ordered"]
@@ -146,7 +160,8 @@ class Engine:
         # what popularity adds to scores has no direction
         self._vectors = self._item_emb[:, : shape[1] - manifest["bias_columns"]]
         self._norm = np.maximum(np.linalg.norm(self._vectors, axis=1), 1e-12)
-        replay(manifest["sample"], self._item_emb, self._recommend, str(folder))
+        with undamaged(folder / MANIFEST, *_NOT_OURS):
+            replay(manifest["sample"], self._item_emb, self._recommend, str(folder))
 
     def recommend(
         self,
@@ -222,12 +237,10 @@ def load_onnx(path: Path, num_threads: int = 1) -> Program:
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    try:
+    with undamaged(path, "not a readable program", "export again"):
         session = runtime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-    except Exception as error:  # exceptions of its own, without a common base
-        raise ValueError(f"{path}: not a readable program") from error
     names = [value.name for value in session.get_inputs()]
 
     def run(*arrays: Any) -> Sequence[Any]:

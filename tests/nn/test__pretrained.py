@@ -82,7 +82,13 @@ def test_another_class_is_named(tmp_path):
         DDRM.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"class": '])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "null", "{}", '{"class": ', "[" * 100_000, '{"class": "MF"}'),
+        *(f'{{"class": "MF", "arguments": {n}}}' for n in ("null", "[]", '{"x": 1}')),
+    ],
+)
 def test_a_damaged_config_is_refused(tmp_path, text):
     MF(2, 3).save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(text)

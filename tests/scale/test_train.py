@@ -71,6 +71,43 @@ def test_a_seed_decides_batches_and_noise(tmp_path, made):
     assert losses[0] != losses[1]
 
 
+def broken_checkpoints():
+    """Changes of a checkpoint's record, after which it is none."""
+    parts = ("settings", "state", "best", "model", "optimizer")
+    for part in parts:
+        yield lambda record, part=part: record.pop(part)
+        for value in (None, {}, 3):
+            yield lambda record, part=part, value=value: record.update({part: value})
+    yield lambda record: record["state"].pop("epoch")
+    yield lambda record: record["state"]["history"].clear()
+    yield lambda record: record["best"].clear()
+
+
+def test_a_damaged_checkpoint_is_named_and_changes_no_model(tmp_path, made):
+    train(made.world, make(), tmp_path, epochs=1, **QUICK)
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+
+    def refused():
+        ddrm = make(seed=5)
+        with pytest.raises(ValueError, match=r"checkpoint\.pt|must be new or hold"):
+            train(made.world, ddrm, tmp_path, epochs=2, **QUICK)
+        assert same(ddrm, make(seed=5))
+
+    for content in (b"", b"{}", b"null", whole[:1000]):
+        path.write_bytes(content)
+        refused()
+    for damage in broken_checkpoints():
+        path.write_bytes(whole)
+        record = torch.load(path, weights_only=True)
+        damage(record)
+        torch.save(record, path)
+        refused()
+    for record in ({}, [], None, torch.zeros(2)):
+        torch.save(record, path)
+        refused()
+
+
 def test_a_folder_in_use_is_left_alone(tmp_path, made):
     (tmp_path / "mine").touch()
     with pytest.raises(ValueError, match="must be a new folder or an empty one"):

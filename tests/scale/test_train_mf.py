@@ -129,5 +129,11 @@ def test_a_damaged_checkpoint_ends_in_a_line(tmp_path, bare):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(OSError, match="epoch-00001: "):
         train_mf(bare, tmp_path / "out", epochs=2, **QUICK)
-    state = json.loads((tmp_path / "out" / "state.json").read_text())
-    assert state["state"]["epoch"] == 1
+    path = tmp_path / "out" / "state.json"
+    record = json.loads(path.read_text())
+    assert record["state"]["epoch"] == 1
+    broken = [{}, {**record, "state": {}}, {**record, "steps": None}]
+    for text in ("", "[]", "[" * 100_000, *map(json.dumps, broken)):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"state\.json: not a readable"):
+            train_mf(bare, tmp_path / "out", epochs=2, **QUICK)

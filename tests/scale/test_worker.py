@@ -84,6 +84,9 @@ def test_a_folder_is_claimed_for_one_job_and_one_writer(tmp_path, made):
     other = dataclasses.replace(job, k=3)
     with pytest.raises(ValueError, match="must be new or hold these"), other.claimed():
         pass
+    (tmp_path / "out" / "lists.json").write_text("[")
+    with pytest.raises(ValueError, match=r"lists\.json: not a JSON"), job.claimed():
+        pass
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()
     other = dataclasses.replace(job, out=tmp_path / "mine")

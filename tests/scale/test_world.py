@@ -50,7 +50,10 @@ def test_shards_that_are_not_there_are_refused(made, shard):
     ("text", "told"),
     [
         ("nonsense", "not what 'shard' writes"),
-        ("{}", "not what 'shard' writes"),
+        ("{}", r"not what 'shard' writes \(no 'format'\); shard again"),
+        ("[]", "not what 'shard' writes"),
+        ("[" * 100_000, "not what 'shard' writes"),
+        ('{"format": 1}', r"\(no 'num_edges'\)"),
         ('{"format": 2}', r"the format must be 1 \(got 2\)"),
     ],
 )
@@ -64,6 +67,31 @@ def test_a_half_written_world_is_refused(copy):
     (copy.folder / "world.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"not a world \(no world.json\)"):
         World.open(copy.folder)
+
+
+@pytest.mark.parametrize("name", ["num_users", "rows_per_shard", "num_edges"])
+@pytest.mark.parametrize("value", [None, [], {}, "3", -1, 1.0])
+def test_a_record_with_other_numbers_is_refused(copy, name, value):
+    path = copy.folder / "world.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(ValueError, match=r"world\.json: not what .*; shard again"):
+        World.open(copy.folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"PAR1PAR1"])
+def test_damaged_shards_are_named(copy, content):
+    files = {
+        "ids/users.parquet": lambda: copy.ids("user", 0, 1),
+        "train/user-00000.parquet": lambda: copy.edge_index(0),
+        "item_degree.safetensors": copy.item_degree,
+        "embeddings/item.safetensors": copy.item_emb,
+        "embeddings/user-00001.safetensors": lambda: copy.user_emb(1),
+    }
+    for name, read in files.items():
+        read()
+        (copy.folder / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"^{copy.folder}.*{name}.* again$"):
+            read()
 
 
 def test_half_precision_is_cut_and_read(copy, tmp_path, made):
