@@ -10,6 +10,7 @@ import typer
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli._folder import claim
 from ddrm_pyg.cli._output import print_json, write_csv
 from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.cli._start import begin
@@ -20,6 +21,7 @@ from ddrm_pyg.experiments.audit import (
     compute_signals,
     injected_weights,
     noisiest_table,
+    signals_cell,
     to_frame,
 )
 from ddrm_pyg.experiments.plots import (
@@ -28,7 +30,7 @@ from ddrm_pyg.experiments.plots import (
     to_pictures,
     write_png,
 )
-from ddrm_pyg.experiments.settings import cell_for
+from ddrm_pyg.experiments.runner import CELLS, fingerprint
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import EDGE
@@ -36,6 +38,8 @@ from ddrm_pyg.ids import raw_ids
 from ddrm_pyg.noise_audit import Estimate, NoiseAudit
 
 KINDS = ("user", "item")
+
+FINISHED = "audit.json"
 
 CANNOT_SAY = [
     "no ratings or noise labels of both kinds: nothing can be said about how well the "
@@ -78,33 +82,37 @@ def command(
     No score reads ratings, labels or held-out pairs. Labels, where there are any,
     measure how well the scores find noise.
     """
-    if out is not None and not overwrite and out.exists():
-        raise ValueError(f"'--out' must be new (got {out}; give --overwrite)")
-    data = begin(source, device, [cell_for(f"{backend}+ddrm")])
-    told: dict[str, Any] = {
+    data = begin(source, device, [signals_cell(backend)])
+    out = out or Path("runs") / f"audit-{source.name}"
+    config = {
+        "source": asdict(source.located()),
+        "fingerprint": fingerprint(data),
+        "backend": backend,
+        "weights": weights,
+        "seed": seed,
+    }
+    claim(out, config, finished=FINISHED, overwrite=overwrite)
+    settings: dict[str, Any] = {
         "backend": backend,
         "seed": seed,
+        "folder": out / CELLS,
         "device": device,
         "progress": not as_json,
     }
-    signals = compute_signals(data, **told)
-    shares = injected_weights(data, **told) if weights == "injected" else None
-    found = combine(signals, data, shares, seed=seed)
-    record = as_record(found) | {"cannot_say": [] if found.measures else CANNOT_SAY}
-    if out is not None:
-        _write(out, source, data, found, record)
+    signals = compute_signals(data, **settings)
+    shares = injected_weights(data, **settings) if weights == "injected" else None
+    scores = combine(signals, data, shares, seed=seed)
+    record = as_record(scores) | {"cannot_say": [] if scores.measures else CANNOT_SAY}
+    _write(out, source, data, scores, record)
     if as_json:
         print_json(record)
         return
-    if found.gain is not None:
-        print(as_table(found).text())
-        print(f"\n{_gain(found.gain, found.best_signal)}")
+    if scores.gain is not None:
+        print(as_table(scores).text())
+        print(f"\n{_gain(scores.gain, scores.best_signal)}")
     for sentence in record["cannot_say"]:
         print(f"cannot be said here: {sentence}")
-    if out is not None:
-        print(f"written to {out}; see {REPORT}")
-    else:
-        print("give --out to keep the score of every interaction")
+    print(f"written to {out}; see {REPORT}")
 
 
 def _headline(audit: NoiseAudit) -> str:
@@ -146,7 +154,7 @@ def _write(
         pictures,
         {"source": asdict(source), "weights": audit.weights},
     )
-    write_json(out / "audit.json", record)
+    write_json(out / FINISHED, record)
 
 
 def _signed(estimate: Estimate) -> str:

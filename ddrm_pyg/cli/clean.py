@@ -14,7 +14,7 @@ from ddrm_pyg.cli._output import print_json, write_ids
 from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.datasets.writers import save_interactions, table_writer
-from ddrm_pyg.experiments.audit import combine, stored_signals
+from ddrm_pyg.experiments.audit import combine, compute_signals, signals_cell
 from ddrm_pyg.experiments.clean import (
     CLEANED,
     as_records,
@@ -82,13 +82,14 @@ def command(
     if out.exists():
         raise ValueError(f"'--out' must be new (got {out})")
     is_folder = table_writer(out) is None  # refuses what it cannot write
-    data = begin(source, device, [cell, cell_for("lightgcn+ddrm")])
+    data = begin(source, device, [cell, signals_cell()])
     runs = runs or Path("runs") / f"clean-{source.name}"
     claim(runs, {"fingerprint": fingerprint(data)}, option="--runs")
     where: dict[str, Any] = {"device": device, "progress": not as_json}
-    audit = combine(stored_signals(runs, data, seed=seed, **where), data, seed=seed)
+    signals = compute_signals(data, seed=seed, folder=runs / CELLS, **where)
+    scores = combine(signals, data, seed=seed)
     graph = InteractionGraph.from_data(data)
-    drops = choices(audit.score, graph, drop, seed=seed)
+    drops = choices(scores.score, graph, drop, seed=seed)
     results = retrain(data, drops, cell, runs / CELLS, **where)
     # last, so that the same command goes on if it is stopped before
     save_interactions(without(data, drops[CLEANED]), out)

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 import logging
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.checks import check_among
-from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import METHODS, names_of
-from ddrm_pyg.experiments.settings import cell_for
+from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.settings import cell_for, denoised
 from ddrm_pyg.experiments.tables import Column, Table
-from ddrm_pyg.files import atomic_path
+from ddrm_pyg.experiments.work import Outcome, Work, count_parameters
 from ddrm_pyg.graph.history_weight import history_agreement
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
-from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.nn.ddrm import DDRMRecommender
 from ddrm_pyg.noise_audit import (
     SCOPES,
     Estimate,
-    LossTrajectory,
     NoiseAudit,
     activity_signal,
     audit,
     coherence_signal,
-    disagreement_signal,
     ease_signal,
     fit_weights,
     inject,
@@ -44,20 +40,16 @@ from ddrm_pyg.noise_audit import (
     reconstruction_signal,
     train_only,
 )
-from ddrm_pyg.training import fit, own_randomness
 
 logger = logging.getLogger("ddrm_pyg")
 
-# A short training at a high rate: noise is what has not been learnt yet.
-EPOCHS, LR = 15, 8e-3
-BATCHES = 50  # an epoch, unless they became smaller than
+BATCHES = 50
+"""Steps of an epoch, unless batches became smaller than :data:`SMALLEST_BATCH`."""
+
 SMALLEST_BATCH = 512
-DDRM_EPOCHS = 5
-_DDRM: dict[str, Any] = {
-    "hidden_dims": (200, 100, 200),
-    "num_train_timesteps": 50,
-    "noise_scale": 1e-2,
-}
+
+ROWS = 500_000
+"""Interactions that DDRM is shown, in whole epochs: more tell no more."""
 
 MOST_ITEMS = 20_000
 """Items above which EASE's dense matrix (16 bytes an entry) is not solved for."""
@@ -69,7 +61,7 @@ SIGNALS = {
     "coherence": "the user's items have a low item cosine to one another",
     "ease": "low score by EASE, the pair left out",
     "loss": "high loss, averaged over a backend's training",
-    "disagreement": "two seeds of the backend score it differently",
+    "disagreement": "the backend's training scores it otherwise half-way than last",
     "agreement": "the backend's item vector is unlike the rest of the history",
     "reconstruction": "DDRM rebuilds the two vectors badly from each other",
 }
@@ -94,27 +86,66 @@ WITHIN_USERS = ("ease", "loss", "agreement")
 user's, and activity and coherence tell more about those."""
 
 
+def signals_cell(
+    backend: str = "lightgcn",
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    ddrm_epochs: int | None = None,
+) -> Cell:
+    """Build the cell of the signals: a training of DDRM on one of a backend.
+
+    Both are short: noise is what has not been learnt yet.
+
+    Args:
+        backend: A backend that is trained on pairs, with its stored settings.
+        seed: Seed of both trainings.
+        epochs: Epochs of the backend; as stored if None.
+        ddrm_epochs: Epochs of DDRM at most, see :data:`ROWS`; as stored if None.
+
+    Raises:
+        ValueError: ``backend`` is unknown.
+    """
+    pairwise = [name for name in names_of("backend") if METHODS[name].pairwise]
+    check_among(pairwise, backend=backend)
+    noted = denoised(cell_for(backend, seed=seed), "noted", epochs=epochs)
+    changes = {"most_items": MOST_ITEMS}
+    return denoised(noted, "signals", epochs=ddrm_epochs, changes=changes)
+
+
+def _sized(cell: Cell, num_edges: int) -> Cell:
+    """The cell of the signals with batches and epochs that suit the data."""
+    assert cell.base is not None
+    size = max(num_edges // BATCHES, SMALLEST_BATCH)
+    base = replace(cell.base, fit={**cell.base.fit, "batch_size": size})
+    epochs = min(cell.fit["epochs"], max(ROWS // num_edges, 1))
+    return replace(cell, fit={**cell.fit, "epochs": epochs}, base=base)
+
+
 def compute_signals(
     data: HeteroData,
     *,
     backend: str = "lightgcn",
-    epochs: int = EPOCHS,
-    ddrm_epochs: int = DDRM_EPOCHS,
+    epochs: int | None = None,
+    ddrm_epochs: int | None = None,
     seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> dict[str, Tensor]:
-    """Compute the default signals: two short trainings of a backend, one of DDRM.
+    """Compute the default signals: closed forms, and two short trainings.
 
     Only train interactions are read: no ratings, labels or held-out pairs, so that
     trainings have no validation and run for all their epochs.
 
     Args:
         data: The loaded data set.
-        backend: ``"mf"``, ``"lightgcn"`` or ``"sgl"``, with its stored settings.
-        epochs: Epochs of the backend.
-        ddrm_epochs: Epochs of DDRM on the backend's embeddings.
-        seed: Seed of all trainings; the second backend has ``seed + 1``.
+        backend: As in :func:`signals_cell`.
+        epochs: As in :func:`signals_cell`.
+        ddrm_epochs: As in :func:`signals_cell`.
+        seed: As in :func:`signals_cell`.
+        folder: Where trainings and signals are kept as cells, so that what was
+            interrupted goes on and what is there is read; nothing is kept if None.
         device: Where to train.
         progress: Show bars on a terminal.
 
@@ -125,99 +156,63 @@ def compute_signals(
     Raises:
         ValueError: ``backend`` is unknown.
     """
-    pairwise = [name for name in names_of("backend") if METHODS[name].pairwise]
-    check_among(pairwise, backend=backend)
-    bare = train_only(data)
-    graph = InteractionGraph.from_data(bare)
+    cell = signals_cell(backend, seed=seed, epochs=epochs, ddrm_epochs=ddrm_epochs)
+    if folder is None:
+        with TemporaryDirectory() as temporary:
+            return _signals(data, cell, temporary, device, progress)
+    return _signals(data, cell, folder, device, progress)
+
+
+def _signals(
+    data: HeteroData,
+    cell: Cell,
+    folder: str | os.PathLike[str],
+    device: str | None,
+    progress: bool,
+) -> dict[str, Tensor]:
+    runner = Runner(train_only(data), folder, device=device, progress=progress)
+    result = runner.run(_sized(cell, runner.graph.num_edges))
+    stored = load_file(result.folder / "signals.safetensors")
+    return {name: stored[name] for name in SIGNALS if name in stored}
+
+
+def find_signals(work: Work) -> Outcome:
+    """Solve the closed forms, train DDRM, and read off all signals."""
+    graph, emb = work.graph, work.base.embeddings()
+    signals = _closed_forms(graph, work.settings["most_items"])
+    noted = load_file(work.base.folder / "noted.safetensors")
+    signals |= {"loss": noted["loss"], "disagreement": noted["change"]}
+    signals["agreement"] = -history_agreement(graph, emb.item)
+    ddrm = work.method.model.build(work.settings, {"embedding_dim": emb.user.size(1)})
+    recommender = DDRMRecommender(ddrm, emb)
+    trained = work.fit(recommender)
+    ddrm.cpu()
+    # all weight on the reconstruction: what is left of the loss is the gap
+    ddrm.reconstruction_weight = 1.0
+    signals["reconstruction"] = reconstruction_signal(
+        ddrm.loss, emb, graph, num_draws=1, seed=work.seed
+    )
+    return Outcome(
+        None,
+        {"signals": signals},
+        fit=trained,
+        num_parameters=count_parameters(ddrm),
+    )
+
+
+def _closed_forms(graph: InteractionGraph, most_items: int) -> dict[str, Tensor]:
+    """The signals that take no training; EASE's only where it fits."""
     signals = {
         "popularity": popularity_signal(graph),
         "activity": activity_signal(graph),
         "item_knn": item_knn_signal(graph),
     }
     signals["coherence"] = coherence_signal(signals["item_knn"], graph)
-    if graph.num_items <= MOST_ITEMS:
-        signals["ease"] = ease_signal(graph)
-    else:
-        logger.warning(
-            "%d items: the signal 'ease' is left out above %d",
-            graph.num_items,
-            MOST_ITEMS,
-        )
-    told: dict[str, Any] = {"device": device, "progress": progress}
-    logger.info("short trainings on train interactions alone, so without validation")
-    # initial weights come from the global generator
-    with own_randomness(seed, device or "cpu"):
-        model = cell_for(backend).model
-        emb, signals["loss"] = _train(backend, model, bare, epochs, seed, told)
-        other, _ = _train(backend, model, bare, epochs, seed + 1, told)
-        ddrm = _train_ddrm(emb, bare, ddrm_epochs, seed, told)
-    signals["disagreement"] = disagreement_signal(emb, other, graph)
-    signals["agreement"] = -history_agreement(graph, emb.item)
-    # all weight on the reconstruction: what is left of the loss is the gap
-    ddrm.reconstruction_weight = 1.0
-    signals["reconstruction"] = reconstruction_signal(ddrm.loss, emb, graph, seed=seed)
-    return signals
-
-
-def _train(
-    backend: str,
-    settings: Mapping[str, Any],
-    bare: HeteroData,
-    epochs: int,
-    seed: int,
-    told: dict[str, Any],
-) -> tuple[Embeddings, Tensor]:
-    """Train a backend; its embeddings and every interaction's mean loss."""
-    graph = InteractionGraph.from_data(bare)
-    torch.manual_seed(seed)
-    built = METHODS[backend].model.build(
-        settings, {"num_users": graph.num_users, "num_items": graph.num_items}
+    if graph.num_items <= most_items:
+        return signals | {"ease": ease_signal(graph)}
+    logger.warning(
+        "%d items: the signal 'ease' is left out above %d", graph.num_items, most_items
     )
-    model = LossTrajectory(built, graph.num_edges)
-    size = max(graph.num_edges // BATCHES, SMALLEST_BATCH)
-    fit(model, bare, epochs=epochs, lr=LR, batch_size=size, seed=seed, **told)
-    placed = graph.to(model.total.device)
-    model.note(placed)
-    tables = (table.detach().cpu() for table in model.scorer(placed))
-    return Embeddings(*tables), model.signal().cpu()
-
-
-def _train_ddrm(
-    emb: Embeddings, bare: HeteroData, epochs: int, seed: int, told: dict[str, Any]
-) -> DDRM:
-    torch.manual_seed(seed)
-    ddrm = DDRM(emb.user.size(1), **_DDRM)
-    fit(DDRMRecommender(ddrm, emb), bare, epochs=epochs, seed=seed, **told)
-    return ddrm.cpu()
-
-
-def stored_signals(
-    folder: str | os.PathLike[str], data: HeteroData, **settings: Any
-) -> dict[str, Tensor]:
-    """Call :func:`compute_signals`, or read what it gave for the same data before.
-
-    Args:
-        folder: Where signals are kept, in a file named by a hash of all they depend on.
-        data: The loaded data set.
-        **settings: Arguments of :func:`compute_signals`.
-    """
-    graph = InteractionGraph.from_data(data)
-    asked = inspect.signature(compute_signals).bind(data, **settings)
-    asked.apply_defaults()
-    told = {n: asked.arguments[n] for n in ("backend", "epochs", "ddrm_epochs", "seed")}
-    told["model"] = cell_for(told["backend"]).model
-    told["constants"] = [LR, BATCHES, SMALLEST_BATCH, _DDRM, MOST_ITEMS]
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    digest.update(f"{graph.num_users} {graph.num_items}".encode())
-    digest.update(graph.edge_index.contiguous().numpy().tobytes())
-    path = Path(folder) / f"signals-{digest.hexdigest()[:12]}.safetensors"
-    if path.exists():
-        logger.info("signals read from %s", path)
-        kept = load_file(path)
-        return {name: kept[name] for name in SIGNALS if name in kept}
-    signals = compute_signals(data, **settings)
-    with atomic_path(path) as temporary:
-        save_file({k: v.contiguous() for k, v in signals.items()}, temporary)
     return signals
 
 

@@ -14,11 +14,11 @@ from typing import Any, Literal, NamedTuple
 from ddrm_pyg.checks import nearest
 from ddrm_pyg.experiments.arguments import Arguments, Reference, resolve
 
-Role = Literal["yardstick", "backend", "rival", "denoiser", "step"]
+Role = Literal["yardstick", "backend", "rival", "denoiser", "watcher", "step"]
 """What a method is for: a closed form that all others must be compared with; a model
 whose embeddings can be denoised; another model; what is added to a backend's name
-(``lightgcn+ddrm``); or a step that starts from another cell and has no settings of its
-own to be stored."""
+(``lightgcn+ddrm``); what watches a backend's training and changes nothing in it; or a
+step that starts from another cell."""
 
 FIT = Arguments(
     "ddrm_pyg.training:fit",
@@ -71,7 +71,7 @@ class Method:
             the yardsticks that do, too.
         clean: Of what changes how a backend is trained: what builds both, see
             :func:`ddrm_pyg.experiments.work.t_ce`.
-        cleaner: Of such a backend: the denoiser.
+        cleaner: Of a backend that is cleaned or watched: what does it.
     """
 
     name: str
@@ -87,6 +87,11 @@ class Method:
     order_aware: bool = False
     clean: Reference | None = None
     cleaner: Method | None = None
+
+    @property
+    def joins(self) -> bool:
+        """Whether it makes one method with a backend, trained as a whole."""
+        return self.clean is not None or self.role == "watcher"
 
     def complete(
         self,
@@ -146,23 +151,23 @@ def register(*methods: Method) -> None:
             raise ValueError(f"'name' must be a new one (got '{method.name}')")
         METHODS[method.name] = method
     for backend in [METHODS[name] for name in names_of("backend")]:
-        for cleaner in [method for method in METHODS.values() if method.clean]:
+        for added in [method for method in METHODS.values() if method.joins]:
             if backend.pairwise:
-                both = _cleaned(backend, cleaner)
+                both = _joined(backend, added)
                 METHODS.setdefault(both.name, both)
 
 
-def _cleaned(backend: Method, cleaner: Method) -> Method:
-    """A backend whose training is cleaned, from the two records."""
+def _joined(backend: Method, added: Method) -> Method:
+    """A backend whose training is cleaned or watched, from the two records."""
     return replace(
         backend,
-        name=f"{backend.name}+{cleaner.name}",
+        name=f"{backend.name}+{added.name}",
         role="step",
-        about=f"{backend.about}; {cleaner.about}",
-        run="ddrm_pyg.experiments.work:train_cleaned",
-        models=cleaner.models,
-        base=cleaner.base and f"{backend.name}+{cleaner.base}",
-        cleaner=cleaner,
+        about=f"{backend.about}; {added.about}",
+        run=added.run or "ddrm_pyg.experiments.work:train_cleaned",
+        models=added.models,
+        base=added.base and f"{backend.name}+{added.base}",
+        cleaner=added,
     )
 
 
@@ -398,6 +403,12 @@ register(
         clean=_WORK + "wbpr",
     ),
     Method(
+        name="noted",
+        role="watcher",
+        about="the loss of every interaction is noted on the way",
+        run=_WORK + "train_noted",
+    ),
+    Method(
         name="adagcl",
         role="rival",
         about="contrastive learning between two learned views of the graph",
@@ -543,5 +554,19 @@ register(
         role="step",
         about="a trained DDRM, sampled in another way or from another start",
         run=_WORK + "resample",
+    ),
+    Method(
+        name="signals",
+        role="step",
+        about="what an audit tells noise by, a short training of DDRM among it",
+        run="ddrm_pyg.experiments.audit:find_signals",
+        model=Arguments(
+            "ddrm_pyg.nn.ddrm:DDRM",
+            inputs=("embedding_dim",),
+            around={"most_items": 20_000},
+            settled=("num_inference_steps", "num_start_steps", "dropout"),
+        ),
+        trained=True,
+        held=Held("widths"),
     ),
 )

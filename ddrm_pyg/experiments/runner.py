@@ -18,6 +18,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -185,13 +186,19 @@ class Runner:
             progress=self.progress,
         )
 
+    def _measure(self, scorer: Scorer | None) -> tuple[Metrics, dict[str, float]]:
+        """Metrics on test, and those on validation where there is one."""
+        if scorer is None:
+            return Metrics(torch.empty(0, dtype=torch.int64), {}), {}
+        test = evaluate(scorer, self.data, split="test", exclude=self.exclude)
+        if not self.has_validation:
+            return test, {}
+        return test, dict(evaluate(scorer, self.data, split="val"))
+
     def _write(
         self, cell: Cell, folder: Path, outcome: Outcome, cost: dict[str, Any]
     ) -> None:
-        test = evaluate(outcome.scorer, self.data, split="test", exclude=self.exclude)
-        val = {}
-        if self.has_validation:
-            val = dict(evaluate(outcome.scorer, self.data, split="val"))
+        test, val = self._measure(outcome.scorer)
         for name, tensors in outcome.tensors.items():
             contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
             with atomic_path(folder / f"{name}.safetensors") as temporary:

@@ -98,14 +98,14 @@ def denoised(
     epochs: int | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Cell:
-    """Build the cell of what denoises a backend.
+    """Build the cell of what denoises, cleans or watches a backend.
 
-    What cleans a backend's training may have settings of ``fit`` that replace the
-    backend's own.
+    What cleans or watches a backend's training may have settings of ``fit`` that
+    replace the backend's own.
 
     Args:
         backend: The cell of a backend, or of given embeddings.
-        added: The name of a denoiser.
+        added: The name of a denoiser, of a watcher, or of a step with settings.
         seed: Seed of DDRM; the backend's if None.
         settings: Name or file of its settings; by method and variant if None.
         variant: As in :func:`cell_for`; with ``settings``, too, what they leave out is
@@ -123,7 +123,7 @@ def denoised(
     model = {**record["model"], **(changes or {})}
     fit = _fit_settings(record, epochs)
     method = METHODS[added]
-    if method.clean is None:
+    if not method.joins:
         return Cell(added, backend.seed if seed is None else seed, model, fit, backend)
     base = None
     if method.base is not None:  # two of one seed would agree from the start
@@ -266,7 +266,8 @@ def _check_model_settings(method: Method, model: Mapping[str, Any]) -> None:
     check_history(model.get("history"))
     method.model.check_names("model", model)
     method.model.check_kinds(model)
-    method.model.example(model)
+    if method.model.of is not None:
+        method.model.example(model)
 
 
 def check_history(history: Any) -> None:

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.nn.deca import DeCA
 from ddrm_pyg.nn.future import HistoryMeans, HistoryStates
 from ddrm_pyg.nn.models import SVD, group_items
+from ddrm_pyg.noise_audit import LossTrajectory
 from ddrm_pyg.ranking import Metrics, evaluate
 from ddrm_pyg.training import FitResult, own_randomness
 from ddrm_pyg.typing import Recommender, Scorer
@@ -127,14 +128,14 @@ class Outcome:
     """What running a method gives.
 
     Attributes:
-        scorer: Ranks the items.
+        scorer: Ranks the items; None where a cell is not judged by its lists.
         tensors: What later cells start from, by file stem.
         notes: What was chosen on the way.
         fit: What training did, where there was any.
         num_parameters: Trained numbers; None without training.
     """
 
-    scorer: Scorer
+    scorer: Scorer | None
     tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     fit: FitResult | None = None
@@ -285,6 +286,16 @@ def train_cleaned(work: Work) -> Outcome:
     steps = _steps_per_epoch(work)
     model, backend = cleaner.cleaned(work.build, steps, settings, base)
     return _train(work, model, backend)
+
+
+def train_noted(work: Work) -> Outcome:
+    """Train a backend, and keep what every interaction lost on the way."""
+    halfway = work.cell.fit["epochs"] // 2
+    model = LossTrajectory(work.build(), work.graph.num_edges, halfway=halfway)
+    outcome = _train(work, model, model.backend)
+    model.note(work.graph.to(model.total.device))
+    outcome.tensors["noted"] = {"loss": model.signal(), "change": model.change()}
+    return replace(outcome, scorer=None)
 
 
 def _train(work: Work, model: Any, served: Any) -> Outcome:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddrm_pyg.checks import check_at_least
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.models._similarity import (
@@ -63,23 +64,34 @@ class LossTrajectory(nn.Module):
     <https://arxiv.org/abs/2006.04153>`_, WSDM 2021) rests on noise being learnt late:
     its loss stays large while that of the others falls. Before each epoch, and with
     :meth:`note` once more after the last, the cross-entropy of every train
-    interaction, :math:`-\log \sigma(s_{ui})`, is added to a running sum. Training
-    itself is the backend's, bit for bit.
+    interaction, :math:`-\log \sigma(s_{ui})`, is added to a running sum; the scores
+    of one epoch and the last ones are kept. Training itself is the backend's, bit
+    for bit.
 
     Args:
         backend: A Backend that is a Recommender, such as
             :class:`ddrm_pyg.nn.models.MF`.
         num_edges: E, train interactions.
+        halfway: Epoch whose scores are compared with the last, see :meth:`change`; 0
+            for those of the initial weights.
+
+    Raises:
+        ValueError: ``halfway`` < 0.
     """
 
     total: Tensor
+    early: Tensor
+    last: Tensor
     num_notes: Tensor
 
-    def __init__(self, backend: Any, num_edges: int) -> None:
+    def __init__(self, backend: Any, num_edges: int, *, halfway: int = 0) -> None:
         super().__init__()
+        check_at_least(0, halfway=halfway)
         self.backend = backend
+        self.halfway = halfway
         # buffers, so that a resumed run has the same sum
-        self.register_buffer("total", torch.zeros(num_edges))
+        for name in ("total", "early", "last"):
+            self.register_buffer(name, torch.zeros(num_edges))
         self.register_buffer("num_notes", torch.zeros((), dtype=torch.int64))
 
     def batches(
@@ -102,12 +114,24 @@ class LossTrajectory(nn.Module):
     @torch.no_grad()
     def note(self, graph: InteractionGraph) -> None:
         """Add the present loss of every interaction to the sum."""
-        self.total += F.softplus(-_pair_scores(self.backend(graph), graph))
+        self.last = _pair_scores(self.backend(graph), graph)
+        if self.num_notes == self.halfway:
+            self.early = self.last.clone()
+        self.total += F.softplus(-self.last)
         self.num_notes += 1
 
     def signal(self) -> Tensor:
         """Mean loss of every interaction over the epochs, ``[E]``."""
         return self.total / self.num_notes.clamp(min=1)
+
+    def change(self) -> Tensor:
+        r"""How far the first and the second half of the training differ, ``[E]``.
+
+        :math:`|\sigma(s_{ui}) - \sigma(s'_{ui})|`, of the scores after ``halfway``
+        epochs and the last ones that were noted: :func:`disagreement_signal` of one
+        model with itself, at no cost. What is memorised late is likelier to be noise.
+        """
+        return (self.early.sigmoid() - self.last.sigmoid()).abs()
 
 
 def disagreement_signal(

@@ -20,7 +20,8 @@ def test_scores_without_labels_and_says_what_it_cannot(call, clicks):
     answer = call("audit", "--data", clicks, *columns, "--out", "out")
     assert answer.code == 0
     assert "cannot be said here: no ratings or noise labels" in answer.out
-    assert sorted(os.listdir("out")) == ["audit.csv", "audit.json", "report.html"]
+    files = ["audit.csv", "audit.json", "cells", "config.json", "report.html"]
+    assert sorted(os.listdir("out")) == files
     with open("out/audit.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["user", "item", "score", "rank", *SIGNALS]
@@ -96,11 +97,36 @@ def test_global_generator_is_left_alone(call, world):
         (["--data", "none.csv"], "none.csv: neither a file"),
         (["--backend", "ease"], "Invalid value for '--backend'"),
         (["--weights", "labels"], "Invalid value for '--weights'"),
-        (["--out", "here"], "'--out' must be new (got here; give --overwrite)"),
+        (["--out", "here"], "'--out' must be a new folder or a run's (got here)"),
     ],
 )
 def test_refusals_leave_nothing_behind(call, tmp_path, asked, told):
     os.mkdir("here")
+    Path("here/notes.txt").touch()
     assert told in call("audit", *asked).error
     assert os.listdir() == ["here"]
-    assert os.listdir("here") == []
+    assert os.listdir("here") == ["notes.txt"]
+
+
+def test_goes_on_where_it_stopped(call, world, monkeypatch):
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ["audit", "--data", "world", "--json"]
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr("ddrm_pyg.experiments.audit.reconstruction_signal", stop)
+        assert call(*words).code == 130
+    (cell,) = Path("runs/audit-world/cells").glob("lightgcn+noted-*/result.json")
+    stamp = cell.stat().st_mtime_ns
+    first = call(*words)
+    assert first.code == 0
+    assert cell.stat().st_mtime_ns == stamp
+    assert call(*words).out == first.out
+
+
+def test_a_folder_holds_one_audit(call, world):
+    assert call("audit", "--data", "world", "--out", "out").code == 0
+    words = ["audit", "--data", "world", "--out", "out", "--seed", "1"]
+    assert "another: seed was 0 and is 1; give --overwrite" in call(*words).error
+    assert call(*words, "--overwrite").code == 0
+    assert json.loads(Path("out/config.json").read_text())["seed"] == 1

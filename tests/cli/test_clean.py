@@ -81,15 +81,15 @@ def test_table_keeps_the_callers_ids(call, clicks):
 
 
 def test_goes_on_where_it_stopped(call, world, monkeypatch):
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     words = ["clean", "--data", "world", "--runs", "runs", *QUICK, "--out"]
     with monkeypatch.context() as interrupted:
-        interrupted.setattr("ddrm_pyg.experiments.runner.Runner.train", stop)
+        interrupted.setattr("ddrm_pyg.experiments.clean.Runner", stop)
         assert call(*words, "kept").code == 130
     assert not Path("kept").exists()
-    (signals,) = Path("runs").glob("signals-*.safetensors")
+    (signals,) = Path("runs").glob("cells/signals-*/signals.safetensors")
     stamp = signals.stat().st_mtime_ns
     assert call(*words, "kept").code == 0
     assert signals.stat().st_mtime_ns == stamp

@@ -12,15 +12,19 @@ from ddrm_pyg.datasets import SyntheticInteractions
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.experiments.audit import (
     SIGNALS,
+    _sized,
     as_record,
     as_table,
     combine,
     compute_signals,
-    stored_signals,
+    signals_cell,
     to_frame,
 )
+from ddrm_pyg.experiments.cells import chain
+from ddrm_pyg.experiments.settings import cell_for, load_settings
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.noise_audit import audit, train_only
+from ddrm_pyg.training import _Run
 from ddrm_pyg.transforms import RandomNoise
 
 QUICK = {"epochs": 3, "ddrm_epochs": 1, "progress": False}
@@ -67,21 +71,66 @@ def test_random_pairs_are_found():
     assert found.measures["combined"]["within users"].auroc.low > 0.7
 
 
-def test_stored_signals_are_those_of_the_data_and_settings(
-    world, tmp_path, monkeypatch
-):
-    first = stored_signals(tmp_path, world, **QUICK)
-    again = stored_signals(tmp_path, world, **QUICK)
-    assert list(first) == list(again)
+def test_kept_signals_are_those_of_the_data_and_settings(world, tmp_path):
+    def run(data=world, **settings):
+        signals = compute_signals(data, folder=tmp_path, **QUICK | settings)
+        return signals, len(list(tmp_path.iterdir()))
+
+    first, folders = run()
+    assert folders == 2  # the backend's training, and what comes after it
+    again, folders = run(seed=0)  # the default
+    assert list(first) == list(again) == list(SIGNALS)
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert len(list(tmp_path.iterdir())) == 1
-    stored_signals(tmp_path, world, **QUICK | {"epochs": 2})
-    assert len(list(tmp_path.iterdir())) == 2
-    stored_signals(tmp_path, world, **QUICK, seed=0)  # the default
-    assert len(list(tmp_path.iterdir())) == 2
-    monkeypatch.setattr("ddrm_pyg.experiments.audit.LR", 1e-3)
-    stored_signals(tmp_path, world, **QUICK)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert folders == 2
+    assert run(ddrm_epochs=2)[1] == 3  # the backend's is shared
+    assert run(epochs=2)[1] == 5
+    noisy = RandomNoise(0.2)(world)
+    assert run(noisy)[1] == 7
+
+
+def test_killed_trainings_go_on_to_the_same_bits(world, tmp_path, monkeypatch):
+    save = _Run.save
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    quick = QUICK | {"folder": tmp_path / "b", "epochs": 6}  # saved after five
+    for _ in range(2):  # in the backend's training, after its end
+        with monkeypatch.context() as patch:
+            patch.setattr(_Run, "save", save_and_stop)
+            with pytest.raises(KeyboardInterrupt):
+                compute_signals(world, **quick)
+    (checkpoint,) = (tmp_path / "b").rglob("checkpoint.pt")
+    assert checkpoint.parent.name.startswith("lightgcn+noted-")
+    resumed = compute_signals(world, **quick)
+    straight = compute_signals(world, **quick | {"folder": None})
+    for name, signal in straight.items():
+        assert torch.equal(signal, resumed[name]), name
+
+
+def test_trainings_are_those_of_the_records(world):
+    cell = signals_cell("mf", seed=3)
+    stored = load_settings("noted", "noted")["fit"]
+    assert [link.method for link in chain(cell)] == ["signals", "mf+noted"]
+    assert {link.seed for link in chain(cell)} == {3}
+    assert cell.base.model == cell_for("mf").model
+    assert {name: cell.base.fit[name] for name in stored} == stored
+
+
+@pytest.mark.parametrize(
+    ("num_edges", "batch_size", "epochs"),
+    [
+        (2_500, 512, 5),
+        (100_000, 2_000, 5),
+        (200_000, 4_000, 2),
+        (9_000_000, 180_000, 1),
+    ],
+)
+def test_large_data_have_large_batches_and_few_epochs(num_edges, batch_size, epochs):
+    cell = _sized(signals_cell(), num_edges)
+    assert cell.base.fit["batch_size"] == batch_size
+    assert cell.fit["epochs"] == epochs
 
 
 def test_frame_by_hand():

@@ -183,6 +183,15 @@ def test_no_validation(data, tmp_path):
     assert result.best_epoch == FIT["epochs"]
 
 
+def test_what_ranks_nothing_is_kept_and_not_measured(data, tmp_path):
+    result = Runner(data, tmp_path, progress=False).run(
+        Cell("mf+noted", 3, {"embedding_dim": 4}, FIT)
+    )
+    assert (dict(result.test), result.val, result.test.user.numel()) == ({}, {}, 0)
+    assert result.best_epoch in (2, 4)
+    assert result.embeddings().user.size(1) == 4
+
+
 def test_the_per_user_file_of_another_cell_is_not_believed(runner):
     one, other = (runner.run(Cell(name)).folder for name in ("popularity", "item_knn"))
     shutil.copy(one / "per_user.safetensors", other / "per_user.safetensors")

@@ -107,18 +107,20 @@ def test_signals_follow_the_order_of_the_edges(graph):
         torch.testing.assert_close(signal(mixed), signal(graph)[order])
 
 
-def trained(graph: InteractionGraph, wrapped: bool) -> tuple[MF, torch.Tensor | None]:
+def trained(graph: InteractionGraph, wrapped: bool) -> tuple[MF, LossTrajectory | None]:
     data = HeteroData()
     data["user"].num_nodes, data["item"].num_nodes = graph.num_users, graph.num_items
     data[EDGE].edge_index = graph.edge_index
     torch.manual_seed(0)
     backend = MF(graph.num_users, graph.num_items, 4)
-    model = LossTrajectory(backend, graph.num_edges) if wrapped else backend
+    model = backend
+    if wrapped:
+        model = LossTrajectory(backend, graph.num_edges, halfway=1)
     fit(model, data, epochs=3, batch_size=64, lr=0.01, progress=False)
     if not wrapped:
         return backend, None
     model.note(graph)
-    return backend, model.signal()
+    return backend, model
 
 
 def test_loss_is_the_mean_over_the_epochs(graph, monkeypatch):
@@ -132,10 +134,13 @@ def test_loss_is_the_mean_over_the_epochs(graph, monkeypatch):
         note(self, graph)
 
     monkeypatch.setattr(LossTrajectory, "note", watch)
-    _, signal = trained(graph, wrapped=True)
+    _, model = trained(graph, wrapped=True)
     assert len(seen) == 4  # before each of three epochs and after the last
     assert not torch.equal(seen[0], seen[3])
-    torch.testing.assert_close(signal, torch.stack(seen).mean(0))
+    torch.testing.assert_close(model.signal(), torch.stack(seen).mean(0))
+    # after one epoch and after the last; a loss is the chance's negative logarithm
+    gap = (seen[1].neg().exp() - seen[3].neg().exp()).abs()
+    torch.testing.assert_close(model.change(), gap)
 
 
 def test_noting_does_not_touch_the_training(graph):
@@ -185,3 +190,5 @@ def test_signals_refuse_what_does_not_fit():
         ease_signal(graph, l2=0)
     with pytest.raises(ValueError, match=r"per interaction, 2 .*\[3\]\)"):
         coherence_signal(torch.zeros(3), graph)
+    with pytest.raises(ValueError, match=r"'halfway' must be >= 0 \(got -1\)"):
+        LossTrajectory(MF(2, 2, 4), graph.num_edges, halfway=-1)
