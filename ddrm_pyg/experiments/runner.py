@@ -13,7 +13,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from ddrm_pyg.files import atomic_path, hash_file, read_json, write_json
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.ranking import Metrics, evaluate
 from ddrm_pyg.training import FitResult, fit, own_randomness
-from ddrm_pyg.typing import Recommender, Scorer
+from ddrm_pyg.typing import EpochEnd, Recommender, Scorer
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -61,6 +61,8 @@ class Runner:
         exclude: Pairs hidden from test rankings, where those are not all of train and
             validation.
         device: Where models train.
+        callbacks: Called at the end of every epoch of every training, as by
+            :func:`ddrm_pyg.fit`.
         progress: Show bars on a terminal.
     """
 
@@ -71,12 +73,14 @@ class Runner:
         *,
         exclude: InteractionGraph | None = None,
         device: str | None = None,
+        callbacks: Sequence[EpochEnd] = (),
         progress: bool = True,
     ) -> None:
         self.data = data
         self.folder = Path(folder)
         self.exclude = exclude
         self.device = device
+        self.callbacks = callbacks
         self.progress = progress
 
     @cached_property
@@ -183,6 +187,7 @@ class Runner:
             checkpoint=folder / "checkpoint.pt",
             log=folder / "log.jsonl",
             device=self.device,
+            callbacks=self.callbacks,
             progress=self.progress,
         )
 

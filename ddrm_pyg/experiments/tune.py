@@ -192,6 +192,7 @@ def _train(runner: Runner, cell: Cell, checkpoint: Path, trial: Any) -> Trial:
             seed=cell.seed or 0,
             checkpoint=checkpoint,
             device=runner.device,
+            callbacks=runner.callbacks,
             progress=runner.progress,
         )
         for record in result.history[reported:]:

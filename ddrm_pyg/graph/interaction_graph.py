@@ -169,8 +169,13 @@ class InteractionGraph:
         return key.long(), order
 
     @cached_property
-    def _user_rows(self) -> tuple[Tensor, Tensor]:
-        """CSR pointers over users, and the items they point into."""
+    def user_items(self) -> tuple[Tensor, Tensor]:
+        """The items of all users, in compressed rows.
+
+        Returns:
+            ``pointer`` ``[num_users + 1]`` int64 and ``item`` ``[E]`` int64: user u
+            has ``item[pointer[u] : pointer[u + 1]]``, ascending.
+        """
         return row_pointer(self._user_degree), self._sorted_keys[0] % self.num_items
 
     def rows(self, user: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,7 +188,7 @@ class InteractionGraph:
             ``row`` ``[M]``, positions in ``user`` (0 to B - 1, ascending), and
             ``item`` ``[M]``, sorted within each row.
         """
-        pointer, items = self._user_rows
+        pointer, items = self.user_items
         start = pointer[user]
         count = pointer[user + 1] - start
         row = torch.repeat_interleave(count)
@@ -372,7 +377,7 @@ class InteractionGraph:
         return product.to(torch.float32).rsqrt()
 
     def _csr_by_user(self, value: Tensor) -> Tensor:
-        pointer, items = self._user_rows
+        pointer, items = self.user_items
         shape = (self.num_users, self.num_items)
         return csr_tensor(pointer, items, value[self.by_user], shape)
 

@@ -29,7 +29,7 @@ def draw_positives(
     Returns:
         ``[B]`` int64 items.
     """
-    pointer, items = graph._user_rows
+    pointer, items = graph.user_items
     start = pointer[user]
     count = pointer[user + 1] - start
     share = torch.rand(

@@ -11,7 +11,6 @@ import pytest
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
 from ddrm_pyg.experiments import sources
-from ddrm_pyg.experiments.methods import METHODS
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.paper import outline
@@ -80,11 +79,10 @@ def test_what_is_there_is_not_trained_again(call, tmp_path, monkeypatch):
 
 
 def test_a_failed_cell_is_told_and_the_others_are_there(call, tmp_path, monkeypatch):
-    def fail(work):
+    def fail(self, cell, model):
         raise RuntimeError("out of <luck>")
 
-    failing = dataclasses.replace(METHODS["mf"], run=fail)
-    monkeypatch.setitem(METHODS, "mf", failing)
+    monkeypatch.setattr(Runner, "train", fail)
     answer = call(*FEW, "--out", tmp_path)
     assert answer.code == 0
     assert "mf failed: RuntimeError: out of <luck>." in answer.out

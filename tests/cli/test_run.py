@@ -25,14 +25,13 @@ ROWS = [
     "ddrm",
 ]
 KILLED = """
-import os, signal, sys
-from ddrm_pyg import training
+import functools, os, signal, sys
 from ddrm_pyg.cli import main
-save = training._Run.save
-def save_and_die(*arguments):
-    save(*arguments)
-    os.kill(os.getpid(), signal.SIGKILL)
-training._Run.save = save_and_die
+from ddrm_pyg.experiments.runner import Runner
+def die(model, record):
+    if "ndcg@20" in record:  # measured, and saved
+        os.kill(os.getpid(), signal.SIGKILL)
+Runner.__init__ = functools.partialmethod(Runner.__init__, callbacks=[die])
 main(sys.argv[1:])
 """
 

@@ -163,15 +163,6 @@ def test_an_unknown_name_is_refused_with_the_nearest():
         find("lightgc")
 
 
-@pytest.fixture
-def registry():
-    """Leave the methods as they were."""
-    before = dict(METHODS)
-    yield METHODS
-    METHODS.clear()
-    METHODS.update(before)
-
-
 class Doubled(MF):
     """A user's own backend."""
 

@@ -10,14 +10,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddrm_pyg.experiments.arguments import resolve
 from ddrm_pyg.experiments.cells import Cell, cell_from_record
-from ddrm_pyg.experiments.methods import METHODS
+from ddrm_pyg.experiments.methods import METHODS, register
 from ddrm_pyg.experiments.runner import Runner, fingerprint
+from ddrm_pyg.experiments.work import solve
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.nn.conv import light_propagate
 from ddrm_pyg.ranking import evaluate
-from ddrm_pyg.training import _Run
 
 FIT = {"epochs": 4, "eval_every": 2}
 MF = Cell("mf", 3, {"embedding_dim": 4}, FIT)
@@ -28,17 +27,6 @@ DDRM = Cell("ddrm", 3, {"hidden_dims": (4,), "num_train_timesteps": 2}, FIT, LIG
 @pytest.fixture
 def runner(data, tmp_path):
     return Runner(data, tmp_path, progress=False)
-
-
-@pytest.fixture
-def no_methods(monkeypatch):
-    """From here on, results can only be read."""
-
-    def switch_off():
-        for name, method in METHODS.items():
-            monkeypatch.setitem(METHODS, name, replace(method, run=None))
-
-    return switch_off
 
 
 def test_unknown_method_is_refused(runner):
@@ -61,12 +49,12 @@ def test_unknown_method_is_refused(runner):
     ],
     ids=lambda cell: cell.method,
 )
-def test_every_method_runs_once_and_reads_back_the_same(runner, no_methods, cell):
+def test_every_method_runs_once_and_reads_back_the_same(runner, monkeypatch, cell):
     assert not runner.has_run(cell)
     first = runner.run(cell)
     assert runner.has_run(cell)
     assert not (first.folder / "checkpoint.pt").exists()
-    no_methods()
+    monkeypatch.setattr(Runner, "work", None)  # now results can only be read
     again = runner.run(cell)
     assert dict(again.test) == dict(first.test)
     assert again.val == first.val
@@ -101,20 +89,16 @@ def test_result_is_measured_with_what_is_stored(runner, data):
     assert torch.allclose(propagated.user, result.embeddings().user)
 
 
-def test_interrupted_training_ends_with_the_same_bits(data, tmp_path, monkeypatch):
+def test_interrupted_training_ends_with_the_same_bits(data, tmp_path):
     straight = Runner(data, tmp_path / "a", progress=False).run(MF)
 
-    save = _Run.save
+    def stop(model, record):
+        if "recall@20" in record:  # measured, and saved
+            raise KeyboardInterrupt
 
-    def save_and_stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
+    with pytest.raises(KeyboardInterrupt):
+        Runner(data, tmp_path / "b", callbacks=[stop], progress=False).run(MF)
     runner = Runner(data, tmp_path / "b", progress=False)
-    with monkeypatch.context() as patch:
-        patch.setattr(_Run, "save", save_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            runner.run(MF)
     assert (runner.cell_folder(MF) / "checkpoint.pt").exists()
     assert not runner.has_run(MF)
     (folder,) = (tmp_path / "b").iterdir()
@@ -129,22 +113,22 @@ def test_interrupted_training_ends_with_the_same_bits(data, tmp_path, monkeypatc
     assert 0 < resumed.seconds - 1000 * FIT["eval_every"] < 1000
 
 
-def test_time_of_a_base_is_not_counted_twice(runner, monkeypatch):
+def test_time_of_a_base_is_not_counted_twice(registry, runner):
     order = []
-    for method in ("lightgcn", "ddrm", "one_pass"):
 
-        def noted(work, run=METHODS[method].run):
-            order.append(work.cell.method)
-            outcome = resolve(run)(work)
-            order.append(f"{work.cell.method} done")
-            return outcome
+    def noted(work):
+        order.append(work.cell.method)
+        outcome = solve(work)
+        order.append(f"{work.cell.method} done")
+        return outcome
 
-        monkeypatch.setitem(METHODS, method, replace(METHODS[method], run=noted))
-    runner.run(Cell("one_pass", base=DDRM))
+    for name in ("first", "second", "third"):
+        register(replace(METHODS["popularity"], name=name, role="step", run=noted))
+    runner.run(Cell("third", base=Cell("second", base=Cell("first"))))
     assert order == [
-        *("lightgcn", "lightgcn done"),
-        *("ddrm", "ddrm done"),
-        *("one_pass", "one_pass done"),
+        *("first", "first done"),
+        *("second", "second done"),
+        *("third", "third done"),
     ]
 
 

@@ -14,8 +14,7 @@ from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.tune import GRID, arguments_of, tune
 from ddrm_pyg.graph.interaction_graph import EDGE
-from ddrm_pyg.nn.ddrm import DDRM
-from ddrm_pyg.training import _Run
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 
 optuna = pytest.importorskip("optuna", reason="needs the extra [tune]")
 
@@ -35,11 +34,18 @@ def data():
 
 @pytest.fixture
 def search(data, tmp_path):
-    def run(name="a", trials=3, data=data, **limits):
-        runner = Runner(data, tmp_path / name / "cells", progress=False)
+    def run(name="a", trials=3, data=data, callbacks=(), **limits):
+        runner = Runner(
+            data, tmp_path / name / "cells", callbacks=callbacks, progress=False
+        )
         return tune(runner, on_mf, tmp_path / name, trials=trials, **limits)
 
     return run
+
+
+def never(model, record):
+    """A callback where nothing should be trained."""
+    raise AssertionError(f"{type(model).__name__} is trained")
 
 
 @pytest.mark.parametrize(("steps", "passes"), [(20, 25), (30, 37), (50, 62)])
@@ -82,33 +88,26 @@ def test_a_value_is_what_training_reaches_on_validation(search, data, tmp_path):
     assert result.best_epoch == best.epoch
 
 
-def test_more_trials_go_on_with_the_earlier_ones(search, monkeypatch):
+def test_more_trials_go_on_with_the_earlier_ones(search):
     two = search(trials=2)
-    monkeypatch.setattr(_Run, "train_epoch", None)
-    assert search(trials=2) == two
-    monkeypatch.undo()
+    assert search(trials=2, callbacks=[never]) == two
     three = search(trials=3)
     assert [t for t in three if t in two] == two
     assert three == search("b", trials=3)
 
 
 @pytest.mark.parametrize("killed_at", [1, 4, 5])
-def test_killed_and_resumed_is_the_same_as_straight(
-    search, tmp_path, monkeypatch, killed_at
-):
+def test_killed_and_resumed_is_the_same_as_straight(search, tmp_path, killed_at):
     straight = search("straight")
     count = itertools.count(1)
-    save = _Run.save
 
-    def save_and_stop(self, path, settings):
-        save(self, path, settings)
-        if "cells" not in str(path) and next(count) == killed_at:
+    def stop(model, record):
+        saved = isinstance(model, DDRMRecommender) and "ndcg@20" in record
+        if saved and next(count) == killed_at:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_Run, "save", save_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            search("killed")
+    with pytest.raises(KeyboardInterrupt):
+        search("killed", callbacks=[stop])
     assert search("killed") == straight
     assert list(tmp_path.rglob("trials.log"))
     assert not list(tmp_path.rglob("*.pt"))
@@ -118,8 +117,7 @@ def test_settings_that_are_proposed_again_are_not_trained_again(search, monkeypa
     point = {name: values[:1] for name, values in GRID.items()}
     monkeypatch.setattr(module, "GRID", point)
     (first,) = search(trials=1)
-    monkeypatch.setattr(_Run, "train_epoch", None)
-    assert search(trials=3) == [first] * 3
+    assert search(trials=3, callbacks=[never]) == [first] * 3
 
 
 def test_test_pairs_change_nothing(search, data):
@@ -129,13 +127,12 @@ def test_test_pairs_change_nothing(search, data):
     assert search("b", data=other) == search("a")
 
 
-def test_trials_beyond_those_that_are_never_stopped(search, monkeypatch):
+def test_trials_beyond_those_that_are_never_stopped(search):
     """By Optuna's own pruner, which answers in numpy's booleans."""
     tried = search(trials=9)
     assert len(tried) == 9
     assert {type(trial.stopped) for trial in tried} == {bool}
-    monkeypatch.setattr(_Run, "train_epoch", None)
-    assert search(trials=9) == tried
+    assert search(trials=9, callbacks=[never]) == tried
 
 
 def test_what_was_stopped_is_no_candidate(search, monkeypatch):
@@ -148,23 +145,20 @@ def test_what_was_stopped_is_no_candidate(search, monkeypatch):
     assert [trial.epoch for trial in tried[1:]] == [2, 2]
 
 
-def test_a_trial_that_diverges_is_given_up(search, monkeypatch, caplog):
+def test_a_trial_that_diverges_is_given_up(search, caplog):
     straight = search("straight")
-    train_epoch, count = _Run.train_epoch, itertools.count()
+    count = itertools.count()
 
-    def diverge(self, *arguments):
-        if type(self.model).__name__ == "DDRMRecommender" and next(count) == 0:
+    def diverge(model, record):
+        if isinstance(model, DDRMRecommender) and next(count) == 0:
             raise FloatingPointError("the loss is nan")
-        return train_epoch(self, *arguments)
 
-    monkeypatch.setattr(_Run, "train_epoch", diverge)
-    tried = search("diverging")
+    tried = search("diverging", callbacks=[diverge])
     assert "given up: the loss is nan" in caplog.text
     assert len(tried) == 3
     assert (tried[-1].stopped, tried[-1].value, tried[-1].epoch) == (True, 0.0, 0)
     assert {str(t.model) for t in tried} == {str(t.model) for t in straight}
-    monkeypatch.undo()
-    assert search("diverging") == tried  # and is not tried again
+    assert search("diverging", callbacks=[never]) == tried  # and is not tried again
 
 
 def test_no_trial_is_started_after_the_budget(search):

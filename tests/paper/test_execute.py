@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 
 import pytest
 
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
 from ddrm_pyg.experiments import memory, sources
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.methods import METHODS
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.work import Result
@@ -96,12 +94,11 @@ def test_interrupted_and_resumed_is_the_same_as_straight(benches, monkeypatch):
 
 
 def test_a_failure_is_told_and_the_others_go_on(benches, monkeypatch):
-    def fail(work):
-        seed = work.cell.seed
-        raise FloatingPointError("loss is\n nan") if seed else KeyError(seed)
+    def fail(self, cell, model):
+        raise FloatingPointError("loss is\n nan") if cell.seed else KeyError(cell.seed)
 
     with monkeypatch.context() as patch:
-        patch.setitem(METHODS, "mf", replace(METHODS["mf"], run=fail))
+        patch.setattr(Runner, "train", fail)
         bench = benches()
         failed = carry_out(jobs(PLAN), bench)
     assert collect(LINES[1], bench, failed) == [
@@ -156,10 +153,8 @@ def test_a_damaged_result_is_told_and_the_others_are_there(benches, caplog, name
 def test_no_cell_is_started_after_the_budget(benches, monkeypatch):
     clock = iter([0.0, 30.0, 59.0, 60.0])
     monkeypatch.setattr(execute.time, "monotonic", lambda: next(clock))
-    bench = benches()
-    with monkeypatch.context() as patch:
-        patch.setattr(execute, "_run", lambda *_: "not really")
-        assert len(carry_out(jobs(PLAN), bench, minutes=1)) == 2
+    monkeypatch.setattr(Runner, "run", None)  # whatever is started fails
+    assert len(carry_out(jobs(PLAN), benches(), minutes=1)) == 2
 
 
 def test_a_finished_cell_costs_no_budget(benches):
