@@ -19,6 +19,7 @@ from ddrm_pyg.embeddings import Embeddings, as_embeddings
 from ddrm_pyg.extras import versions
 from ddrm_pyg.files import read_json, undamaged, write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.graph.sequences import UserSequences
 from ddrm_pyg.ids import raw_ids, rows_of
 from ddrm_pyg.nn._pretrained import (
     CONFIG,
@@ -27,7 +28,8 @@ from ddrm_pyg.nn._pretrained import (
     save_tensors,
     write_card,
 )
-from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.nn._saved_past import load_past, save_past
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.ranking import recommend
 
 EMBEDDINGS, SEEN, IDS, DENOISER = (
@@ -49,7 +51,9 @@ class Pipeline:
         item_ids: ``[num_items]`` the id of each item row.
         seen: The pairs that users have: they never come back.
         ddrm: The trained plug-in that made the user vectors, for users that come later;
-            without one their history's mean is compared.
+            the whole :class:`~ddrm_pyg.nn.ddrm.DDRMRecommender` of
+            ``train_start="past"``, which reads histories in order. Without one their
+            history's mean is compared.
 
     Raises:
         ValueError: Tables, ids and pairs are not of the same users and items.
@@ -69,8 +73,10 @@ class Pipeline:
         user_ids: Sequence[Any],
         item_ids: Sequence[Any],
         seen: InteractionGraph,
-        ddrm: DDRM | None = None,
+        ddrm: DDRM | DDRMRecommender | None = None,
     ) -> None:
+        if isinstance(ddrm, DDRMRecommender) and ddrm.future is None:
+            ddrm = ddrm.ddrm  # its vectors are those of the pipeline
         self.embeddings = as_embeddings(embeddings)
         self.embeddings.check_matches(seen.num_users, seen.num_items)
         self.user_ids = list(user_ids)
@@ -86,14 +92,18 @@ class Pipeline:
 
     @classmethod
     def from_data(
-        cls, embeddings: Any, data: HeteroData, *, ddrm: DDRM | None = None
+        cls,
+        embeddings: Any,
+        data: HeteroData,
+        *,
+        ddrm: DDRM | DDRMRecommender | None = None,
     ) -> Self:
         """Take ids and known pairs (train, validation and test) from a data set.
 
         Args:
             embeddings: What ranks, rows in the order of ``data``.
             data: The loaded data set.
-            ddrm: The plug-in, for users that come later.
+            ddrm: The plug-in, for users that come later, see :class:`Pipeline`.
         """
         seen = InteractionGraph.from_data(data, splits=("train", "val", "test"))
         ids = (raw_ids(data, "user"), raw_ids(data, "item"))
@@ -128,7 +138,8 @@ class Pipeline:
         A user's list depends on that user's history alone: DDRM starts without noise.
 
         Args:
-            histories: Ids of users to ids of the items that they know, at least one.
+            histories: Ids of users to ids of the items that they know, at least one;
+                from first to last where DDRM reads histories in order.
             k: List length.
 
         Returns:
@@ -145,12 +156,19 @@ class Pipeline:
             pairs.append(torch.stack([torch.full_like(columns, row), columns]))
         edges = torch.cat(pairs, 1) if pairs else torch.empty(2, 0, dtype=torch.int64)
         history = InteractionGraph(edges, len(histories), len(self.item_ids))
+        emb = self._read(history)
+        rows = torch.arange(len(histories))
+        lists = recommend(emb, rows, k=k, exclude=history)
+        return self._frame("user", list(histories), rows, "item", *lists)
+
+    def _read(self, history: InteractionGraph) -> Embeddings:
+        """What ranks for histories whose interactions stand in their order."""
+        if isinstance(self.ddrm, DDRMRecommender):
+            return self.ddrm.rank(UserSequences.from_graph(history))
         ideal = history.history_mean(self.embeddings.item)
         if self.ddrm is not None:
             ideal = self.ddrm.generate(ideal, noise=torch.zeros_like(ideal))
-        rows = torch.arange(len(histories))
-        lists = recommend((ideal, self.embeddings.item), rows, k=k, exclude=history)
-        return self._frame("user", list(histories), rows, "item", *lists)
+        return Embeddings(ideal, self.embeddings.item)
 
     def similar(self, item: Sequence[Any], *, k: int = 10) -> pd.DataFrame:
         """List the items whose vectors point the same way, by cosine.
@@ -214,9 +232,11 @@ class Pipeline:
             "known pairs": self.seen.num_edges,
             "width": self.embeddings.user.size(1),
             "fingerprint": self._fingerprint(),
-            "denoiser": self.ddrm is not None,
+            "denoiser": self.ddrm and type(self.ddrm).__name__,
         }
-        if self.ddrm is not None:
+        if isinstance(self.ddrm, DDRMRecommender):
+            save_past(self.ddrm, path / DENOISER)
+        elif self.ddrm is not None:
             self.ddrm.save_pretrained(path / DENOISER)
         save_tensors(path / EMBEDDINGS, self.embeddings._asdict())
         save_tensors(path / SEEN, {"edge_index": self.seen.edge_index})
@@ -242,8 +262,10 @@ class Pipeline:
             emb = Embeddings(**load_tensors(path / EMBEDDINGS))
             edge_index = load_tensors(path / SEEN)["edge_index"]
             seen = InteractionGraph(edge_index, len(ids["user"]), len(ids["item"]))
-            ddrm = None
-            if config["denoiser"]:
+            ddrm: DDRM | DDRMRecommender | None = None
+            if config["denoiser"] == DDRMRecommender.__name__:
+                ddrm = load_past(path / DENOISER)
+            elif config["denoiser"]:
                 ddrm = DDRM.from_pretrained(path / DENOISER)
             pipeline = cls(emb, ids["user"], ids["item"], seen, ddrm)
             if pipeline._fingerprint() != config["fingerprint"]:

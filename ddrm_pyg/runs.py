@@ -6,7 +6,8 @@ import logging
 import os
 from pathlib import Path
 
-from ddrm_pyg.cli._finished import fold_in, open_run
+from ddrm_pyg.cli._finished import fold_in, from_past, open_run
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.pipeline import Pipeline
 
 logger = logging.getLogger("ddrm_pyg")
@@ -22,9 +23,10 @@ def load_run(folder: str | os.PathLike[str], *, row: str | None = None) -> Pipel
 
     Returns:
         The row's vectors, with your own ids and known pairs, and the DDRM that made
-        them, if one did, for users that come later. Where that cannot serve those, it
-        is said in one line, and the mean of their history is compared; it is said, too,
-        where a yardstick without vectors has won.
+        them, if one did, for users that come later: one that learned from order reads
+        their histories in order. Where that cannot serve those, it is said in one line,
+        and the mean of their history is compared; it is said, too, where a yardstick
+        without vectors has won.
 
     Raises:
         ValueError: No folder of a run, an unfinished run, changed data, or no such row.
@@ -38,9 +40,10 @@ def load_run(folder: str | os.PathLike[str], *, row: str | None = None) -> Pipel
         )
     row = row or run.with_vectors
     emb = run.vectors(row)
-    ddrm = None
+    ddrm: DDRM | DDRMRecommender | None = None
     try:
-        ddrm = fold_in(run, row, "'recommend_new'").ddrm
+        ddrm = from_past(run, row, "'recommend_new'")
+        ddrm = ddrm or fold_in(run, row, "'recommend_new'").ddrm
     except ValueError as error:
         logger.warning("%s; the mean of a new user's history is compared", error)
     return Pipeline.from_data(emb, run.data, ddrm=ddrm)

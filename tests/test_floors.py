@@ -90,6 +90,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.nn.models.multivae",
         "ddrm_pyg.nn.models.diffrec",
         "ddrm_pyg.nn.models.sasrec",
+        "ddrm_pyg.nn._saved_past",
         "ddrm_pyg.nn.deca",
     ),
     (  # floor 4: verbs

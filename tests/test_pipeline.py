@@ -8,7 +8,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
-from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.pipeline import Pipeline
 from ddrm_pyg.ranking import recommend
 
@@ -109,6 +109,38 @@ def test_new_users_pass_ddrm_where_there_is_one(emb, world):
     assert scores == pytest.approx(expected.tolist())
 
 
+@pytest.fixture
+def past(emb):
+    """A DDRM that reads histories in order, with random networks."""
+    torch.manual_seed(0)
+    ddrm = DDRM(2, (4,), num_start_steps=0)
+    start = {"train_start": "past", "edge_time": torch.arange(5), "scales": (1.0, 5.0)}
+    return DDRMRecommender(ddrm, emb, **start).eval()
+
+
+def test_new_users_are_read_in_order_where_ddrm_does(past, world):
+    vectors = past.generate([torch.tensor([0, 1]), torch.tensor([0])])
+    own = Embeddings(torch.randn(3, 3), vectors.item)
+    pipeline = Pipeline.from_data(own, world, ddrm=past)
+    frame = pipeline.recommend_new({"zoe": [30, 10], "kim": [30]}, k=2)
+    for row, (name, taken) in enumerate({"zoe": [0, 1], "kim": [0]}.items()):
+        scores = vectors.user[row] @ vectors.item.T
+        scores[taken] = -torch.inf
+        best = scores.topk(2)
+        lines = frame[frame["user"] == name]
+        assert lines["item"].tolist() == [ITEMS[i] for i in best.indices]
+        assert lines["score"].tolist() == pytest.approx(best.values.tolist())
+    turned = pipeline.recommend_new({"zoe": [10, 30]}, k=2)
+    assert turned["score"].tolist() != frame["score"].tolist()[:2]
+    assert records(pipeline.recommend_new({})) == []
+
+
+def test_an_order_free_recommender_is_its_ddrm(emb, world):
+    ddrm = DDRM(2, (4,), num_train_timesteps=5)
+    pipeline = Pipeline.from_data(emb, world, ddrm=DDRMRecommender(ddrm, emb))
+    assert pipeline.ddrm is ddrm
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -135,9 +167,10 @@ def test_tables_ids_and_pairs_must_be_of_the_same_nodes(emb):
         Pipeline((emb.user, emb.item[:3]), USERS, ITEMS, seen)
 
 
-@pytest.mark.parametrize("with_ddrm", [False, True])
-def test_a_folder_gives_the_same_answers_back(emb, world, tmp_path, with_ddrm):
-    ddrm = DDRM(2, (4,), num_train_timesteps=5) if with_ddrm else None
+@pytest.mark.parametrize("kind", [None, "ddrm", "past"])
+def test_a_folder_gives_the_same_answers_back(emb, world, past, tmp_path, kind):
+    plain = DDRM(2, (4,), num_train_timesteps=5)
+    ddrm = {None: None, "ddrm": plain, "past": past}[kind]
     pipeline = Pipeline.from_data(emb, world, ddrm=ddrm)
     pipeline.save_pretrained(tmp_path / "p", card={"verdict": "helps"})
     loaded = Pipeline.from_pretrained(tmp_path / "p")
@@ -145,7 +178,7 @@ def test_a_folder_gives_the_same_answers_back(emb, world, tmp_path, with_ddrm):
     for ask in (
         lambda p: p.recommend(),
         lambda p: p.similar(ITEMS),
-        lambda p: p.recommend_new({"zoe": [30]}),
+        lambda p: p.recommend_new({"zoe": [30, 10]}),
     ):
         assert records(ask(loaded)) == records(ask(pipeline))
     card = (tmp_path / "p" / "card.md").read_text("utf-8")

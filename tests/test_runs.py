@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from ddrm_pyg import load_run
+from ddrm_pyg import Pipeline, load_run
 from ddrm_pyg.cli import main
 
 
@@ -50,6 +50,29 @@ def test_new_users_pass_the_run_s_ddrm(finished):
     pipeline = load_run(finished / "run", row="ddrm")
     assert pipeline.ddrm is not None
     assert len(pipeline.recommend_new({"zoe": ["i1", "i3"]}, k=3)) == 3
+
+
+def test_new_users_of_a_run_that_learned_from_order_are_read_in_order(tmp_path):
+    rows = [(f"u{u}", f"i{(3 * u + t) % 9}", t) for u in range(30) for t in range(6)]
+    with (tmp_path / "clicks.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("user", "item", "time"), *rows])
+    words = ["--data", str(tmp_path / "clicks.csv"), "--backend", "svd"]
+    run = tmp_path / "run"
+    assert main(["run", *words, "--ddrm-epochs", "1", "--out", str(run)]) == 0
+    taken = [("zoe", "i4", 1), ("zoe", "i2", 2), ("zoe", "i7", 3)]
+    with (tmp_path / "new.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("user", "item", "time"), *taken])
+    ask = ["recommend", str(run), "--row", "ddrm", "-k", "4"]
+    lists = tmp_path / "lists.csv"
+    history = ["--history", str(tmp_path / "new.csv"), "--out", str(lists)]
+    assert main([*ask, *history]) == 0
+    with lists.open() as file:
+        expected = [row["item"] for row in csv.DictReader(file)]
+    pipeline = load_run(run, row="ddrm")
+    pipeline.save_pretrained(tmp_path / "kept")
+    for opened in (pipeline, Pipeline.from_pretrained(tmp_path / "kept")):
+        frame = opened.recommend_new({"zoe": ["i4", "i2", "i7"]}, k=4)
+        assert frame["item"].tolist() == expected
 
 
 def test_a_run_without_its_cells_says_what_it_compares(finished, tmp_path, caplog):

@@ -12,7 +12,7 @@ from ddrm_pyg.cli._finished import fold_in, from_past, open_run
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.graph.interaction_graph import mean_item
 from ddrm_pyg.ids import raw_ids
-from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.pipeline import IDS, Pipeline
 from ddrm_pyg.scale.world import WORLD, World
 from ddrm_pyg.serving.engine import MANIFEST
@@ -79,6 +79,8 @@ def _read(
         ).tolist()
     if is_pipeline:
         pipeline = Pipeline.from_pretrained(source)
+        if isinstance(pipeline.ddrm, DDRMRecommender):
+            return PastEncode(pipeline.ddrm), pipeline.item_ids
         items = pipeline.embeddings.item
         mean = pipeline.seen.mean_item(items)
         return MeanEncode(pipeline.ddrm, items, mean), pipeline.item_ids

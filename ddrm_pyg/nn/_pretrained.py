@@ -31,6 +31,8 @@ class Pretrained:
     """
 
     _arguments: dict[str, Any]
+    _of_training: tuple[str, ...] = ()
+    """Arguments that are data to train on, which a saved model does not keep."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -93,7 +95,7 @@ class Pretrained:
     def _json_arguments(self) -> dict[str, Any]:
         kept = {}
         for name, value, default in _with_defaults(self):
-            if value is default and not _is_json(value):
+            if name in self._of_training or (value is default and not _is_json(value)):
                 continue
             if not _is_json(value):
                 raise ValueError(

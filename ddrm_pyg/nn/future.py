@@ -120,10 +120,15 @@ class HistoryStates(nn.Module):
         self._model = (model,)  # no part of what is trained or saved here
         self.register_buffer("item_emb", item_emb, persistent=False)
 
+    @property
+    def model(self) -> Any:
+        """What encodes histories."""
+        return self._model[0]
+
     @torch.no_grad()
     def forward(self, bags: Bags) -> Tensor:
         """Encode histories: ``[B, 1, D]``; zeros for an empty one."""
-        (model,) = self._model
+        model = self.model
         model.eval()
         states = self.item_emb.new_zeros(bags.num_rows, self.item_emb.size(1))
         items = bags.padded(model.max_length, padding=len(self.item_emb))

@@ -9,7 +9,16 @@ import torch
 
 from ddrm_pyg.losses import TruncatedLoss, bce_loss, bpr_loss
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
-from ddrm_pyg.nn.models import CDAE, MF, SGL, DiffRec, LDiffRec, LightGCN, MultiVAE
+from ddrm_pyg.nn.models import (
+    CDAE,
+    MF,
+    SGL,
+    DiffRec,
+    LDiffRec,
+    LightGCN,
+    MultiVAE,
+    SASRec,
+)
 
 MODELS = [
     pytest.param(lambda: DDRM(4, (6, 5), num_train_timesteps=7), id="DDRM"),
@@ -19,6 +28,7 @@ MODELS = [
     pytest.param(lambda: CDAE(3, 5), id="CDAE"),
     pytest.param(lambda: MultiVAE(5), id="MultiVAE"),
     pytest.param(lambda: DiffRec(5, (4,)), id="DiffRec"),
+    pytest.param(lambda: SASRec(5, 4, num_layers=1), id="SASRec"),
 ]
 
 
@@ -40,6 +50,11 @@ def test_a_folder_gives_the_same_model_back(make, tmp_path):
     assert all(torch.equal(got[name], expected[name]) for name in expected)
     files = ["card.md", "config.json", "model.safetensors"]
     assert files_of(tmp_path / "model") == files
+
+
+def test_times_of_training_are_not_kept(tmp_path):
+    SASRec(5, 4, num_layers=1, edge_time=torch.arange(9)).save_pretrained(tmp_path)
+    assert SASRec.from_pretrained(tmp_path).edge_time is None
 
 
 def test_the_card_says_what_was_built_and_what_was_added(tmp_path):

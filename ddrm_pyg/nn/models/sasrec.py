@@ -19,6 +19,7 @@ from ddrm_pyg.graph.sequences import UserSequences
 from ddrm_pyg.loader import user_batches
 from ddrm_pyg.losses.softmax import sampled_softmax_loss, softmax_loss_of_products
 from ddrm_pyg.nn._parts import drop
+from ddrm_pyg.nn._pretrained import Pretrained
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -39,7 +40,7 @@ class NextItems(NamedTuple):
     next_item: Tensor
 
 
-class SASRec(nn.Module):
+class SASRec(Pretrained, nn.Module):
     r"""Next items by causal self-attention over a user's latest items (SASRec).
 
     `"Self-Attentive Sequential Recommendation" <https://arxiv.org/abs/1808.09781>`_
@@ -80,6 +81,7 @@ class SASRec(nn.Module):
     """
 
     edge_time: Tensor | None
+    _of_training = ("edge_time",)
 
     def __init__(
         self,
