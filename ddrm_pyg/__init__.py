@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ddrm_pyg.datasets.hetero import from_hetero as from_hetero
     from ddrm_pyg.datasets.readers import load_interactions as load_interactions
     from ddrm_pyg.embeddings import Embeddings as Embeddings
     from ddrm_pyg.graph.interaction_graph import InteractionGraph as InteractionGraph
@@ -36,6 +37,7 @@ _HOME = {
     "SGL": "ddrm_pyg.nn.models.sgl",
     "evaluate": "ddrm_pyg.ranking",
     "fit": "ddrm_pyg.training",
+    "from_hetero": "ddrm_pyg.datasets.hetero",
     "load_interactions": "ddrm_pyg.datasets.readers",
     "load_run": "ddrm_pyg.runs",
     "recommend": "ddrm_pyg.ranking",

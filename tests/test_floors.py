@@ -57,6 +57,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.datasets._memory",
         "ddrm_pyg.datasets._folders",
         "ddrm_pyg.datasets.readers",
+        "ddrm_pyg.datasets.hetero",
         "ddrm_pyg.datasets.writers",
         "ddrm_pyg.datasets.summary",
         "ddrm_pyg.datasets.base",

@@ -12,6 +12,7 @@ _HOME = {
     "PaperDataset": "ddrm_pyg.datasets.paper",
     "SyntheticInteractions": "ddrm_pyg.datasets.synthetic",
     "Yelp": "ddrm_pyg.datasets.yelp",
+    "from_hetero": "ddrm_pyg.datasets.hetero",
     "load_interactions": "ddrm_pyg.datasets.readers",
     "save_interactions": "ddrm_pyg.datasets.writers",
 }

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.datasets._graph import build_graph
+from ddrm_pyg.datasets._graph import build_graph, hold_out
 from ddrm_pyg.datasets._text import read_blocks
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.transforms.core import SPLITS, get_block
-from ddrm_pyg.transforms.split import HoldOutValidation
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -36,15 +35,7 @@ def read_folder(path: Path, seed: int) -> HeteroData:
     """
     read = next(r for file, r in FOLDER_READERS.items() if (path / file).is_file())
     data = read(path)
-    if get_block(data, "val"):
-        return data
-    logger.warning(
-        "%s: no validation file; a tenth of each user's train pairs is held out "
-        "(seed %d)",
-        name_of(path),
-        seed,
-    )
-    return HoldOutValidation(0.1, seed=seed)(data)
+    return data if get_block(data, "val") else hold_out(name_of(path), data, seed)
 
 
 def _read_npy_folder(path: Path) -> HeteroData:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.transforms.core import get_block, select, set_block
+from ddrm_pyg.transforms.split import HoldOutValidation
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -85,6 +86,23 @@ def _by_time(blocks: Blocks) -> np.ndarray:
         orders.append(start + np.argsort(time.numpy(), kind="stable"))
         start += count
     return np.concatenate(orders)
+
+
+def hold_out(name: str, data: HeteroData, seed: int) -> HeteroData:
+    """Hold out validation pairs of data that bring test pairs only, and say so.
+
+    Args:
+        name: Name of the source.
+        data: Interactions without a validation split.
+        seed: Seeds the draw.
+    """
+    logger.warning(
+        "%s: no validation pairs; a tenth of each user's train pairs is held out "
+        "(seed %d)",
+        name,
+        seed,
+    )
+    return HoldOutValidation(0.1, seed=seed)(data)
 
 
 def warn_untrained(name: str, data: HeteroData) -> None:

@@ -6,7 +6,7 @@ import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -72,8 +72,7 @@ class Table:
         for role, values in columns.items():
             try:
                 if role == "rating":
-                    numbers = _finite(values, _LARGEST_RATING, "a number")
-                    self._ratings.append(numbers.astype(np.float32))
+                    self._ratings.append(_ratings(values))
                 elif role == "time":
                     self._times.append(values)
                 else:
@@ -112,6 +111,37 @@ class Table:
         if "time" in self.found:
             block["time"] = self._times.joined(self.name)
         return build_graph(self.name, {"train": block}, user_raw, item_raw)
+
+
+def check_column(
+    role: Literal["rating", "time"], name: str, values: np.ndarray
+) -> Tensor:
+    """Return the ratings or times of what is no table, as a table has them.
+
+    Args:
+        role: What they are.
+        name: What they are called, for messages.
+        values: ``[n]``.
+
+    Returns:
+        ``[n]`` float32 for ratings, int64 or float64 for times.
+
+    Raises:
+        ValueError: A value is refused; the message says where it is.
+    """
+    if not len(values):
+        return torch.from_numpy(values)
+    try:
+        if role == "rating":
+            return torch.from_numpy(_ratings(values))
+        times = _Times()
+        times.append(values)
+    except _RefusedError as refused:
+        raise ValueError(
+            f"{name}: value {refused.row} is {values[refused.row]}, expected "
+            f"{refused.expected}"
+        ) from None
+    return times.joined(name)
 
 
 class _RefusedError(Exception):
@@ -331,6 +361,10 @@ def _finite(values: np.ndarray, largest: float, expected: str) -> np.ndarray:
     if not fits.all():
         raise _RefusedError(int(np.argmin(fits)), expected)
     return numbers
+
+
+def _ratings(values: np.ndarray) -> np.ndarray:
+    return _finite(values, _LARGEST_RATING, "a number").astype(np.float32)
 
 
 def _numbers(values: np.ndarray) -> np.ndarray:

@@ -120,7 +120,7 @@ def load_interactions(
         raise ValueError(f"'liked_from' must be a number (got {liked_from})")
     columns = {"user": user, "item": item, "rating": rating, "time": time}
     if isinstance(source, sparse.spmatrix | sparse.sparray):
-        _refuse_arguments("a sparse matrix, which has no columns", columns)
+        refuse_arguments("a sparse matrix, which has no columns", columns)
         name, data, said = "sparse matrix", read_matrix(source), list[str]()
     elif not isinstance(source, str | os.PathLike):
         name, data, said = _from_table(read_columns(source, columns))
@@ -130,12 +130,12 @@ def load_interactions(
             raise FileNotFoundError(f"{path}: no such file or folder")
         if brings_split(path):
             given = {"liked_from": liked_from, "ratios": ratios, "split": split}
-            _refuse_arguments(f"{path}, which brings its own split", columns | given)
+            refuse_arguments(f"{path}, which brings its own split", columns | given)
             data = read_folder(path, seed)
             warn_untrained(name_of(path), data)
             return data
         name, data, said = _from_table(_read_table(path, columns))
-    return _arrange(name, data, said, liked_from, ratios, seed, split)
+    return arrange(name, data, said, liked_from, ratios, seed, split)
 
 
 def brings_split(path: str | os.PathLike[str]) -> bool:
@@ -147,8 +147,16 @@ def brings_split(path: str | os.PathLike[str]) -> bool:
     return any((Path(path) / file).is_file() for file in FOLDER_READERS)
 
 
-def _refuse_arguments(what: str, given: dict[str, Any]) -> None:
-    """Refuse what only a table can honour."""
+def refuse_arguments(what: str, given: dict[str, Any]) -> None:
+    """Refuse what only data without a split can honour.
+
+    Args:
+        what: What brings a split, for the message.
+        given: Arguments of :func:`load_interactions`, by name.
+
+    Raises:
+        ValueError: One is not what it is by default.
+    """
     parameters = inspect.signature(load_interactions).parameters
     for name, value in given.items():
         if value != parameters[name].default:
@@ -177,7 +185,7 @@ def _from_table(table: Table) -> tuple[str, HeteroData, list[str]]:
     return table.name, table.to_data(), said
 
 
-def _arrange(
+def arrange(
     name: str,
     data: HeteroData,
     said: list[str],
@@ -186,7 +194,20 @@ def _arrange(
     seed: int,
     split: bool,
 ) -> HeteroData:
-    """Label and split what came as one block, and say how."""
+    """Label and split what came as one block, and say how.
+
+    Args:
+        name: Name of the source.
+        data: Unsplit interactions.
+        said: What was assumed so far.
+        liked_from: As for :func:`load_interactions`, like what follows.
+        ratios: Shares of train, validation and test.
+        seed: Seeds a random split.
+        split: Whether to split.
+
+    Raises:
+        ValueError: There are no ratings to label by, or the data cannot be split.
+    """
     block = get_block(data, "train")
     if liked_from is not None:
         if "rating" not in block:

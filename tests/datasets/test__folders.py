@@ -61,7 +61,7 @@ def test_npy_folder_without_labels_or_validation(tmp_path, caplog):
     assert caplog.messages[0] == (
         f"{name}: assumed each user's pairs in the order of time"
     )
-    assert "no validation file" in caplog.messages[1]
+    assert "no validation pairs" in caplog.messages[1]
     assert data[EDGE].in_order is True
 
 
@@ -96,7 +96,7 @@ def test_lightgcn_folder_holds_out_a_seeded_tenth(tmp_path, caplog):
     assert data[EDGE].test_edge_label_index.tolist() == [[0], [5]]
     assert torch.equal(data[EDGE].edge_index, again[EDGE].edge_index)
     assert data["user"].raw_id.tolist() == [0, 1]
-    assert "no validation file; a tenth" in caplog.messages[0]
+    assert "no validation pairs; a tenth" in caplog.messages[0]
 
 
 def save(name, array):
@@ -196,7 +196,7 @@ def test_validation_beside_the_lists_of_lightgcn_is_read(tmp_path, name, caplog)
     store = load_interactions(tmp_path)["user", "interacts", "item"]
     assert store.val_edge_label_index.T.tolist() == [[0, 3], [1, 0]]
     assert store.edge_index.size(1) == 6  # none of it is held out
-    assert "no validation file" not in caplog.text
+    assert "no validation pairs" not in caplog.text
 
 
 def test_two_validation_files_are_one_too_many(tmp_path):
