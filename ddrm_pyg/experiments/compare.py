@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.cells import Cell, chain, is_order_aware
-from ddrm_pyg.experiments.methods import find, yardsticks
+from ddrm_pyg.experiments.cells import Cell, chain
+from ddrm_pyg.experiments.methods import yardsticks
 from ddrm_pyg.experiments.plug_in import METRIC, default_ddrm
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.tables import (
@@ -57,8 +57,7 @@ class Comparison(Row):
 
     Attributes:
         cost: What one seed takes, with all that it starts from.
-        order_aware: Whether it reads the order of interactions: its block.
-        is_yardstick: Whether it is what its block is tested against.
+        is_rival: Whether it is the yardstick that its block is tested against.
         rival: The yardstick it was tested against; None for that yardstick itself, and
             in a block without one.
         tested: The mean over seeds against the yardstick, user by user, corrected
@@ -66,8 +65,7 @@ class Comparison(Row):
     """
 
     cost: Cost
-    order_aware: bool = False
-    is_yardstick: bool = False
+    is_rival: bool = False
     rival: str | None = None
     tested: CorrectedTest | None = None
 
@@ -110,8 +108,7 @@ def compare(runner: Runner, methods: Mapping[str, Sequence[Cell]]) -> list[Compa
         except (MemoryError, ImportError) as error:  # too large, or without its extra
             logger.warning("%s is left out: %s", name, error)
             continue
-        cost, order_aware = _cost(runner, cells), is_order_aware(cells[0])
-        rows.append(Comparison(name, results, cost, order_aware))
+        rows.append(Comparison(name, results, _cost(runner, cells)))
     return _tested(sorted(rows, key=lambda row: row.order_aware))
 
 
@@ -161,7 +158,7 @@ def _tested(rows: Sequence[Comparison]) -> list[Comparison]:
     """Test the rows of each block against its best yardstick."""
     best: dict[bool, Comparison] = {}
     for row in rows:
-        if find(row.results[0].cell.method).role == "yardstick":
+        if row.is_yardstick:
             rival = best.setdefault(row.order_aware, row)
             if row.metrics[METRIC] > rival.metrics[METRIC]:
                 best[row.order_aware] = row
@@ -173,7 +170,7 @@ def _tested(rows: Sequence[Comparison]) -> list[Comparison]:
     return [
         replace(
             row,
-            is_yardstick=row is best.get(row.order_aware),
+            is_rival=row is best.get(row.order_aware),
             rival=rival.name if rival and test else None,
             tested=test.get(METRIC),
         )
@@ -235,12 +232,12 @@ def _as_table(rows: Sequence[Comparison]) -> Table:
             *legend(measures),
             "gain: of NDCG@20 over the best yardstick, significant where p Holm < .01.",
         ],
-        marked=[row.name for row in rows if row.results[0].cell.method == "ddrm"],
+        marked=[row.name for row in rows if row.result.cell.method == "ddrm"],
     )
 
 
 def _gain(row: Comparison) -> str:
-    if row.is_yardstick:
+    if row.is_rival:
         return "yardstick"
     return row.tested.test.change() if row.tested else ""
 
@@ -263,7 +260,7 @@ def verdict(rows: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def _verdict(rows: Sequence[Comparison]) -> dict[str, Any] | None:
-    best = next((row for row in rows if row.is_yardstick), None)
+    best = next((row for row in rows if row.is_rival), None)
     if best is None:
         return None
     words: dict[str, Any] = {"yardstick": best.name, "above": [], "below": []}

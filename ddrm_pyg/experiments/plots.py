@@ -14,8 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from ddrm_pyg.experiments.compare import Comparison
-from ddrm_pyg.experiments.plug_in import METRIC, Row
-from ddrm_pyg.experiments.tables import metric_title
+from ddrm_pyg.experiments.plug_in import METRIC
+from ddrm_pyg.experiments.tables import Row, metric_title
 from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.noise_audit import SCOPES, NoiseAudit
@@ -267,13 +267,13 @@ def comparison_panels(rows: Sequence[Comparison]) -> dict[str, Panel]:
 
     def panel(metric: str) -> Panel:
         marks = [
-            _interval(row.name, _colour(row.results[0]), row.metrics, metric)
+            _interval(row.name, _colour(row.result), row.metrics, metric)
             for row in rows
         ]
 
         def draw(axes: Axes) -> None:
             _draw_intervals(axes, marks, metric)
-            for yardstick in (row for row in rows if row.is_yardstick):
+            for yardstick in (row for row in rows if row.is_rival):
                 value, places = yardstick.metrics[metric], _block_of(yardstick, rows)
                 ends = [min(places) - 0.5, max(places) + 0.5]
                 axes.plot([value, value], ends, color="0.3", lw=1, ls="--")

@@ -14,6 +14,7 @@ from ddrm_pyg.experiments.methods import find, yardsticks
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import denoised
 from ddrm_pyg.experiments.tables import (
+    Row,
     Table,
     in_blocks,
     legend,
@@ -39,29 +40,6 @@ METRIC = "ndcg@20"
 
 MEASURES = (*METRICS, "coverage@20")
 """What the table shows."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table.
-
-    Attributes:
-        name: What a reader sees.
-        result: What was measured.
-    """
-
-    name: str
-    result: Result
-
-    @property
-    def order_aware(self) -> bool:
-        """Whether it reads the order of interactions: its block."""
-        return is_order_aware(self.result.cell)
-
-    @property
-    def is_yardstick(self) -> bool:
-        """Whether it is a closed form that every table holds."""
-        return find(self.result.cell.method).role == "yardstick"
 
 
 @dataclass(frozen=True)
@@ -241,7 +219,7 @@ def plug_in(
         )
         cells = {name: cell for name, cell in cells.items() if name not in picked}
     rows = [
-        Row(name, result)
+        Row(name, [result])
         for name, cell in cells.items()
         if (result := _run(runner, cell))
     ]

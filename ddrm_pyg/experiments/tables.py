@@ -10,12 +10,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from ddrm_pyg.experiments.cells import seed_of
+from ddrm_pyg.experiments.cells import is_order_aware, seed_of
+from ddrm_pyg.experiments.methods import find
 from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.ranking import Metrics
 from ddrm_pyg.significance import PairedTest, holm, mean_metrics, paired_test
@@ -224,16 +225,7 @@ def star_best(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return frame.assign(**{f"{n} star": frame[n] == frame[n].max() for n in names})
 
 
-class InBlock(Protocol):
-    """A row of either block."""
-
-    @property
-    def order_aware(self) -> bool:
-        """Whether it reads the order of interactions."""
-        ...
-
-
-R = TypeVar("R", bound=InBlock)
+R = TypeVar("R", bound="Row")
 
 
 def in_blocks(
@@ -272,6 +264,21 @@ class Row:
 
     name: str
     results: Sequence[Result]
+
+    @property
+    def result(self) -> Result:
+        """The result of the first seed, which is the only one of a run."""
+        return self.results[0]
+
+    @property
+    def order_aware(self) -> bool:
+        """Whether it reads the order of interactions: its block."""
+        return is_order_aware(self.result.cell)
+
+    @property
+    def is_yardstick(self) -> bool:
+        """Whether it is a closed form that every table holds."""
+        return find(self.result.cell.method).role == "yardstick"
 
     @property
     def seeds(self) -> list[int]:

@@ -12,7 +12,7 @@ import torch
 from ddrm_pyg.cli._finished import open_run
 from ddrm_pyg.cli._plug_in import _holds
 from ddrm_pyg.datasets.readers import load_interactions
-from ddrm_pyg.experiments.plug_in import Row
+from ddrm_pyg.experiments.tables import Row
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 
 
@@ -76,12 +76,12 @@ def test_files_hold_what_is_best_on_validation(finished):
 )
 def test_what_the_files_hold_is_said(make_result, winner, with_vectors, lines):
     result = replace(make_result([0.1]), val={"ndcg@20": 0.25})
-    rows = {name: Row(name, result) for name in ("ease", "ddrm")}
+    rows = {name: Row(name, [result]) for name in ("ease", "ddrm")}
     assert _holds(rows[winner], rows[with_vectors]) == lines
 
 
 def test_nothing_picked_is_said(make_result):
-    row = Row("ddrm", make_result([0.1]))
+    row = Row("ddrm", [make_result([0.1])])
     assert _holds(row, row) == [
         "the files hold 'ddrm': there is no validation to pick by"
     ]

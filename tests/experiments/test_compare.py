@@ -69,7 +69,7 @@ def test_rows_are_tested_against_the_best_yardstick(runner):
     raw = []
     for block, count in ((free, 3), (aware, 2)):
         scores = {row.name: row.metrics["ndcg@20"] for row in block[:count]}
-        (best,) = [row for row in block if row.is_yardstick]
+        (best,) = [row for row in block if row.is_rival]
         assert best.name == max(scores, key=scores.__getitem__)
         assert (best.rival, best.tested) == (None, None)
         others = [row for row in block if row is not best]
@@ -184,13 +184,30 @@ def test_what_lacks_its_extra_is_left_out_and_said(runner, monkeypatch, caplog):
 NOTHING = Cost(0, 0, None)
 
 
-def row(name, difference, relative, p, order_aware=False):
-    test = CorrectedTest(PairedTest(difference, relative, p, 9), p)
-    return Comparison(name, [], NOTHING, order_aware, rival="ease", tested=test)
+@pytest.fixture
+def row(make_result):
+    """Makes a row that was tested."""
+
+    def make(name, difference, relative, p, method="mf"):
+        test = CorrectedTest(PairedTest(difference, relative, p, 9), p)
+        results = [make_result([0.5], method)]
+        return Comparison(name, results, NOTHING, rival="ease", tested=test)
+
+    return make
 
 
-def test_verdict_needs_significance_and_a_percent():
-    ease = Comparison("ease", [], NOTHING, is_yardstick=True)
+@pytest.fixture
+def yardstick(make_result):
+    """Makes a row that the others of its block are tested against."""
+
+    def make(name):
+        return Comparison(name, [make_result([0.5], name)], NOTHING, is_rival=True)
+
+    return make
+
+
+def test_verdict_needs_significance_and_a_percent(row, yardstick):
+    ease = yardstick("ease")
     rows = [
         ease,
         row("better", 0.1, 0.011, 0.009),
@@ -205,17 +222,16 @@ def test_verdict_needs_significance_and_a_percent():
         "below": ["worse"],
     }
     assert verdict(rows) == {**words, "order_aware": None}
-    fading = Comparison("ease+recency", [], NOTHING, True, is_yardstick=True)
-    aware = [fading, row("past", -0.1, -0.5, 0.001, order_aware=True)]
+    aware = [yardstick("ease+recency"), row("past", -0.1, -0.5, 0.001, "sasrec")]
     assert verdict([*rows, *aware]) == {
         **words,
         "order_aware": {"yardstick": "ease+recency", "above": [], "below": ["past"]},
     }
 
 
-def test_a_row_without_a_yardstick_is_neither_above_nor_below():
-    alone = Comparison("past", [], NOTHING, True)
-    ease = Comparison("ease", [], NOTHING, is_yardstick=True)
+def test_a_row_without_a_yardstick_is_neither_above_nor_below(make_result, yardstick):
+    alone = Comparison("past", [make_result([0.5], "sasrec")], NOTHING)
+    ease = yardstick("ease")
     assert verdict([ease, alone])["order_aware"] is None
     assert verdict([ease, alone])["above"] == []
 
@@ -247,7 +263,7 @@ def compared(make_result) -> list[Comparison]:
             name,
             results,
             cost,
-            is_yardstick=name == "ease",
+            is_rival=name == "ease",
             rival="ease" if name in tests else None,
             tested=tests.get(name),
         )
@@ -268,7 +284,8 @@ def test_table_is_as_people_see_it(compared, golden):
 
 def test_each_block_has_its_own_table_and_stars(compared):
     *free, last = compared
-    free_table, aware_table = as_tables([*free, replace(last, order_aware=True)])
+    aware = [replace(last.result, cell=Cell("sasrec"))]
+    free_table, aware_table = as_tables([*free, replace(last, results=aware)])
     assert free_table.title == "order-free: knows who took what"
     assert aware_table.title == "order-aware: knows in which order, too"
     assert [row[0] for row in free_table.rows] == ["popularity", "ease", "mf"]

@@ -31,8 +31,7 @@ from ddrm_pyg.experiments.plots import (
     to_png,
     write_png,
 )
-from ddrm_pyg.experiments.plug_in import Row
-from ddrm_pyg.experiments.tables import CorrectedTest
+from ddrm_pyg.experiments.tables import CorrectedTest, Row
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.noise_audit import audit
 from ddrm_pyg.significance import PairedTest
@@ -48,10 +47,10 @@ HISTORY = [
 @pytest.fixture
 def rows(make_result) -> list[Row]:
     return [
-        Row("popularity", make_result([0.0, 0.2], "popularity")),
-        Row("mf", make_result([0.4, 0.2], history=HISTORY, best_epoch=2)),
-        Row("a row with quite a long name", make_result([0.1, 0.1])),
-        Row("ddrm", make_result([0.2, 0.4], "ddrm", HISTORY[:2], best_epoch=2)),
+        Row("popularity", [make_result([0.0, 0.2], "popularity")]),
+        Row("mf", [make_result([0.4, 0.2], history=HISTORY, best_epoch=2)]),
+        Row("a row with quite a long name", [make_result([0.1, 0.1])]),
+        Row("ddrm", [make_result([0.2, 0.4], "ddrm", HISTORY[:2], best_epoch=2)]),
     ]
 
 
@@ -105,9 +104,11 @@ def test_comparison_is_drawn_with_its_yardsticks(make_result):
     test = CorrectedTest(PairedTest(0.1, 1 / 3, 0.004, 2), 0.0123)
     several = [make_result([0.2, 0.4]), make_result([0.4, 0.6])]
     rows = [
-        Comparison("ease", [make_result([0.3, 0.3], "ease")], COST, is_yardstick=True),
+        Comparison("ease", [make_result([0.3, 0.3], "ease")], COST, is_rival=True),
         Comparison("mf", several, COST, rival="ease", tested=test),
-        Comparison("ease+recency", [make_result([0.6, 0.6])], COST, True, True),
+        Comparison(
+            "ease+recency", [make_result([0.6, 0.6], "ease+recency")], COST, True
+        ),
     ]
     ndcg, recall = drawn(comparison_panels(rows))
     assert widths(ndcg) == pytest.approx([0.3, 0.4, 0.6])
@@ -162,7 +163,7 @@ def test_curves_are_a_picture_of_sane_size(rows, tmp_path):
 
 @pytest.mark.parametrize("history", [(), HISTORY[:1]], ids=["untrained", "no values"])
 def test_curves_without_validation(make_result, history):
-    rows = [Row("mf", make_result([0.1, 0.2], history=history, best_epoch=1))]
+    rows = [Row("mf", [make_result([0.1, 0.2], history=history, best_epoch=1)])]
     curves, _ = drawn(run_panels(rows))
     assert [text.get_text() for text in curves.texts] == ["no validation split"]
 
@@ -175,7 +176,7 @@ def test_each_panel_is_a_picture_for_a_phone(rows):
 
 
 def test_nothing_found_is_drawn_too(make_result):
-    rows = [Row("mf", make_result([0.0, 0.0]))]
+    rows = [Row("mf", [make_result([0.0, 0.0])])]
     assert np.ptp(picture(plot_panels(run_panels(rows), (11, 4.2)))) > 0.5
 
 

@@ -12,7 +12,6 @@ import torch
 from ddrm_pyg.experiments.cells import Cell, is_order_aware
 from ddrm_pyg.experiments.plug_in import (
     METRIC,
-    Row,
     Verdict,
     as_record,
     as_tables,
@@ -24,6 +23,7 @@ from ddrm_pyg.experiments.plug_in import (
 )
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import denoised
+from ddrm_pyg.experiments.tables import Row
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.significance import PairedTest
 
@@ -41,7 +41,7 @@ BEFORE = [0.5, 0.4, 0.6, 0.3, 0.7, 0.5, 0.4, 0.6]
 def verdict_of(make_result, change: list[float], before: list[float] = BEFORE):
     after = [b + c for b, c in zip(before, change, strict=True)]
     return judge(
-        Row("ddrm", make_result(after, "ddrm")), [Row("mf", make_result(before))]
+        Row("ddrm", [make_result(after, "ddrm")]), [Row("mf", [make_result(before)])]
     )
 
 
@@ -141,19 +141,21 @@ def test_p_of_five_percent_is_not_enough(make_result):
 
 def test_rival_is_the_strongest(make_result):
     rivals = [
-        Row("mf", make_result([0.1, 0.2])),
-        Row("mf, best depth", make_result([0.3, 0.4])),
-        Row("history mean", make_result([0.2, 0.3])),
+        Row("mf", [make_result([0.1, 0.2])]),
+        Row("mf, best depth", [make_result([0.3, 0.4])]),
+        Row("history mean", [make_result([0.2, 0.3])]),
     ]
-    assert judge(Row("ddrm", make_result([0.9, 0.8])), rivals).rival == "mf, best depth"
+    assert (
+        judge(Row("ddrm", [make_result([0.9, 0.8])]), rivals).rival == "mf, best depth"
+    )
 
 
 def test_the_strongest_yardstick_has_a_test_of_its_own(make_result):
-    row = Row("ddrm", make_result([0.3, 0.4, 0.5, 0.6]))
-    rivals = [Row("mf", make_result([0.2, 0.3, 0.4, 0.5]))]
+    row = Row("ddrm", [make_result([0.3, 0.4, 0.5, 0.6])])
+    rivals = [Row("mf", [make_result([0.2, 0.3, 0.4, 0.5])])]
     beside = [
-        Row("item_knn", make_result([0.1, 0.1, 0.1, 0.1])),
-        Row("ease", make_result([0.2, 0.2, 0.6, 0.4])),
+        Row("item_knn", [make_result([0.1, 0.1, 0.1, 0.1])]),
+        Row("ease", [make_result([0.2, 0.2, 0.6, 0.4])]),
     ]
     verdict = judge(row, rivals, beside)
     assert verdict.rival == "mf"
@@ -224,20 +226,20 @@ def validated(result, ndcg):
 
 def test_the_best_on_validation_is_picked_whatever_it_is(make_result):
     rows = [
-        Row("ease", validated(make_result([0.1, 0.1]), 0.3)),
-        Row("mf", validated(make_result([0.9, 0.9]), 0.2)),  # test is not looked at
-        Row("ddrm", validated(make_result([0.5, 0.5]), 0.3)),
+        Row("ease", [validated(make_result([0.1, 0.1]), 0.3)]),
+        Row("mf", [validated(make_result([0.9, 0.9]), 0.2)]),  # test is not looked at
+        Row("ddrm", [validated(make_result([0.5, 0.5]), 0.3)]),
     ]
     assert pick(rows).name == "ease"  # of equals the simplest
     assert pick(rows[1:]).name == "ddrm"
     assert (
-        pick([Row("mf", make_result([0.9])), Row("ddrm", make_result([0.1]))]).name
+        pick([Row("mf", [make_result([0.9])]), Row("ddrm", [make_result([0.1])])]).name
         == "ddrm"
     )
 
 
 def test_record_of_a_row(make_result):
-    row = Row("ours", make_result([0.25, 0.75]))
+    row = Row("ours", [make_result([0.25, 0.75])])
     record = as_record(row)
     assert record["name"] == "ours"
     assert record[METRIC] == 0.5
@@ -282,10 +284,10 @@ def test_advice_says_no_more_than_the_test(word, test, advice):
 
 def test_table_is_as_people_see_it(make_result, golden):
     rows = [
-        Row("popularity", make_result([0.0, 0.2], coverage=0.25)),
-        Row("mf", make_result([0.4, 0.2])),
-        Row("a row with quite a long name", make_result([0.1, 0.1], coverage=1.0)),
-        Row("ddrm", make_result([0.2, 0.4])),
+        Row("popularity", [make_result([0.0, 0.2], coverage=0.25)]),
+        Row("mf", [make_result([0.4, 0.2])]),
+        Row("a row with quite a long name", [make_result([0.1, 0.1], coverage=1.0)]),
+        Row("ddrm", [make_result([0.2, 0.4])]),
     ]
     # the best of a column has a star, all of those that tie
     (table,) = as_tables(rows)
@@ -295,8 +297,10 @@ def test_table_is_as_people_see_it(make_result, golden):
 def test_each_block_has_its_own_table_and_stars(make_result):
     result = make_result([0.1, 0.2])
     rows = [
-        Row("mf", make_result([0.4, 0.4])),
-        Row("ddrm", replace(result, cell=Cell("ddrm", model={"train_start": "past"}))),
+        Row("mf", [make_result([0.4, 0.4])]),
+        Row(
+            "ddrm", [replace(result, cell=Cell("ddrm", model={"train_start": "past"}))]
+        ),
     ]
     free, aware = as_tables(rows)
     assert (free.rows[0][0], aware.rows[0][0]) == ("mf", "ddrm")
