@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
@@ -174,6 +175,17 @@ def parse_ratios(text: str) -> tuple[float, float, float]:
             f"'--ratios' must be three numbers like 0.7,0.1,0.2 (got '{text}')"
         ) from None
     return train, val, test
+
+
+def words_of(source: Source) -> list[str]:
+    """Write the options that name a source, those at their default left out."""
+    words = []
+    for field in fields(source):
+        value = getattr(source, field.name)
+        if field.name == "data" or value != field.default:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            words += [f"--{field.name.replace('_', '-')}", str(text)]
+    return words
 
 
 def split(words: str) -> list[str]:

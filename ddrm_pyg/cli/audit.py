@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from ddrm_pyg.experiments.audit import (
     as_table,
     combine,
     compute_signals,
+    count_table,
     injected_weights,
     noisiest_table,
     signals_cell,
@@ -48,6 +50,11 @@ CANNOT_SAY = [
     "can be said about how much noise there is",
 ]
 """The claims that data without labels do not allow."""
+
+ADVICE = (
+    "Look at the noisiest before any is dropped; a copy without them, and what it is "
+    "worth"
+)
 
 Backend = Annotated[
     options.BackendName,
@@ -103,15 +110,35 @@ def command(
     shares = injected_weights(data, **settings) if weights == "injected" else None
     scores = combine(signals, data, shares, seed=seed)
     record = as_record(scores) | {"cannot_say": [] if scores.measures else CANNOT_SAY}
-    _write(out, source, data, scores, record)
+    frame = to_frame(scores, data, {kind: raw_ids(data, kind) for kind in KINDS})
+    tables = [
+        as_table(scores),
+        noisiest_table(scores, frame),
+        *(count_table(frame, kind) for kind in KINDS),
+    ]
+    text = [
+        *([_gain(scores.gain, scores.best_signal)] if scores.gain else []),
+        *(f"cannot be said here: {sentence}" for sentence in record["cannot_say"]),
+        f"{ADVICE}: {_next(source)}",
+    ]
+    write_csv(out / "audit.csv", frame, float_format="%.6g")
+    write_report(
+        out,
+        f"{source.name}: a noise audit",
+        _headline(scores),
+        text,
+        tables,
+        _pictures(out, data, scores),
+        {"source": asdict(source), "weights": scores.weights},
+    )
+    write_json(out / FINISHED, record)
     if as_json:
         print_json(record)
         return
-    if scores.gain is not None:
-        print(as_table(scores).text())
-        print(f"\n{_gain(scores.gain, scores.best_signal)}")
-    for sentence in record["cannot_say"]:
-        print(f"cannot be said here: {sentence}")
+    # where nothing can be measured, people look themselves
+    shown = tables[:1] if scores.measures else tables[1:]
+    print("\n\n".join(table.text() for table in shown))
+    print("\n" + "\n".join(text))
     print(f"written to {out}; see {REPORT}")
 
 
@@ -126,35 +153,18 @@ def _gain(gain: Estimate, best_signal: str | None) -> str:
     return f"combined less '{best_signal}', the best signal: {_signed(gain)}"
 
 
-def _write(
-    out: Path,
-    source: Source,
-    data: HeteroData,
-    audit: NoiseAudit,
-    record: dict[str, Any],
-) -> None:
-    frame = to_frame(audit, data, {kind: raw_ids(data, kind) for kind in KINDS})
-    write_csv(out / "audit.csv", frame, float_format="%.6g")
-    pictures = {}
-    if audit.measures:
-        panels = audit_panels(audit, data[EDGE].edge_is_noise)
-        write_png(out / "audit.png", plot_panels(panels, (11, 4.4)))
-        pictures = to_pictures(panels, 4.0)
-    write_report(
-        out,
-        f"{source.name}: a noise audit",
-        _headline(audit),
-        [
-            *([_gain(audit.gain, audit.best_signal)] if audit.gain else []),
-            *(f"cannot be said here: {text}" for text in record["cannot_say"]),
-            "A score is a rank among these interactions: look at the noisiest before "
-            "any is dropped. 'ddrm-pyg clean' says what dropping them is worth.",
-        ],
-        [as_table(audit), noisiest_table(frame)],
-        pictures,
-        {"source": asdict(source), "weights": audit.weights},
-    )
-    write_json(out / FINISHED, record)
+def _pictures(out: Path, data: HeteroData, audit: NoiseAudit) -> dict[str, bytes]:
+    """Draw how well the scores find noise, in a file and for the page."""
+    if not audit.measures:
+        return {}
+    panels = audit_panels(audit, data[EDGE].edge_is_noise)
+    write_png(out / "audit.png", plot_panels(panels, (11, 4.4)))
+    return to_pictures(panels, 4.0)
+
+
+def _next(source: Source) -> str:
+    copy = ["--out", f"{source.name}-clean"]
+    return shlex.join(["ddrm-pyg", "clean", *options.words_of(source), *copy])
 
 
 def _signed(estimate: Estimate) -> str:

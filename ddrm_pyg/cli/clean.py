@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +23,7 @@ from ddrm_pyg.experiments.clean import (
     as_table,
     choices,
     headline,
+    is_worth,
     retrain,
     without,
 )
@@ -28,6 +31,7 @@ from ddrm_pyg.experiments.plots import cleaning_panels, to_pictures
 from ddrm_pyg.experiments.runner import CELLS, fingerprint
 from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ids import raw_ids
@@ -97,10 +101,7 @@ def command(
         write_ids(out / "ids.csv", {kind: raw_ids(data, kind) for kind in KINDS})
     rows = as_records(results, drops, data)
     record = {"out": str(out), "drop": drop, "rows": rows}
-    advice = (
-        "Take the copy only where 'cleaned' is above 'plain' and above 'random': "
-        "anything else is the effect of fewer clicks, or of chance."
-    )
+    advice = _advice(results, source, out)
     write_report(
         runs,
         f"{source.name} without its noisiest {100 * drop:g} %",
@@ -117,3 +118,16 @@ def command(
     print(as_table(rows).text())
     print(f"\n{headline(rows)}\n{advice}")
     print(f"written to {out}; see {runs / REPORT}")
+
+
+def _advice(results: Mapping[str, Result], source: Source, out: Path) -> str:
+    """What to do with the copy, and the command that does it."""
+    run = ["ddrm-pyg", "run"]
+    if is_worth(results):
+        words = shlex.join([*run, "--data", str(out)])
+        return f"Take the copy, it is above 'plain' and above 'random': {words}"
+    words = shlex.join([*run, *options.words_of(source)])
+    return (
+        "Keep the data as they are: the copy is not significantly above both 'plain' "
+        f"and 'random', and what differs is chance, or the number of clicks: {words}"
+    )

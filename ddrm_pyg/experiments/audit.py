@@ -81,6 +81,21 @@ Set on MovieLens latest-small with natural noise and on ML-1M with injected nois
 other signals added nothing there.
 """
 
+REASONS = {
+    "activity": "one of very many by this person",
+    "item_knn": "far from this person's other items",
+    "coherence": "in a history that does not hang together",
+    "ease": "not what people with this history take",
+    "loss": "hard to learn for this person",
+    "disagreement": "learnt late",
+    "agreement": "unlike the rest of the history",
+    "reconstruction": "person and item do not explain each other",
+}
+"""What a high value of a signal says of an interaction; the item's are told apart."""
+
+NOISIEST = 0.05
+"""Share of the interactions among which users and items are counted."""
+
 WITHIN_USERS = ("ease", "loss", "agreement")
 """The pair's own signals, which are compared within users: levels across users are the
 user's, and activity and coherence tell more about those."""
@@ -320,17 +335,73 @@ def _text(estimate: Estimate) -> str:
     return f"{estimate.value:.4f} ({estimate.low:.4f}-{estimate.high:.4f})"
 
 
-def noisiest_table(frame: pd.DataFrame, count: int = 20) -> Table:
-    """Lay out the interactions that look most like noise.
+def reasons(audit: NoiseAudit, edge: Tensor) -> list[str]:
+    """Say in words why interactions look like noise.
+
+    First what the item is, then the other signal that raises the score most.
 
     Args:
-        frame: From :func:`to_frame`.
+        audit: The audit.
+        edge: ``[N]`` the interactions.
+
+    Returns:
+        A text for each.
+    """
+    # how far each signal raises the score above that of the middle rank
+    raised = {
+        name: (part[edge] - audit.weights[name] / 2).tolist()
+        for name, part in audit.parts.items()
+    }
+    rarity = raised.pop("popularity", [0.0] * len(edge))
+    third = audit.weights.get("popularity", 0.0) / 6
+    texts = []
+    for place, rare in enumerate(rarity):
+        of_item = "rare" * (rare > third) or "popular with everyone" * (rare < -third)
+        strongest = max(raised, key=lambda name: raised[name][place], default="")
+        of_pair = REASONS.get(strongest, strongest)
+        texts.append(", ".join(filter(None, [of_item, of_pair])))
+    return texts
+
+
+def noisiest_table(audit: NoiseAudit, frame: pd.DataFrame, count: int = 20) -> Table:
+    """Lay out the interactions that look most like noise, and why.
+
+    Args:
+        audit: The audit.
+        frame: Of it, from :func:`to_frame`.
         count: How many.
     """
     shown = frame.head(count).set_index("user")
+    shown = shown.assign(reason=reasons(audit, _noisiest_first(audit)[:count]))
     columns = {"item": Column("item", str), "score": Column("score")}
     columns["rank"] = Column("rank of the user's", "d")
+    columns["reason"] = Column("why", str)
     return Table(shown, columns, f"the {len(shown)} noisiest", corner="user")
+
+
+def count_table(frame: pd.DataFrame, kind: str, count: int = 10) -> Table:
+    """Lay out who, or what, has most of the noisiest interactions.
+
+    Args:
+        frame: From :func:`to_frame`.
+        kind: ``"user"`` or ``"item"``.
+        count: How many.
+    """
+    top = frame.head(max(round(NOISIEST * len(frame)), 1))
+    counts = pd.DataFrame(
+        {
+            "noisiest": top.groupby(kind, sort=False).size(),
+            "all": frame.groupby(kind, sort=False).size(),
+        }
+    ).dropna()
+    shown = counts.sort_values("noisiest", ascending=False, kind="stable").head(count)
+    head = f"among the noisiest {NOISIEST:.0%}"
+    columns = {"noisiest": Column(head, ".0f"), "all": Column("of", "d")}
+    return Table(shown, columns, f"{kind}s with most of the noisiest", corner=kind)
+
+
+def _noisiest_first(audit: NoiseAudit) -> Tensor:
+    return audit.score.argsort(descending=True, stable=True)
 
 
 def to_frame(
@@ -347,7 +418,7 @@ def to_frame(
         A row per train interaction: ``user``, ``item``, ``score``, ``rank`` (the place
         among the user's own interactions, 1 the noisiest) and the signals.
     """
-    order = audit.score.argsort(descending=True, stable=True)
+    order = _noisiest_first(audit)
     user, item = data[EDGE].edge_index[:, order].tolist()
     values = {"score": audit.score, "rank": audit.rank, **audit.signals}
     return pd.DataFrame(

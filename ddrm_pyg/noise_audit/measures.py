@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +53,7 @@ class NoiseAudit:
         score: ``[E]`` in (0, 1): the weighted mean of the signals' ranks, over all or
             within users, each scaled to (0, 1). Higher is noisier.
         rank: ``[E]`` place among the user's interactions; 1 is the noisiest.
+        parts: Name to ``[E]``, what each signal that has a weight adds to the score.
         measures: ``"combined"`` and every signal, by each of :data:`SCOPES`; empty
             where the data have no labels to measure by.
         best_signal: The signal of the highest pooled AUROC; None without labels.
@@ -63,6 +64,7 @@ class NoiseAudit:
     weights: dict[str, float]
     score: Tensor
     rank: Tensor
+    parts: dict[str, Tensor]
     measures: dict[str, dict[str, Measure]]
     best_signal: str | None = None
     gain: Estimate | None = None
@@ -106,12 +108,19 @@ def audit(
     shares = _shares(weights, ranks)
     if num_resamples < 2:
         raise ValueError(f"'num_resamples' must be >= 2 (got {num_resamples})")
+    parts = {n: share * entering[n] for n, share in shares.items() if share}
     score = np.zeros(graph.num_edges)
-    for name, share in shares.items():
-        score += share * entering[name]
+    for part in parts.values():
+        score += part
     combined = torch.from_numpy(score)
-    place = rank_within_user(combined, graph)
-    result = NoiseAudit(dict(signals), shares, combined, place, {})
+    result = NoiseAudit(
+        dict(signals),
+        shares,
+        combined,
+        rank_within_user(combined, graph),
+        {name: torch.from_numpy(part) for name, part in parts.items()},
+        {},
+    )
     noise = data[EDGE].get("edge_is_noise")
     if noise is None or bool(noise.all()) or not bool(noise.any()):
         return result
@@ -303,9 +312,7 @@ def _measured(
         measures["combined"]["pooled"].auroc.value - value[best],
         *_interval(resampled["combined"] - resampled[best]),
     )
-    return NoiseAudit(
-        result.signals, result.weights, result.score, result.rank, measures, best, gain
-    )
+    return replace(result, measures=measures, best_signal=best, gain=gain)
 
 
 class _Ruler:

@@ -7,7 +7,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ddrm_pyg.cli._options import _check_device, parse_ratios, split, takes_source
+from ddrm_pyg.cli._options import (
+    _check_device,
+    parse_ratios,
+    split,
+    takes_source,
+    words_of,
+)
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 
 
@@ -20,6 +26,15 @@ def test_ratios_are_read():
 def test_ratios_must_be_three_numbers(text):
     with pytest.raises(ValueError, match="'--ratios' must be three numbers like"):
         parse_ratios(text)
+
+
+def test_a_source_is_named_by_its_options():
+    assert words_of(DEFAULT) == ["--data", "synthetic"]
+    source = Source("my clicks.csv", item="sku", liked_from=4, ratios=(0.8, 0.1, 0.1))
+    assert words_of(source) == [
+        *("--data", "my clicks.csv", "--item", "sku"),
+        *("--liked-from", "4", "--ratios", "0.8,0.1,0.1"),
+    ]
 
 
 @pytest.mark.parametrize(

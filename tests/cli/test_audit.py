@@ -20,6 +20,11 @@ def test_scores_without_labels_and_says_what_it_cannot(call, clicks):
     answer = call("audit", "--data", clicks, *columns, "--out", "out")
     assert answer.code == 0
     assert "cannot be said here: no ratings or noise labels" in answer.out
+    for title in ("the 20 noisiest", "users with most of", "items with most of"):
+        assert title in answer.out
+    assert answer.out.splitlines()[-2].endswith(
+        f"ddrm-pyg clean --data {clicks} --user Customer --item Book --out clicks-clean"
+    )
     files = ["audit.csv", "audit.json", "cells", "config.json", "report.html"]
     assert sorted(os.listdir("out")) == files
     with open("out/audit.csv", newline="") as file:

@@ -64,7 +64,10 @@ def test_table_keeps_the_callers_ids(call, clicks):
     columns = ["--user", "Customer", "--item", "Book"]
     before = clicks.read_bytes()
     words = ["clean", "--data", clicks, *columns, "--out", "kept.csv", *QUICK]
-    assert call(*words).code == 0
+    answer = call(*words)
+    assert answer.code == 0
+    assert answer.out.splitlines()[-2].startswith("Keep the data as they are: ")
+    assert f"ddrm-pyg run --data {clicks} --user Customer --item Book" in answer.out
     assert clicks.read_bytes() == before
     whole = load_interactions(clicks, user="Customer", item="Book", split=False)
     kept = load_interactions("kept.csv", split=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch_geometric.data import HeteroData
@@ -11,19 +13,23 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.datasets import SyntheticInteractions
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.experiments.audit import (
+    REASONS,
     SIGNALS,
     _sized,
     as_record,
     as_table,
     combine,
     compute_signals,
+    count_table,
+    noisiest_table,
+    reasons,
     signals_cell,
     to_frame,
 )
 from ddrm_pyg.experiments.cells import chain
 from ddrm_pyg.experiments.settings import cell_for, load_settings
 from ddrm_pyg.graph.interaction_graph import EDGE
-from ddrm_pyg.noise_audit import audit, train_only
+from ddrm_pyg.noise_audit import NoiseAudit, audit, train_only
 from ddrm_pyg.training import _Run
 from ddrm_pyg.transforms import RandomNoise
 
@@ -145,6 +151,58 @@ def test_frame_by_hand():
         "bob,8,0.833333,1,2",
         '"ann, 1",7,0.5,1,0.5',
         '"ann, 1",8,0.166667,2,0.25',
+    ]
+
+
+def small_audit() -> tuple[NoiseAudit, pd.DataFrame]:
+    """Six interactions of three people, each with a reason of its own."""
+    data = HeteroData()
+    data["user"].num_nodes = data["item"].num_nodes = 3
+    data[EDGE].edge_index = torch.tensor([[0, 0, 0, 1, 1, 2], [0, 1, 2, 0, 1, 0]])
+    signals = {
+        "popularity": torch.tensor([1.0, 5.0, 6.0, 2.0, 3.0, 4.0]),
+        "ease": torch.tensor([2.0, 6.0, 1.0, 3.0, 4.0, 5.0]),
+        "agreement": torch.tensor([6.0, 1.0, 5.0, 2.0, 3.0, 4.0]),
+    }
+    scores = audit(signals, data, {"popularity": 2, "ease": 1, "agreement": 1})
+    ids = {"user": ["ann", "bob", "cem"], "item": [7, 8, 9]}
+    return scores, to_frame(scores, data, ids)
+
+
+def test_reasons_are_the_item_and_what_raises_the_score_most():
+    scores, _ = small_audit()
+    assert reasons(scores, torch.tensor([0, 1, 2, 5])) == [
+        "popular with everyone, unlike the rest of the history",
+        "rare, not what people with this history take",
+        "rare, unlike the rest of the history",
+        "not what people with this history take",
+    ]
+    alone = replace(scores, parts={"popularity": scores.parts["popularity"]})
+    assert reasons(alone, torch.tensor([1, 5])) == ["rare", ""]
+    bare = replace(scores, parts={"my own": scores.score}, weights={"my own": 1.0})
+    assert reasons(bare, torch.tensor([0])) == ["my own"]
+
+
+def test_every_signal_of_a_pair_has_a_reason():
+    assert {*REASONS} == {*SIGNALS} - {"popularity"}
+
+
+def test_the_noisiest_and_who_has_them(monkeypatch):
+    scores, frame = small_audit()
+    # (2 popularity + ease + agreement - 2) / 24: 8, 15, 16, 7, 11 and 15 24ths
+    table = noisiest_table(scores, frame, 2)
+    assert table.title == "the 2 noisiest"
+    assert [row[:2] + row[-1:] for row in table.rows] == [
+        ["ann", "9", "rare, unlike the rest of the history"],
+        ["ann", "8", "rare, not what people with this history take"],
+    ]
+    monkeypatch.setattr("ddrm_pyg.experiments.audit.NOISIEST", 0.5)
+    assert count_table(frame, "user").rows == [["ann", "2", "3"], ["cem", "1", "1"]]
+    assert count_table(frame, "item", 2).rows == [["9", "1", "1"], ["8", "1", "2"]]
+    assert count_table(frame, "item").head == [
+        "item",
+        "among the noisiest 50%",
+        "of",
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,12 +14,13 @@ from ddrm_pyg.experiments.clean import (
     as_records,
     as_table,
     choices,
+    is_worth,
     noisiest,
     retrain,
     without,
 )
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
-from ddrm_pyg.ranking import METRICS
+from ddrm_pyg.ranking import METRICS, Metrics
 
 
 @pytest.fixture
@@ -104,6 +107,26 @@ def test_retrained_on_what_is_left_and_compared(data, graph, tmp_path):
     assert cleaned["ndcg@20"] == popularity["ndcg@20"]
     table = as_table([plain, cleaned, random, popularity])
     assert table.rows[1][:3] == ["cleaned", "2", "100.0%"]
+
+
+def test_a_copy_is_worth_it_above_both_others_only(data, tmp_path):
+    plain = retrain(data, {}, Cell("popularity"), tmp_path, progress=False)["plain"]
+    user = torch.arange(100)
+
+    def result(value, lucky=50):  # half of them find more, so that there is a spread
+        values = torch.full((100,), value)
+        values[:lucky] += 0.1
+        return replace(plain, test=Metrics(user, {"ndcg@20": values}))
+
+    low, high = result(0.1), result(0.1, 100)
+    for cleaned, random, worth in (
+        (high, low, True),
+        (high, high, False),
+        (low, low, False),
+        (low, high, False),
+    ):
+        results = {"plain": low, "cleaned": cleaned, "random": random}
+        assert is_worth(results) == worth
 
 
 def test_table_is_as_people_see_it(golden):

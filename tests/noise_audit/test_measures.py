@@ -73,6 +73,10 @@ def test_score_is_the_weighted_mean_of_ranks():
     alone = audit(signals, data, {"b": 2.0})
     assert alone.score.tolist() == [5 / 8, 5 / 8, 1 / 8, 5 / 8]
     assert alone.weights == {"a": 0.0, "b": 1.0}
+    assert [*alone.parts] == ["b"]
+    assert torch.equal(alone.parts["b"], alone.score)
+    assert weighed.parts["a"].tolist() == [1 / 32, 3 / 32, 5 / 32, 7 / 32]
+    assert torch.equal(weighed.parts["a"] + weighed.parts["b"], weighed.score)
 
 
 def test_signals_may_enter_by_their_ranks_within_users():
