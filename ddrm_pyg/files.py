@@ -40,7 +40,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: It cannot be written; the message names ``path``.
     """
     target = Path(path)
-    with _named(target), _temporary(target) as temporary:
+    with _named(target), _explained(target), _temporary(target) as temporary:
         temporary.touch()
         yield temporary
         os.replace(temporary, target)
@@ -60,12 +60,13 @@ def atomic_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         ValueError: ``out`` holds something, or is no folder.
+        OSError: It cannot be written; the message names ``out``.
     """
     target = Path(out)
     remove_abandoned(target.parent)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"'out' must be a new folder or an empty one (got {out})")
-    with _temporary(target) as temporary:
+    with _named(target), _temporary(target) as temporary:
         temporary.mkdir()
         yield temporary
         os.replace(temporary, target)
@@ -94,18 +95,30 @@ def _temporary(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _named(target: Path) -> Iterator[None]:
-    """Say which file could not be written, whatever the writer says."""
+    """Say what could not be written, not how it is called until it is whole."""
+    try:
+        yield
+    except OSError as error:
+        elsewhere = error.filename is not None and _MARK not in str(error.filename)
+        if elsewhere or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
+
+
+@contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    """Make what writers raise where the system fails them the error that it is."""
     from safetensors import SafetensorError
 
     try:
         yield
-    except OSError as error:
-        if error.filename is not None:
+    except (RuntimeError, SafetensorError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise OSError(error.errno, error.strerror or str(error), str(target)) from error
-    except (RuntimeError, SafetensorError) as error:  # torch's and safetensors' own
         reason = str(error).partition("\n")[0]
-        raise OSError(f"{target}: could not be written ({reason})") from error
+        raise OSError(
+            f"{target}: could not be written ({reason}); is there room for it?"
+        ) from error
 
 
 def remove_abandoned(folder: Path) -> None:

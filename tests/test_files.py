@@ -67,16 +67,21 @@ def test_exception_leaves_no_file_where_there_was_none(tmp_path):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (RuntimeError("PytorchStreamWriter failed\nat frame #0"), r"Writer failed\)$"),
+        (
+            RuntimeError("PytorchStreamWriter failed\nat frame #0"),
+            r"Writer failed\); is there room for it\?$",
+        ),
         (
             SafetensorError("No space left on device"),
-            r"r\.txt: could .* left on device\)",
+            r"r\.txt: could .* left on device\); is",
         ),
+        (OSError("9 requested and 0 written"), r"r\.txt: could .* 0 written\); is"),
         (
             OSError(28, "No space left on device"),
             r"No space left on device: '.*r\.txt'",
         ),
         (PermissionError(13, "Permission denied", "x"), r"Permission denied: 'x'"),
+        (OSError(30, "Read-only", "a/.r.partial-x/r.txt"), r"Read-only: '.*/r\.txt'$"),
     ],
 )
 def test_what_writers_raise_is_told_in_one_line_with_the_file(tmp_path, error, message):
@@ -95,6 +100,16 @@ def test_a_folder_appears_once_it_is_whole(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "other") as folder:
         (folder / "x").rename(folder / "y")
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_folder_that_cannot_be_written_is_named_as_it_will_be(tmp_path):
+    told = pytest.raises(OSError, match=r"full: '.*/world'$")
+    with told, atomic_folder(tmp_path / "world") as folder:
+        raise OSError(28, "full", str(folder / "ids"))
+    refused = pytest.raises(RuntimeError, match="no disk's fault")
+    with refused, atomic_folder(tmp_path / "world"):
+        raise RuntimeError("no disk's fault")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_takes_the_place_of_an_empty_one_and_of_no_other(tmp_path):

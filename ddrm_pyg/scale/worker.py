@@ -168,7 +168,12 @@ class ShardWorker:
                 "score": score[real].numpy(),
             }
         )
+        import duckdb  # there, as the world was read by it
+
         with atomic_path(self.job.path(shard)) as temporary, connect() as database:
             database.register("lists", frame)
             name = str(temporary).replace("'", "''")
-            database.execute(f"COPY lists TO '{name}' (FORMAT parquet)")
+            try:
+                database.execute(f"COPY lists TO '{name}' (FORMAT parquet)")
+            except duckdb.Error as error:
+                raise OSError(*error.args) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -189,7 +190,9 @@ def _sample(eager: Recommend, item_emb: Tensor) -> dict[str, Any]:
 
 
 def _write_pt2(program: torch.export.ExportedProgram, path: Path, name: str) -> None:
-    torch.export.save(program, path)
+    archive = io.BytesIO()  # torch's own writer ends the process where a disk is full
+    torch.export.save(program, archive)
+    path.write_bytes(archive.getbuffer())
 
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands that are killed at any moment, again and again, and then finished.
+"""Commands that are killed at any moment and then finished, or may not write on.
 
 ``DDRM_PYG_KILLS`` says how many kills in all: 10 by default, 100 before a release.
 """
@@ -105,9 +105,11 @@ def world(tmp_path_factory) -> dict[str, str]:
     }
 
 
-def start(words: list[str], world: dict[str, str], out: Path) -> subprocess.Popen:
+def start(
+    words: list[str], world: dict[str, str], out: Path, main: str = MAIN
+) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", MAIN, *(w.format(**world, out=out) for w in words)],
+        [sys.executable, "-c", main, *(w.format(**world, out=out) for w in words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -132,6 +134,23 @@ def results(out: Path) -> dict[str, object]:
         else:
             contents[name] = None
     return contents
+
+
+LIMITED = f"""
+from resource import RLIMIT_FSIZE, setrlimit
+setrlimit(RLIMIT_FSIZE, (4096, 4096))
+{MAIN}
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_files_that_cannot_be_written_end_in_a_line(command, world, tmp_path):
+    process = start(COMMANDS[command], world, tmp_path, LIMITED)
+    told = process.communicate()[0]
+    assert process.returncode == 2, told
+    assert told.splitlines()[-1].startswith("ddrm-pyg: error: ")
+    assert "Traceback" not in told
+    assert not [*tmp_path.rglob("*.partial-*")]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
