@@ -31,6 +31,7 @@ from ddrm_pyg.experiments.plug_in import (
     Verdict,
     as_record,
     as_tables,
+    check_order,
     pick,
     plug_in,
 )
@@ -83,8 +84,10 @@ def execute(
         as_json: Print JSON on stdout instead of the table.
 
     Raises:
-        ValueError: ``out`` holds a run with another configuration, or anything else.
+        ValueError: ``out`` holds a run with another configuration, or anything else;
+            or nothing tells an order that is to be read.
     """
+    check_order(data, [last or backend])
     begin = time.perf_counter()
     told = (
         asdict(source.located()),

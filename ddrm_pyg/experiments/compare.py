@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.cells import Cell, chain
+from ddrm_pyg.experiments.cells import Cell, chain, is_order_aware
 from ddrm_pyg.experiments.methods import yardsticks
 from ddrm_pyg.experiments.plug_in import METRIC, default_ddrm
 from ddrm_pyg.experiments.runner import Runner
@@ -103,6 +103,9 @@ def compare(runner: Runner, methods: Mapping[str, Sequence[Cell]]) -> list[Compa
     fixed = {name: [Cell(name)] for name in yardsticks_of(runner.data)}
     rows = []
     for name, cells in {**fixed, **methods}.items():
+        if is_order_aware(cells[0]) and not tells_order(runner.data):
+            logger.warning("%s is left out: it reads an order that nothing tells", name)
+            continue
         try:
             results = [runner.run(cell) for cell in cells]
         except (MemoryError, ImportError) as error:  # too large, or without its extra

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ from ddrm_pyg.experiments.tables import (
     star_best,
 )
 from ddrm_pyg.experiments.work import Result
-from ddrm_pyg.graph.sequences import tells_order
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.sequences import UserSequences, edge_order, tells_order
 from ddrm_pyg.ranking import METRICS
 from ddrm_pyg.significance import PairedTest, paired_test
 
@@ -167,6 +168,17 @@ def _denoised_uses(backend: Cell, last: Cell | None) -> dict[str, Cell]:
     }
 
 
+def check_order(data: HeteroData, cells: Iterable[Cell]) -> None:
+    """Refuse cells that read the order of interactions where nothing tells it.
+
+    Raises:
+        ValueError: What is missing, and what to do.
+    """
+    if any(map(is_order_aware, cells)) and not tells_order(data):
+        graph = InteractionGraph.from_data(data)
+        UserSequences.from_graph(graph, edge_order(data))  # says what is wrong
+
+
 def default_ddrm(
     backend: Cell, data: HeteroData, *, seed: int | None = None, epochs: int | None
 ) -> Cell:
@@ -187,9 +199,11 @@ def default_ddrm(
         settings = "ddrm_future_sasrec"
     if not tells_order(data):
         settings = None
+        times = "the times do not tell the order (equal, or unknown for more than 1 %)"
         logger.warning(
-            "no times: DDRM is trained without order, as published; with times it "
-            "learns what comes next"
+            "%s: DDRM is trained without order, as published; with times it learns "
+            "what comes next",
+            times if "edge_time" in data[EDGE] else "no times",
         )
     return denoised(backend, "ddrm", seed=seed, settings=settings, epochs=epochs)
 

@@ -162,11 +162,11 @@ def tells_order(data: HeteroData) -> bool:
         data: As :func:`ddrm_pyg.load_interactions` returns it.
 
     Returns:
-        True where the times are not all equal, and where
-        ``data["user", "interacts", "item"].in_order`` says that every user's
+        True where the times are known for 99 % of the interactions and not all equal,
+        and where ``data["user", "interacts", "item"].in_order`` says that every user's
         interactions stand in the order of time.
     """
-    return _times_differ(data) or _is_in_order(data)
+    return _times_tell(data) or _is_in_order(data)
 
 
 def edge_order(data: HeteroData) -> Tensor:
@@ -176,14 +176,14 @@ def edge_order(data: HeteroData) -> Tensor:
         data: As :func:`ddrm_pyg.load_interactions` returns it.
 
     Returns:
-        ``[E]`` ``edge_time``, or places from 0 where it is missing or all equal and the
+        ``[E]`` ``edge_time``, or places from 0 where it does not tell the order and the
         data are ``in_order``.
 
     Raises:
         ValueError: There is neither.
     """
     store = interactions_of(data)
-    if _is_in_order(data) and not _times_differ(data):
+    if _is_in_order(data) and not _times_tell(data):
         return torch.arange(store.edge_index.size(1), device=store.edge_index.device)
     if "edge_time" not in store:
         raise ValueError(
@@ -201,9 +201,11 @@ def _is_in_order(data: HeteroData) -> bool:
     return flag
 
 
-def _times_differ(data: HeteroData) -> bool:
+def _times_tell(data: HeteroData) -> bool:
     time = interactions_of(data).get("edge_time")
-    return time is not None and bool((time != time[:1]).any())
+    if time is None or int((time < 0).sum()) > _FEW * time.numel():
+        return False
+    return bool((time != time[:1]).any())
 
 
 def _check_time(graph: InteractionGraph, edge_time: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from them the ideal next items.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol, get_args
@@ -20,11 +21,13 @@ from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sampling import draw_candidates, draw_negatives
 from ddrm_pyg.graph.sequences import Bags, UserSequences
-from ddrm_pyg.loader import Cuts, cut_batches
+from ddrm_pyg.loader import MIN_HISTORY, Cuts, cut_batches
 from ddrm_pyg.losses.pairwise import bpr_loss
 from ddrm_pyg.losses.reweighted import belief_weight
 from ddrm_pyg.losses.softmax import sampled_softmax_loss, softmax_loss
 from ddrm_pyg.nn._parts import drop
+
+logger = logging.getLogger("ddrm_pyg")
 
 FutureLoss = Literal["softmax", "bpr"]
 """How generated vectors are compared with what came next."""
@@ -325,10 +328,14 @@ class FutureTraining(nn.Module):
     def batches(
         self, graph: InteractionGraph, *, batch_size: int, generator: torch.Generator
     ) -> Iterator[Cuts]:
-        """Yield one epoch of cuts."""
+        """Yield one epoch of cuts; say at the first whose histories are too short."""
         self.past.count(graph)
+        is_first = self._in_order is None
+        sequences = self.sequences(graph)
+        if is_first:
+            _count_short(sequences)
         return cut_batches(
-            self.sequences(graph),
+            sequences,
             batch_size=batch_size,
             generator=generator,
             window=self.window,
@@ -417,4 +424,15 @@ class FutureTraining(nn.Module):
         return Embeddings(
             torch.cat([ideal, torch.ones_like(ideal[:, :1])], dim=1),
             torch.cat([self.past.item_table, popularity], dim=1),
+        )
+
+
+def _count_short(sequences: UserSequences) -> None:
+    """Say how many users are served without being trained on."""
+    short = int((sequences.length < MIN_HISTORY).sum())
+    if short:
+        logger.info(
+            "%d of %d users have fewer than %d train items: DDRM is not trained on "
+            "them, and serves them",
+            *(short, sequences.num_users, MIN_HISTORY),
         )

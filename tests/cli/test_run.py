@@ -344,6 +344,18 @@ def test_without_denoising_the_backend_is_served(call, words, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "words", [["--settings", "ddrm_future"], ["--backend", "sasrec"]]
+)
+def test_an_order_that_nothing_tells_is_refused_before_anything_runs(
+    call, clicks, tmp_path, words
+):
+    source = ["--data", clicks, "--user", "Customer", "--item", "Book"]
+    error = call("run", *source, *words, "--out", tmp_path / "run").error
+    assert "load them with a column of times" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (["none", "--settings", "ddrm_ml-1m"], "'--settings' are of '--denoise'"),

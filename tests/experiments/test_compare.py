@@ -81,11 +81,16 @@ def test_rows_are_tested_against_the_best_yardstick(runner):
     assert [row.tested.p_holm for row in rows if row.tested] == adjusted
 
 
-def test_no_order_has_no_order_aware_yardsticks(data, tmp_path):
+def test_no_order_has_no_order_aware_rows(data, tmp_path, caplog):
     plain = data.clone()
     del plain[EDGE].edge_time
-    rows = compare(Runner(plain, tmp_path, progress=False), {})
+    rows = compare(Runner(plain, tmp_path, progress=False), {"past": [past()]})
     assert [row.name for row in rows] == [*yardsticks()]
+    assert "past is left out: it reads an order that nothing tells" in caplog.text
+    plain[EDGE].in_order = True
+    rows = compare(Runner(plain, tmp_path, progress=False), {})
+    names = [*yardsticks(), *yardsticks(order_aware=True)]
+    assert [row.name for row in rows] == names
 
 
 def test_nothing_picks_how_fast_histories_fade_without_validation(

@@ -15,6 +15,7 @@ from ddrm_pyg.experiments.plug_in import (
     Verdict,
     as_record,
     as_tables,
+    check_order,
     default_ddrm,
     judge,
     pick,
@@ -84,14 +85,38 @@ def test_what_stands_on_an_encoder_of_order_is_order_aware():
 def test_order_decides_what_is_plugged_in(data, caplog):
     assert default_ddrm(BACKEND, data, epochs=3) == denoised(BACKEND, "ddrm", epochs=3)
     assert "no times: DDRM is trained without order" in caplog.text
-    data[EDGE].edge_time = torch.tensor([3, 3, 3])
-    assert default_ddrm(BACKEND, data, epochs=None).model["train_start"] == "item"
+    for times in ([3, 3, 3], [3, -1, 2]):
+        caplog.clear()
+        data[EDGE].edge_time = torch.tensor(times)
+        assert default_ddrm(BACKEND, data, epochs=None).model["train_start"] == "item"
+        assert "the times do not tell the order" in caplog.text
+    data[EDGE].in_order = True  # as lists promise it
+    assert default_ddrm(BACKEND, data, epochs=None).model["train_start"] == "past"
     data[EDGE].edge_time = torch.tensor([3, 1, 2])
     past = default_ddrm(BACKEND, data, epochs=3)
     assert past == denoised(BACKEND, "ddrm", settings="ddrm_future", epochs=3)
     assert past.model["train_start"] == "past"
     on_sasrec = default_ddrm(Cell("sasrec", 0), data, epochs=None)
     assert on_sasrec.model["svd_dim"] == 256
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (None, "load them with a column of times, or set .*in_order = True"),
+        ([3, 3, 3], "'edge_time' must tell interactions apart"),
+        ([3, -1, 2], r"must be known .* for 99 % .*\(got 1 of 3 unknown\)"),
+    ],
+)
+def test_an_order_that_nothing_tells_is_refused(data, times, message):
+    if times is not None:
+        data[EDGE].edge_time = torch.tensor(times)
+    past = replace(DDRM, model={"train_start": "past"})
+    check_order(data, [BACKEND, DDRM])
+    with pytest.raises(ValueError, match=message):
+        check_order(data, [past])
+    data[EDGE].in_order = True
+    check_order(data, [past])
 
 
 def test_history_mean_weighs_as_the_ddrm_it_is_compared_with():

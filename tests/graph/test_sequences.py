@@ -117,6 +117,8 @@ def timed(time, in_order=None):
         ([5, 3, 4], True, True, [5, 3, 4]),  # times come first
         (None, True, True, [0, 1, 2]),
         ([7, 7, 7], True, True, [0, 1, 2]),
+        ([5, -1, 4], True, True, [0, 1, 2]),  # too many are unknown
+        ([5, -1, 4], None, False, [5, -1, 4]),
         ([7, 7, 7], False, False, [7, 7, 7]),  # which UserSequences refuses
         (None, False, False, None),
         (None, None, False, None),

@@ -1271,6 +1271,7 @@ def test_hidden_dropout_drops_in_training_alone():
             r"'hidden_dropout' must be 0 but for denoiser='mlp' \(got 0.5\)",
         ),
         ({"denoiser": "mpl"}, "did you mean 'mlp'"),
+        ({"sampler": "skipp"}, "did you mean 'skip'"),
     ],
 )
 def test_networks_that_do_not_exist_are_refused(options, message):

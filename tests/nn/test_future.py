@@ -1,4 +1,5 @@
 import copy
+import logging
 import math
 
 import pytest
@@ -307,6 +308,23 @@ def test_it_is_a_recommender():
     data = ring()
     data["user"].num_nodes += 1  # one without items
     testing.check_recommender(recommender(data), data)
+
+
+def test_users_with_short_histories_are_counted_once_and_served(caplog):
+    data = ring()
+    data["user"].num_nodes += 2  # one without items, and one with two
+    short = torch.tensor([[data["user"].num_nodes - 1] * 2, [0, 1]])
+    data[EDGE].edge_index = torch.cat([data[EDGE].edge_index, short], dim=1)
+    time = data[EDGE].edge_time
+    data[EDGE].edge_time = torch.cat([time, time[-2:] + 1])
+    model = recommender(data)
+    with caplog.at_level(logging.INFO, "ddrm_pyg"):
+        fit(model, data, epochs=2, batch_size=16)
+        emb = model.scorer(InteractionGraph.from_data(data))
+    count = data["user"].num_nodes
+    line = f"2 of {count} users have fewer than 3 train items: DDRM is not trained on"
+    assert caplog.text.count(line) == 1
+    assert emb.user[-2:].abs().sum(1).gt(0).all()
 
 
 def test_a_resumed_training_has_the_same_bits(tmp_path):
