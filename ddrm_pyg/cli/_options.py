@@ -44,6 +44,12 @@ def _source(
         str | None,
         typer.Option(help="Column of times; 'time' or 'timestamp' if there is one."),
     ] = None,
+    no_rating: Annotated[
+        bool, typer.Option("--no-rating", help="Read no ratings, if there are any.")
+    ] = False,
+    no_time: Annotated[
+        bool, typer.Option("--no-time", help="Read no times, if there are any.")
+    ] = False,
     liked_from: Annotated[
         float | None,
         typer.Option(
@@ -55,7 +61,16 @@ def _source(
         str, typer.Option(help="Shares of train, validation and test, in a table.")
     ] = "0.7,0.1,0.2",
 ) -> Source:
+    rating = _unless("rating", rating, no_rating)
+    time = _unless("time", time, no_time)
     return Source(data, user, item, rating, time, liked_from, parse_ratios(ratios))
+
+
+def _unless(role: str, name: str | None, refused: bool) -> Any:
+    """Return the name of a column, False where none is to be read."""
+    if refused and name is not None:
+        raise ValueError(f"'--no-{role}' does not go with '--{role} {name}'")
+    return False if refused else name
 
 
 def takes_source(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
+from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._command import PLAIN, add
@@ -18,6 +20,8 @@ from ddrm_pyg.datasets.writers import save_interactions, table_writer
 from ddrm_pyg.experiments.runner import fingerprint
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.ids import raw_ids
+
+logger = logging.getLogger("ddrm_pyg")
 
 
 def app() -> typer.Typer:
@@ -52,7 +56,7 @@ def describe(
     """Count users, items and interactions, and identify them by a hash."""
     if out is not None and out.suffix != ".png":
         raise ValueError(f"'--out' must end in .png (got {out})")
-    data = source.load()
+    data = _load(source)
     record = summarize(data) | {"fingerprint": fingerprint(data)}
     if out is not None:
         plot_degrees(data, out)
@@ -63,6 +67,16 @@ def describe(
     for name, value in record.items():
         shown = _shown_time(value, unit) if name == "time" else _shown(name, value)
         print(f"{name:<15}{shown}")
+
+
+def _load(source: Source) -> HeteroData:
+    """Load a data set, unsplit where it cannot be split."""
+    try:
+        return source.load()
+    except ValueError as error:
+        data = source.load(split=False)  # or what is wrong is something else
+        logger.warning("not split: %s", error)
+        return data
 
 
 def _shown_time(ends: list[float], unit: str | None) -> str:

@@ -28,8 +28,11 @@ _ALIASES = {
 _LARGEST_TIME = 2.0**62
 _LARGEST_RATING = torch.finfo(torch.float32).max
 
-Columns = Mapping[str, str | None]
-"""What the caller calls the user, item, rating and time column; None is optional."""
+Columns = Mapping[str, str | Literal[False] | None]
+"""What the caller calls the user, item, rating and time column.
+
+None takes the usual name where there is one, False no column at all.
+"""
 
 
 class Table:
@@ -78,9 +81,15 @@ class Table:
                 else:
                     self._ids[role].append(values)
             except _RefusedError as refused:
+                without = (
+                    f"; --no-{role}, in Python {role}=False, reads without it"
+                    if role in ("rating", "time")
+                    else ""
+                )
                 raise ValueError(
                     f"{where(refused.row)}: column {self.found[role]!r} is "
                     f"{str(values[refused.row])[:80]!r}, expected {refused.expected}"
+                    f"{without}"
                 ) from None
 
     def to_data(self) -> HeteroData:
@@ -282,6 +291,8 @@ def find_columns(
     """
     found = {}
     for role, asked in columns.items():
+        if asked is False:
+            continue
         by_default = asked in (None, role)
         candidates = (role, *_ALIASES[role]) if by_default else (asked,)
         name = next((name for name in candidates if name in names), None)

@@ -24,6 +24,7 @@ from ddrm_pyg.transforms.split import check_ratios
 
 EdgeType = tuple[str, str, str]
 Role = Literal["rating", "time"]
+Asked = str | Literal[False] | None
 
 _LABELLED = ("pos_edge_label_index", "edge_label_index")
 """What RandomLinkSplit calls the pairs to find, with and without split labels."""
@@ -33,8 +34,8 @@ def from_hetero(
     data: HeteroData | Sequence[HeteroData],
     edge_type: EdgeType,
     *,
-    rating: str | None = None,
-    time: str | None = None,
+    rating: str | Literal[False] | None = None,
+    time: str | Literal[False] | None = None,
     liked_from: float | None = None,
     ratios: Sequence[float] = (0.7, 0.1, 0.2),
     seed: int = 0,
@@ -61,9 +62,9 @@ def from_hetero(
         data: A data set, or train, validation and test of ``RandomLinkSplit``.
         edge_type: The edges to take, from users to items.
         rating: Attribute of the edges with ratings ``[E]``. ``None`` takes ``rating``
-            where there is one.
+            where there is one, ``False`` takes none.
         time: Attribute of the edges with times ``[E]``. ``None`` takes ``time`` where
-            there is one.
+            there is one, ``False`` takes none.
         liked_from: The lowest rating that counts as liked, see
             :func:`ddrm_pyg.load_interactions`.
         ratios: Shares of train, validation and test of each user's liked interactions.
@@ -143,15 +144,17 @@ def _raw_ids(data: HeteroData, node_type: str) -> RawIds:
 
 
 def _blocks(
-    stores: Sequence[EdgeStorage], rating: str | None, time: str | None
+    stores: Sequence[EdgeStorage], rating: Asked, time: Asked
 ) -> tuple[Blocks, list[str]]:
     """Return the pairs of each split, and which attributes were not asked for."""
     # what RandomLinkSplit passes messages over in validation is all of train
     train = stores[len(stores) // 2]
     block = {"index": _copied(train.edge_index)}
-    attributes: dict[Role, str | None] = {"rating": rating, "time": time}
+    attributes: dict[Role, Asked] = {"rating": rating, "time": time}
     assumed = []
     for role, asked in attributes.items():
+        if asked is False:
+            continue
         name = asked or role
         if name in train:
             values = per_edge(train[name], name, block["index"].size(1))

@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from scipy import sparse
 from torch_geometric.data import HeteroData
@@ -47,8 +47,8 @@ def load_interactions(
     *,
     user: str = "user",
     item: str = "item",
-    rating: str | None = None,
-    time: str | None = None,
+    rating: str | Literal[False] | None = None,
+    time: str | Literal[False] | None = None,
     liked_from: float | None = None,
     ratios: Sequence[float] = (0.7, 0.1, 0.2),
     seed: int = 0,
@@ -86,9 +86,11 @@ def load_interactions(
             RecBole's ``user_id`` stand in for the default.
         item: Column with item ids. GroupLens' ``movieId`` and RecBole's ``item_id``
             stand in for the default.
-        rating: Column with ratings. ``None`` takes ``rating`` where there is one.
+        rating: Column with ratings. ``None`` takes ``rating`` where there is one,
+            ``False`` takes none.
         time: Column with times: numbers, or dates in ISO 8601, UTC where they name no
-            zone. ``None`` takes ``time`` or ``timestamp`` where there is one.
+            zone. ``None`` takes ``time`` or ``timestamp`` where there is one, ``False``
+            takes none.
         liked_from: The lowest rating that counts as liked. Lower ones become false
             positives: labelled noise in train and validation, never in test. ``None``
             labels nothing.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ddrm_pyg.checks import nearest
 
@@ -54,8 +54,8 @@ class Source:
             :func:`ddrm_pyg.load_interactions`.
         user: Column of users.
         item: Column of items.
-        rating: Column of ratings.
-        time: Column of times.
+        rating: Column of ratings; False reads none.
+        time: Column of times; False reads none.
         liked_from: Ratings below this are false positives.
         ratios: Shares of train, validation and test.
     """
@@ -63,8 +63,8 @@ class Source:
     data: str = "synthetic"
     user: str = "user"
     item: str = "item"
-    rating: str | None = None
-    time: str | None = None
+    rating: str | Literal[False] | None = None
+    time: str | Literal[False] | None = None
     liked_from: float | None = None
     ratios: tuple[float, float, float] = (0.7, 0.1, 0.2)
 

@@ -569,7 +569,10 @@ class Request:
         }
         words = ["ddrm-pyg", "reproduce", self.what, "--data", self.source.data]
         for name, value in options.items():
-            words += [] if value in (None, "") else [name, str(value)]
+            if value is True:
+                words.append(name)
+            elif value not in (None, ""):
+                words += [name, str(value)]
         return shlex.join(words)
 
     def check(self) -> None:
@@ -583,4 +586,9 @@ def _source_options(source: Source) -> dict[str, Any]:
     changed = {k: v for k, v in asdict(source).items() if v != default[k]}
     if "ratios" in changed:
         changed["ratios"] = ",".join(f"{share:g}" for share in source.ratios)
-    return {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
+    absent = [name for name, value in changed.items() if value is False]
+    options = {name: value for name, value in changed.items() if name not in absent}
+    return {
+        **{f"--{name.replace('_', '-')}": value for name, value in options.items()},
+        **{f"--no-{name}": True for name in absent},
+    }

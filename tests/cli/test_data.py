@@ -105,3 +105,44 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_written(
     left = [path for path in table.parent.rglob("*") if path.is_file()]
     assert left == [table]
     assert table.read_bytes() == content
+
+
+def test_milliseconds_are_described(call, tmp_path):
+    path = tmp_path / "ms.csv"
+    path.write_text("user,item,time\n1,2,1577836800123\n1,3,1577836800456\n")
+    out = call("data", "describe", path).out
+    assert (
+        "1577836800123 to 1577836800456 (2020-01-01 to 2020-01-01, in ms since 1970)"
+    ) in out
+
+
+def test_what_is_too_small_to_split_is_described(call, tmp_path):
+    path = tmp_path / "small.csv"
+    path.write_text("user,item\n1,2\n3,4\n")
+    answer = call("data", "describe", path, "--json")
+    record = json.loads(answer.out)
+    assert {k: record[k] for k in ("users", "items", "interactions", "train")} == {
+        "users": 2,
+        "items": 2,
+        "interactions": 2,
+        "train": 2,
+    }
+    assert "test" not in record
+    assert "not split: small.csv: TemporalSplit" in answer.err
+
+
+def test_columns_that_cannot_be_used_are_left_aside(call, tmp_path):
+    path = tmp_path / "odd.csv"
+    path.write_text("user,item,rating,time\n" + "1,{},,soon\n" * 9)
+    path.write_text(path.read_text().format(*range(9)))
+    answer = call("data", "describe", path)
+    assert "column 'rating' is '', expected a number; --no-rating" in answer.err
+    answer = call("data", "describe", path, "--no-rating")
+    assert "--no-time, in Python time=False, reads without it" in answer.err
+    record = json.loads(
+        call("data", "describe", path, "--no-rating", "--no-time", "--json").out
+    )
+    assert record["interactions"] == 9
+    assert "time" not in record
+    answer = call("data", "describe", path, "--no-time", "--time", "time")
+    assert "'--no-time' does not go with '--time time'" in answer.err

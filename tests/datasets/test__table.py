@@ -166,6 +166,28 @@ def test_defaults_know_the_names_of_grouplens_and_recbole():
     assert inferred
 
 
+def test_a_column_may_be_left_aside():
+    names = ["user", "item", "rating", "time"]
+    columns = {"user": "user", "item": "item", "rating": False, "time": None}
+    found, inferred = find_columns("x", names, columns)
+    assert found == {"user": "user", "item": "item", "time": "time"}
+    assert inferred
+
+
+@pytest.mark.parametrize("role", ["rating", "time"])
+def test_a_refused_column_says_how_to_read_without_it(role):
+    with pytest.raises(ValueError, match=r"block 0, row 0: column '.*'") as error:
+        table_of({role: ["x"]}, **FOUND)
+    assert str(error.value).endswith(
+        f"; --no-{role}, in Python {role}=False, reads without it"
+    )
+
+
+def test_a_refused_id_is_needed():
+    with pytest.raises(ValueError, match=r"expected an id$"):
+        table_of({"user": [None]}, **FOUND)
+
+
 def test_a_column_that_is_not_there_names_the_option_that_would_name_it():
     with pytest.raises(ValueError, match="'usr'") as error:
         find_columns("x:1", ["usr", "item"], {"user": "user"})

@@ -184,6 +184,12 @@ def test_attributes_go_by_any_name_and_ids_and_order_are_kept():
     assert InteractionGraph.from_data(out).num_edges == len(ROWS)
 
 
+def test_attributes_may_be_left_aside(caplog):
+    data = from_hetero(movielens_1m(), RATES, rating=False, time=False, split=False)
+    assert {*data[EDGE].keys()} == {"edge_index"}
+    assert not caplog.messages
+
+
 def changed(make=movielens_1m, **attributes):
     data = make()
     for name, value in attributes.items():

@@ -319,6 +319,10 @@ def test_clean_data_are_found_by_name_and_beside(tmp_path):
     [
         (Request("table1", Source("ml-1m"), Plan("ml-1m")), "table1 --data ml-1m"),
         (
+            Request("table1", Source("a.csv", item="i", time=False), Plan()),
+            "table1 --data a.csv --item i --no-time",
+        ),
+        (
             Request("table2", Source("ml-1m"), Plan("yelp", (0,), 2), ("mf*", "ease")),
             "table2 --data ml-1m --rows 'mf*,ease' --settings-of yelp --epochs 2 "
             "--seeds 1",
@@ -335,7 +339,7 @@ def test_clean_data_are_found_by_name_and_beside(tmp_path):
             "--validation noisy",
         ),
     ],
-    ids=["plain", "rows", "table"],
+    ids=["plain", "aside", "rows", "table"],
 )
 def test_the_command_makes_the_same_again(request_, words):
     assert request_.command == f"ddrm-pyg reproduce {words}"
