@@ -32,6 +32,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "command_line",
     "mathml",
+    "methods",
 ]
 exclude_patterns = ["_build", "results.md", "results", "tables", "plots"]
 

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 
 from ddrm_pyg.datasets import SyntheticInteractions
 from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.experiments.methods import names_of
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
@@ -92,6 +94,27 @@ def test_readme_is_short():
     assert [s for s in sentences if len(s.split()) > 30] == []
 
 
+def names_in(text: str) -> str:
+    """Words as methods' names are compared: ``DeCA(p)`` is ``deca-p``."""
+    return re.sub(r"[^a-z0-9\s]", "", text.lower())
+
+
+def test_readme_names_every_method():
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    words = names_in(text.partition("## Models")[2].partition("\n## ")[0]).split()
+    for method in names_of("yardstick", "backend", "denoiser", "rival"):
+        assert {names_in(part) for part in method.split("+")} <= {*words}, method
+
+
+def test_every_extra_is_explained():
+    setup = ConfigParser(interpolation=None)
+    setup.read(REPOSITORY / "setup.cfg", encoding="utf-8")
+    table = (DOCS / "install.md").read_text("utf-8").partition("| extra |")[2]
+    firsts = [line.split("|")[1] for line in table.splitlines() if "| `" in line[:3]]
+    explained = re.findall(r"`(\w+)`", "".join(firsts))
+    assert sorted(explained) == sorted(setup["options.extras_require"])
+
+
 def test_there_are_programs_to_run():
     assert sum(len(blocks_of(page)) for page in PAGES) > 10
 
@@ -108,6 +131,8 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "html" / "api" / "ddrm_pyg.nn.ddrm.html").is_file()
+    methods = (tmp_path / "html" / "methods.html").read_text("utf-8")
+    assert all(f">{name}<" in methods for name in names_of("backend", "rival"))
     assert "ddrm-pyg run" in (tmp_path / "html" / "cli.html").read_text("utf-8")
 
 

@@ -29,8 +29,9 @@ EXTRAS = {
     "ray": "ray",
     "onnx": "onnxscript",
     "serve": "fastapi",
+    "tracking": "mlflow",
 }
-
+"""A module of each extra that does not serve the work on this package."""
 
 EXAMPLES = (
     "ddrm-pyg doctor",

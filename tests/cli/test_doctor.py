@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from configparser import ConfigParser
+from pathlib import Path
 
 import torch
 
 import ddrm_pyg
+from ddrm_pyg.cli.doctor import EXTRAS
 from ddrm_pyg.experiments.methods import each_once
 
 
@@ -34,6 +37,12 @@ def test_doctor_estimates_memory_for_given_sizes(call):
     assert large["memory to train lightgcn+ddrm"] == large["memory to train lightgcn"]
     assert {f"memory to train {name}" for name in each_once()} < large.keys()
     assert large["memory to rank"].endswith(" MiB")
+
+
+def test_doctor_knows_every_extra_that_there_is():
+    setup = ConfigParser(interpolation=None)
+    setup.read(Path(__file__).parents[2] / "setup.cfg", encoding="utf-8")
+    assert {*EXTRAS, "test", "dev", "docs"} == {*setup["options.extras_require"]}
 
 
 def test_doctor_speaks_json(call):
