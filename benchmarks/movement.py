@@ -149,8 +149,10 @@ def main():
         name, data = load(source)
         rows[name] = measure(*clicks(data), absolute=not Path(source).is_dir())
         print(name, rows[name], flush=True)
-    rows["synthetic"] = measure(*clicks(SyntheticInteractions()[0]), absolute=True)
-    print("synthetic", rows["synthetic"], flush=True)
+    for name, moving in (("synthetic", True), ("synthetic, still", False)):
+        data = SyntheticInteractions(moving=moving)[0]
+        rows[name] = measure(*clicks(data), absolute=True)
+        print(name, rows[name], flush=True)
     keep("movement", {"benchmark": "movement", "rows": rows})
     draw(rows)
 
@@ -162,7 +164,7 @@ def draw(rows):
         for name, row in rows.items():
             points = row.get(kind, {})
             ours = name.startswith("synthetic")
-            style = {"color": "C1"} if ours else {}
+            style = {"color": "black"} if ours else {}
             style["linestyle"] = "--" if "still" in name else "-"
             axes.plot(
                 list(points), list(points.values()), "o", ms=3, label=name, **style

@@ -11,14 +11,12 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 
 from ddrm_pyg.transforms.split import TemporalSplit
 
-# The constants below were set once, by statistics of the data and by closed-form
-# yardsticks (popularity, item cosine, EASE); no denoising method was run on the data.
+# The constants below were set once, by statistics of the data and, for the still world,
+# by closed-form yardsticks (popularity, item cosine, EASE); no denoising method was run
+# on the data.
 # "As ML-1M": the published natural-noise split of that data set.
 TASTE_SPREAD = 2.0  # how far users differ in topics, and ...
 ITEM_SPREAD = 2.5  # ... items too: cosine and EASE clearly beat popularity, as ML-1M
-VISIBILITY_SPREAD = 1.36  # the top tenth of the items holds .45-.52 of train, as ML-1M
-FAME_FIRST = 0.25  # well-known items are met early: popularity's test N@20 .05-.09
-QUALITY_PULL = 0.92  # good items become popular: AUROC of popularity .62-.66, as ML-1M
 BAIT_SHARE = 0.2  # of the clicks follow the front page instead of taste
 BAIT_SPREAD = 0.4  # how far items differ in what their clickbait draws
 # What a click's joy is made of, beside a mood of spread 1: true shares of likes per
@@ -27,13 +25,43 @@ QUALITY_WEIGHT, BAIT_WEIGHT, MATCH_WEIGHT, LENIENCY_WEIGHT = 0.56, 0.35, 0.5, 0.
 ACTIVITY_SPREAD = 1.5  # lognormal excess of clicks: median / mean .58, as ML-1M
 MIN_CLICKS = 20  # per user, as ML-1M
 MIN_LIKED = 10  # per user, so that each has 7 train, 1 val and 2 test items at least
-RATIOS = (0.74, 0.09, 0.17)  # of the liked; .71, .19, .10 of all, near ML-1M
 # Shares of 1 to 5 stars in a user's early clicks, about train. The first three are
 # the .39 of ML-1M, a little more because of MIN_LIKED.
 STAR_SHARES = (0.05, 0.11, 0.242, 0.36, 0.238)
 LIKED_FROM = 4.0  # stars
+TRIES = 20  # for an item that the user does not have, before looking elsewhere
 SESSION_END, SESSION_GAP, CLICK_GAP = 0.05, 3 * 86_400, 30  # chance, seconds, seconds
 FIRST_DAY, SIGNUP_SPAN = 956_700_000, 365 * 86_400  # seconds: April 2000, one year
+
+# How the world moves: set by the numbers of benchmarks/movement.py alone, to lie among
+# those of three real logs; no recommender was run on the data.
+TASTE_MEMORY = 6.0  # l clicks later, 6 / (6 + l) are still after the same
+AISLES = 8  # that topics are parted into: what somebody is after at a time
+MONTHS, MONTH = 12, 365 * 86_400 / 12  # of the year of sign-ups; seconds
+EVERGREEN, FADES_IN = 0.3, 5.0  # share of items that are always there; months
+
+
+class Shape(NamedTuple):
+    """What gives a world the shape of ML-1M, see the comments above.
+
+    Attributes:
+        spread: Of log visibility: a tenth of the items holds .45 to .52 of train.
+        pull: Good items become popular: AUROC of popularity .61 to .66.
+        fame_first: Well-known items are met early. Popularity's test N@20 is .05 to .09
+            in the still world; in the moving one the first fifth of a user's items is
+            better known than the last by .33 standard deviations of the log of clicks
+            (the real logs: 0 to .56).
+        ratios: Of the liked; .71, .19 and .10 of all.
+    """
+
+    spread: float
+    pull: float
+    fame_first: float
+    ratios: tuple[float, float, float]
+
+
+STILL = Shape(spread=1.36, pull=0.92, fame_first=0.25, ratios=(0.74, 0.09, 0.17))
+MOVING = Shape(spread=1.9, pull=0.98, fame_first=0.15, ratios=(0.72, 0.11, 0.17))
 
 
 class PlantedTruth(NamedTuple):
@@ -63,12 +91,14 @@ class SyntheticInteractions(InMemoryDataset):
     and a mood. False positives (ratings below 4) therefore gather on low-quality and
     clickbait items and on items off the user's taste.
 
+    The world moves as real logs do. A user is after one topic, and one aisle of it, for
+    some clicks, and returns to the user's mean tastes by a power law. A third of the
+    items is always there; the others come out in the course of the year and fade. What
+    moves, and how far, was measured on three real logs (``benchmarks/movement.py``).
+
     The defaults have the shape of ML-1M with natural noise: false positives are .39
-    of train, popularity tells them from liked ones with AUROC .64, a tenth of the
-    items holds .48 of train, and popularity, item cosine and EASE rank test items in
-    that order (NDCG@20 near .065, .08 and .095). Unlike ML-1M, EASE beats cosine,
-    items clicked in one sitting are no more alike than others, and the only drift is
-    that users meet well-known items earlier.
+    of train, popularity tells them from liked ones with AUROC .63, and a tenth of the
+    items holds .46 of train.
 
     :class:`~ddrm_pyg.transforms.TemporalSplit` cuts each user's liked clicks by time.
     As in the published sets, false positives go to train up to the end of the user's
@@ -91,6 +121,9 @@ class SyntheticInteractions(InMemoryDataset):
         num_interactions: Number of clicks in all three splits, at least 20 for each
             user and at most a quarter of all pairs.
         num_topics: Number of topics that tastes and items are mixtures of.
+        moving: Whether tastes and popularity move with time. In the still world,
+            which is the older one, to the bit, the only movement is that users meet
+            well-known items earlier.
         seed: Owns every draw; the same seed gives the same bits on CPU, whatever the
             number of threads, and leaves PyTorch's global generator alone.
         transform: Applied to the data object at each access.
@@ -106,21 +139,28 @@ class SyntheticInteractions(InMemoryDataset):
         num_interactions: int = 110_000,
         *,
         num_topics: int = 8,
+        moving: bool = True,
         seed: int = 0,
         transform: Callable[[HeteroData], HeteroData] | None = None,
     ) -> None:
         _check_sizes(num_users, num_items, num_interactions, num_topics)
         super().__init__(None, transform)
         generator = Generator().manual_seed(seed)
-        self.truth = _plant(num_users, num_items, num_topics, generator)
+        shape = MOVING if moving else STILL
+        self.truth = _plant(num_users, num_items, num_topics, shape, generator)
         activity = _activity(num_users, num_items, num_interactions, generator)
-        user, item = _click(self.truth, activity, generator)
+        user = torch.repeat_interleave(activity)
         position = torch.arange(user.numel()) - (activity.cumsum(0) - activity)[user]
-        time = _times(position == 0, generator)
-        early = position < RATIOS[0] * activity[user]
+        if moving:
+            time = _times(position == 0, generator)
+            item = _click_in_time(self.truth, user, time, generator)
+        else:
+            item = _click(self.truth, activity, generator)
+            time = _times(position == 0, generator)
+        early = position < shape.ratios[0] * activity[user]
         rating = _rate(self.truth, user, item, activity, early, generator)
         data = _to_data(num_users, num_items, torch.stack([user, item]), time, rating)
-        data = TemporalSplit(RATIOS)(data)
+        data = TemporalSplit(shape.ratios)(data)
         self.data, self.slices = self.collate([data])
 
 
@@ -143,20 +183,24 @@ def _check_sizes(
 
 
 def _plant(
-    num_users: int, num_items: int, num_topics: int, generator: Generator
+    num_users: int,
+    num_items: int,
+    num_topics: int,
+    shape: Shape,
+    generator: Generator,
 ) -> PlantedTruth:
     def normal(*size: int) -> Tensor:
         # float64, because a draw that lands elsewhere after rounding is another click.
         return torch.randn(size, generator=generator, dtype=torch.float64)
 
     quality, bait, luck = normal(3, num_items)
-    pull = QUALITY_PULL * quality + (1 - QUALITY_PULL**2) ** 0.5 * luck
+    pull = shape.pull * quality + (1 - shape.pull**2) ** 0.5 * luck
     return PlantedTruth(
         user_taste=(TASTE_SPREAD * normal(num_users, num_topics)).softmax(1),
         item_topic=(ITEM_SPREAD * normal(num_items, num_topics)).softmax(1),
         item_quality=quality,
         item_bait=bait,
-        item_visibility=(VISIBILITY_SPREAD * pull).exp(),
+        item_visibility=(shape.spread * pull).exp(),
     )
 
 
@@ -177,15 +221,13 @@ def _activity(
     return MIN_CLICKS + edge.diff(prepend=edge.new_zeros(1))
 
 
-def _click(
-    truth: PlantedTruth, activity: Tensor, generator: Generator
-) -> tuple[Tensor, Tensor]:
+def _click(truth: PlantedTruth, activity: Tensor, generator: Generator) -> Tensor:
     """Draw each user's items without repeats, in the order of the clicks.
 
     A pair drawn twice counts once and its user draws again.
 
     Returns:
-        ``(user, item)``, each ``[num_interactions]``, sorted by user, then by order.
+        Items ``[num_interactions]``, sorted by user, then by order.
     """
     source, shelf = _shelves(truth)
     num_items = shelf.shape[1]
@@ -201,11 +243,137 @@ def _click(
         missing = activity - torch.bincount(pair // num_items, minlength=len(activity))
         tries += 1
     user, item = pair // num_items, pair % num_items
-    # A race: the more visible an item, the sooner it tends to be met.
+    return item[_race(truth, item, user, STILL.fame_first, generator)]
+
+
+def _race(
+    truth: PlantedTruth,
+    item: Tensor,
+    group: Tensor,
+    fame_first: float,
+    generator: Generator,
+) -> Tensor:
+    """Order by group; inside, more visible items tend to be met sooner."""
     met = torch.empty(item.shape, dtype=torch.float64).exponential_(generator=generator)
-    order = (met / truth.item_visibility[item] ** FAME_FIRST).argsort(stable=True)
-    order = order[user[order].argsort(stable=True)]
-    return user[order], item[order]
+    order = (met / truth.item_visibility[item] ** fame_first).argsort(stable=True)
+    return order[group[order].argsort(stable=True)]
+
+
+def _click_in_time(
+    truth: PlantedTruth, user: Tensor, time: Tensor, generator: Generator
+) -> Tensor:
+    """Draw an item for each click, by what the user is after and by the month.
+
+    A pair drawn twice counts once, and the later click draws again.
+
+    Returns:
+        Items ``[num_interactions]``; no user has one twice.
+    """
+    num_items = len(truth.item_quality)
+    source, _ = _shelves(truth)
+    shelf, aisle = _runs(truth, user, generator)
+    month = ((time - FIRST_DAY) / MONTH).long().clamp(0, MONTHS - 1)
+    season = _seasons(num_items, generator)
+    item = torch.full_like(user, -1)
+    missing, tries = torch.arange(user.numel()), 0
+    while missing.numel():
+        if tries >= TRIES:  # who has seen what there is looks elsewhere, by taste
+            shelf[missing] = _pick(source, user[missing], generator)
+            aisle[missing] = -1
+        if tries < 2 * TRIES:
+            place = (month[missing], shelf[missing], aisle[missing])
+            drawn = _pick_by_month(truth, season, place, generator)
+        else:  # in small worlds the last few are found by browsing evenly
+            drawn = torch.randint(num_items, missing.shape, generator=generator)
+        done = (item >= 0).nonzero().flatten()
+        pair = torch.cat(
+            [user[done] * num_items + item[done], user[missing] * num_items + drawn]
+        )
+        is_new = _is_first(pair)[done.numel() :]
+        item[missing[is_new]] = drawn[is_new]
+        missing, tries = missing[~is_new], tries + 1
+    # Who is in an aisle for a month meets its well-known items first.
+    group = (user * MONTHS + month) * source.shape[1] + shelf
+    group = group * (AISLES + 1) + aisle + 1
+    order = _race(truth, item, group, MOVING.fame_first, generator)
+    ordered = torch.empty_like(item)
+    ordered[group.argsort(stable=True)] = item[order]
+    return ordered
+
+
+def _runs(
+    truth: PlantedTruth, user: Tensor, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw what each click is after: a topic and an aisle of it, or the front page.
+
+    A click stays where the one before was with a chance that is the user's own,
+    Beta(``TASTE_MEMORY``, 1), so that tastes return to the user's mean by a power law.
+
+    Returns:
+        The shelf ``[E]`` and the aisle ``[E]``, -1 on the front page.
+    """
+
+    def uniform(size: int) -> Tensor:
+        return torch.rand(size, generator=generator, dtype=torch.float64)
+
+    source, shelf = _shelves(truth)
+    clicks, (num_shelves, num_items) = user.numel(), shelf.shape
+    stays = uniform(clicks) < (uniform(len(source)) ** (1 / TASTE_MEMORY))[user]
+    stays &= user.diff(prepend=user.new_full((1,), -1)) == 0
+    lured = uniform(clicks) < BAIT_SHARE
+    topic = _pick(source[:, :-1] / source[:, -2:-1], user, generator)
+    aisle = _pick(shelf, topic, generator) * AISLES // num_items
+    begun = torch.arange(clicks).masked_fill(stays, 0).cummax(0).values
+    return (
+        topic[begun].masked_fill(lured, num_shelves - 1),
+        aisle[begun].masked_fill(lured, -1),
+    )
+
+
+def _pick_by_month(
+    truth: PlantedTruth,
+    season: Tensor,
+    place: tuple[Tensor, Tensor, Tensor],
+    generator: Generator,
+) -> Tensor:
+    """Draw an item for each month, shelf and aisle ``[M]`` from what is out then."""
+    month, shelf, aisle = place
+    drawn = torch.empty_like(month)
+    for now in month.unique().tolist():
+        here = (month == now).nonzero().flatten()
+        visible = truth.item_visibility * season[:, now]
+        _, table = _shelves(truth._replace(item_visibility=visible))
+        drawn[here] = _pick_in_aisle(table, shelf[here], aisle[here], generator)
+    return drawn
+
+
+def _pick_in_aisle(
+    table: Tensor, row: Tensor, aisle: Tensor, generator: Generator
+) -> Tensor:
+    """Draw as :func:`_pick`, from the columns of an aisle only (-1: from all)."""
+    columns = table.shape[1]
+    edge = -(-torch.arange(AISLES + 1) * columns // AISLES)  # the first of each aisle
+    begin = edge[aisle.clamp(min=0)]
+    end = edge[aisle + 1].masked_fill(aisle < 0, columns)
+    low = torch.where(begin > 0, table[row, begin - 1], 0.0)
+    share = torch.rand(row.shape, generator=generator, dtype=torch.float64)
+    line = (table + torch.arange(len(table))[:, None]).flatten()
+    where = row + low + (table[row, end - 1] - low) * share
+    column = torch.searchsorted(line, where, right=True) - row * columns
+    return column.clamp(begin, end - 1)  # rounding may lead out
+
+
+def _seasons(num_items: int, generator: Generator) -> Tensor:
+    """Make each item's visibility by the month ``[num_items, MONTHS]``, of mean 1.
+
+    Some items are always there; the others come out in the course of the year and
+    fade.
+    """
+    draw = torch.rand(2, num_items, generator=generator, dtype=torch.float64)
+    age = torch.arange(1, MONTHS + 1) - MONTHS * draw[0, :, None]
+    season = (-age / FADES_IN).exp().masked_fill(age < 0, 0.0)
+    season[draw[1] < EVERGREEN] = 1.0
+    return season / season.mean(1, keepdim=True)
 
 
 def _shelves(truth: PlantedTruth) -> tuple[Tensor, Tensor]:
@@ -239,9 +407,15 @@ def _pick(table: Tensor, row: Tensor, generator: Generator) -> Tensor:
 
 def _first_of_each(value: Tensor) -> Tensor:
     """Drop repeats and keep the order of first appearance."""
+    return value[_is_first(value)]
+
+
+def _is_first(value: Tensor) -> Tensor:
+    """Mark the first appearance of each value."""
     order = value.argsort(stable=True)
-    first = value[order].diff(prepend=value.new_full((1,), -1)) != 0
-    return value[order[first].sort().values]
+    first = torch.empty_like(value, dtype=torch.bool)
+    first[order] = value[order].diff(prepend=value.new_full((1,), -1)) != 0
+    return first
 
 
 def _times(is_first: Tensor, generator: Generator) -> Tensor:

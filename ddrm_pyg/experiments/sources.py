@@ -17,10 +17,13 @@ DOWNLOADS = Path("datasets")
 """Where data sets that are known by name keep their files."""
 
 
-def _synthetic() -> HeteroData:
-    from ddrm_pyg.datasets.synthetic import SyntheticInteractions
+def _synthetic(moving: bool) -> Callable[[], HeteroData]:
+    def load() -> HeteroData:
+        from ddrm_pyg.datasets.synthetic import SyntheticInteractions
 
-    return SyntheticInteractions()[0]
+        return SyntheticInteractions(moving=moving)[0]
+
+    return load
 
 
 def _of_paper(module: str, name: str, noise: str) -> Callable[[], HeteroData]:
@@ -32,7 +35,8 @@ def _of_paper(module: str, name: str, noise: str) -> Callable[[], HeteroData]:
 
 
 NAMED: dict[str, Callable[[], HeteroData]] = {
-    "synthetic": _synthetic,
+    "synthetic": _synthetic(moving=True),
+    "synthetic-still": _synthetic(moving=False),
     "ml-1m": _of_paper("movielens_1m", "MovieLens1M", "natural"),
     "ml-1m-clean": _of_paper("movielens_1m", "MovieLens1M", "clean"),
     "yelp": _of_paper("yelp", "Yelp", "natural"),

@@ -1,15 +1,24 @@
+import hashlib
+
 import pytest
 import torch
 
+from ddrm_pyg.datasets import synthetic
 from ddrm_pyg.datasets.synthetic import SyntheticInteractions
 
 EDGE = ("user", "interacts", "item")
 SMALL = (60, 100, 1400)
 
 
-@pytest.fixture(scope="module", params=[0, 1])
+@pytest.fixture(scope="module", params=[(0, True), (1, True), (0, False)])
 def default(request):
-    return SyntheticInteractions(seed=request.param)
+    seed, moving = request.param
+    return SyntheticInteractions(seed=seed, moving=moving)
+
+
+@pytest.fixture(scope="module")
+def moving():
+    return SyntheticInteractions(1000, 320, 40_000, seed=2)[0]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +76,7 @@ def test_shape_is_that_of_natural_noise(default):
     assert float(store.edge_is_noise.float().mean()) == pytest.approx(0.39, abs=0.01)
     item = store.edge_index[1]
     popularity = item.bincount(minlength=1500)
-    assert 0.62 <= auroc(popularity[item], ~store.edge_is_noise) <= 0.66
+    assert 0.61 <= auroc(popularity[item], ~store.edge_is_noise) <= 0.66
     head = popularity.sort(descending=True).values[:150].sum() / popularity.sum()
     assert 0.45 <= float(head) <= 0.52
 
@@ -130,6 +139,92 @@ def test_users_click_in_sessions(default):
     store = default[0][EDGE]
     gap = store.edge_time.diff()[store.edge_index[0].diff() == 0]
     assert 0.03 <= float((gap > 3600).float().mean()) <= 0.08
+
+
+def test_still_world_has_its_old_bits():
+    store = SyntheticInteractions(*SMALL, moving=False)[0][EDGE]
+    values = torch.stack([*store.edge_index, store.edge_time, store.edge_rating.long()])
+    digest = hashlib.sha256(values.numpy().tobytes()).hexdigest()
+    assert digest == "5ac7c10ddf236e0036712b6f9e5c2b4e4a094495ffb05a3515eaf03a5a0883b4"
+
+
+def test_seasons_begin_and_fade():
+    season = synthetic._seasons(4000, torch.Generator().manual_seed(0))
+    assert season.shape == (4000, 12)
+    assert torch.allclose(season.mean(1), torch.ones(4000, dtype=torch.float64))
+    always = (season == 1).all(1)
+    assert float(always.double().mean()) == pytest.approx(0.3, abs=0.03)
+    before, after = season[~always, :-1], season[~always, 1:]
+    assert (after[before > 0] > 0).all()  # what came out stays
+    faded = (before / after)[before > 0].log()
+    assert torch.allclose(faded, torch.full_like(faded, 1 / 5))
+    first = (season[~always] > 0).double().argmax(1)
+    assert torch.bincount(first).double().div(len(first)).sub(1 / 12).abs().max() < 0.03
+
+
+def test_tastes_last_for_a_while():
+    """What is still the same l clicks later: 6 / (6 + l), and chance."""
+    truth = synthetic._plant(
+        400, 640, 8, synthetic.MOVING, torch.Generator().manual_seed(0)
+    )
+    user = torch.arange(400).repeat_interleave(300)
+    shelf, aisle = synthetic._runs(truth, user, torch.Generator().manual_seed(1))
+    led = shelf < 8
+    assert float(led.double().mean()) == pytest.approx(0.8, abs=0.01)
+    assert (aisle[~led] == -1).all()
+    assert set(aisle[led].tolist()) == set(range(8))
+    same = {}
+    for lag in (1, 10, 299):
+        pair = led[:-lag] & led[lag:] & (user[:-lag] == user[lag:])
+        here = (shelf[:-lag] == shelf[lag:]) & (aisle[:-lag] == aisle[lag:])
+        same[lag] = float(here[pair].double().mean())
+    chance = same[299]
+    for lag in (1, 10):
+        stays = 6 / (6 + lag)
+        assert same[lag] == pytest.approx(stays + (1 - stays) * chance, abs=0.05)
+
+
+def test_an_aisle_is_picked_from_in_proportion():
+    table = torch.tensor([[1.0, 1, 2, 4, 4, 4, 2, 2] * 2, [1.0] * 16]).double()
+    share = table / table.sum(1, keepdim=True)
+    row = torch.tensor([0, 0, 1]).repeat_interleave(20_000)
+    aisle = torch.tensor([3, -1, 7]).repeat_interleave(20_000)
+    item = synthetic._pick_in_aisle(
+        share.cumsum(1), row, aisle, torch.Generator().manual_seed(0)
+    )
+    first, whole, last = item.split(20_000)
+    assert set(first.tolist()) == {6, 7}  # 8 aisles of 2 columns
+    assert set(last.tolist()) == {14, 15}
+    drawn = whole.bincount(minlength=16) / 20_000
+    assert torch.allclose(drawn, share[0].float(), atol=0.01)
+
+
+def test_clicks_of_a_moment_share_an_aisle(moving):
+    user, item = moving[EDGE].edge_index
+    aisle = item * 8 // 320
+    near = user[1:] == user[:-1]
+    shared = float((aisle[1:] == aisle[:-1])[near].double().mean())
+    far = user[50:] == user[:-50]
+    later = float((aisle[50:] == aisle[:-50])[far].double().mean())
+    assert shared > 1.5 * later
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_popularity_moves_with_the_year(moves):
+    data = SyntheticInteractions(1000, 320, 40_000, seed=2, moving=moves)[0]
+    user, item = data[EDGE].edge_index
+    quarter = (data[EDGE].edge_time - synthetic.FIRST_DAY) * 4 // (365 * 86_400)
+    count = [
+        item[(quarter == q) & (user % 2 == half)].bincount(minlength=320).double()
+        for q in (0, 3)
+        for half in (0, 1)
+    ]
+    within = torch.cosine_similarity(count[0], count[1], dim=0)
+    across = torch.cosine_similarity(count[0], count[3], dim=0)
+    if moves:
+        assert across < 0.65 * within
+    else:
+        assert across == pytest.approx(float(within), abs=0.05)
 
 
 def test_data_holds_no_truth_and_ids_are_not_rows(small):

@@ -19,7 +19,8 @@ def table(tmp_path):
 
 def test_names_are_the_documented_ones():
     papers = {"ml-1m", "yelp", "amazon-book"}
-    assert set(NAMED) == {"synthetic"} | papers | {f"{name}-clean" for name in papers}
+    worlds = {"synthetic", "synthetic-still"}
+    assert set(NAMED) == worlds | papers | {f"{name}-clean" for name in papers}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,8 @@ def test_missing_path_is_told_the_nearest_name():
     with pytest.raises(FileNotFoundError, match="did you mean 'ml-1m'"):
         Source("ml-1n").load()
     with pytest.raises(
-        FileNotFoundError, match=r"set \(synthetic, ml-1m, .*book-clean\)$"
+        FileNotFoundError,
+        match=r"set \(synthetic, synthetic-still, ml-1m, .*book-clean\)$",
     ):
         Source(os.path.join("no", "where.csv")).load()
 
