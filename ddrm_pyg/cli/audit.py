@@ -34,6 +34,7 @@ from ddrm_pyg.experiments.plots import (
 )
 from ddrm_pyg.experiments.runner import CELLS, fingerprint
 from ddrm_pyg.experiments.sources import DEFAULT, Source
+from ddrm_pyg.experiments.tables import Table
 from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.ids import raw_ids
@@ -110,27 +111,8 @@ def command(
     shares = injected_weights(data, **settings) if weights == "injected" else None
     scores = combine(signals, data, shares, seed=seed)
     record = as_record(scores) | {"cannot_say": [] if scores.measures else CANNOT_SAY}
-    frame = to_frame(scores, data, {kind: raw_ids(data, kind) for kind in KINDS})
-    tables = [
-        as_table(scores),
-        noisiest_table(scores, frame),
-        *(count_table(frame, kind) for kind in KINDS),
-    ]
-    text = [
-        *([_gain(scores.gain, scores.best_signal)] if scores.gain else []),
-        *(f"cannot be said here: {sentence}" for sentence in record["cannot_say"]),
-        f"{ADVICE}: {_next(source)}",
-    ]
-    write_csv(out / "audit.csv", frame, float_format="%.6g")
-    write_report(
-        out,
-        f"{source.name}: a noise audit",
-        _headline(scores),
-        text,
-        tables,
-        _pictures(out, data, scores),
-        {"source": asdict(source), "weights": scores.weights},
-    )
+    words = _in_words(scores, record["cannot_say"], source)
+    tables = _write(out, source, data, scores, words)
     write_json(out / FINISHED, record)
     if as_json:
         print_json(record)
@@ -138,7 +120,7 @@ def command(
     # where nothing can be measured, people look themselves
     shown = tables[:1] if scores.measures else tables[1:]
     print("\n\n".join(table.text() for table in shown))
-    print("\n" + "\n".join(text))
+    print("\n" + "\n".join(words))
     print(f"written to {out}; see {REPORT}")
 
 
@@ -153,6 +135,40 @@ def _gain(gain: Estimate, best_signal: str | None) -> str:
     return f"combined less '{best_signal}', the best signal: {_signed(gain)}"
 
 
+def _in_words(audit: NoiseAudit, silent: list[str], source: Source) -> list[str]:
+    """What was measured, what cannot be said, and what comes next."""
+    copy = ["--out", f"{source.name}-clean"]
+    clean = shlex.join(["ddrm-pyg", "clean", *options.words_of(source), *copy])
+    return [
+        *([_gain(audit.gain, audit.best_signal)] if audit.gain else []),
+        *(f"cannot be said here: {sentence}" for sentence in silent),
+        f"{ADVICE}: {clean}",
+    ]
+
+
+def _write(
+    out: Path, source: Source, data: HeteroData, audit: NoiseAudit, words: list[str]
+) -> list[Table]:
+    """Write the scores and the page; the tables that are on it."""
+    frame = to_frame(audit, data, {kind: raw_ids(data, kind) for kind in KINDS})
+    write_csv(out / "audit.csv", frame, float_format="%.6g")
+    tables = [
+        as_table(audit),
+        noisiest_table(audit, frame),
+        *(count_table(frame, kind) for kind in KINDS),
+    ]
+    write_report(
+        out,
+        f"{source.name}: a noise audit",
+        _headline(audit),
+        words,
+        tables,
+        _pictures(out, data, audit),
+        {"source": asdict(source), "weights": audit.weights},
+    )
+    return tables
+
+
 def _pictures(out: Path, data: HeteroData, audit: NoiseAudit) -> dict[str, bytes]:
     """Draw how well the scores find noise, in a file and for the page."""
     if not audit.measures:
@@ -160,11 +176,6 @@ def _pictures(out: Path, data: HeteroData, audit: NoiseAudit) -> dict[str, bytes
     panels = audit_panels(audit, data[EDGE].edge_is_noise)
     write_png(out / "audit.png", plot_panels(panels, (11, 4.4)))
     return to_pictures(panels, 4.0)
-
-
-def _next(source: Source) -> str:
-    copy = ["--out", f"{source.name}-clean"]
-    return shlex.join(["ddrm-pyg", "clean", *options.words_of(source), *copy])
 
 
 def _signed(estimate: Estimate) -> str:

@@ -194,6 +194,7 @@ def _signals(
 def find_signals(work: Work) -> Outcome:
     """Solve the closed forms, train DDRM, and read off all signals."""
     graph, emb = work.graph, work.base.embeddings()
+    logger.info("closed forms ...")
     signals = _closed_forms(graph, work.settings["most_items"])
     noted = load_file(work.base.folder / "noted.safetensors")
     signals |= {"loss": noted["loss"], "disagreement": noted["change"]}
@@ -267,6 +268,7 @@ def combine(
     """
     if weights is None:
         weights = {name: w for name, w in WEIGHTS.items() if name in signals}
+    logger.info("combining and measuring ...")
     within_users = _within_users(signals)
     return audit(signals, data, weights, within_users=within_users, seed=seed)
 
