@@ -24,6 +24,7 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.datasets import SyntheticInteractions, load_interactions
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.transforms import KCore, TemporalSplit
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -125,6 +126,23 @@ def world(size: str) -> HeteroData:
     for name in ("edge_index", "edge_time", "edge_rating", "edge_is_noise"):
         data[EDGE][name] = data[EDGE][name][..., kept]
     return data
+
+
+def load_thinned(
+    source: str | Path, split: TemporalSplit | None = None
+) -> tuple[str, HeteroData]:
+    """Read interactions; a table is thinned to its 5-core, and split.
+
+    Returns:
+        The name of the folder that the source lies in, and the data.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return path.parent.name, load_interactions(path)
+    names = path.read_text().partition("\n")[0].split(",")
+    columns = dict(zip(("user", "item"), names, strict=False))
+    data = KCore(5)(load_interactions(path, **columns, liked_from=4, split=False))
+    return path.parent.name, split(data) if split else data
 
 
 def alternate(

@@ -13,15 +13,14 @@ import argparse
 import json
 import time
 from functools import partial
-from pathlib import Path
 
 import torch
-from _measure import RESULTS, plt
+from _measure import RESULTS, load_thinned, plt
 
-from ddrm_pyg import DDRM, DDRMRecommender, evaluate, fit, load_interactions
+from ddrm_pyg import DDRM, DDRMRecommender, evaluate, fit
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.nn.models import SVD
-from ddrm_pyg.transforms import KCore, TemporalSplit
+from ddrm_pyg.transforms import TemporalSplit
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 PLAIN = {
@@ -129,17 +128,6 @@ WAYS = {
 }
 
 
-def load(path):
-    """Read interactions; a table is thinned to its 5-core and split per user."""
-    path = Path(path)
-    if path.is_dir():
-        return path.parent.name, load_interactions(path)
-    names = path.read_text().partition("\n")[0].split(",")
-    columns = dict(zip(("user", "item"), names, strict=False))
-    data = load_interactions(path, **columns, liked_from=4, split=False)
-    return path.parent.name, TemporalSplit()(KCore(5)(data))
-
-
 def train(data, emb, way, seed, epochs):
     """Train one way; return its validation and test metrics."""
     model_class, options = WAYS[way]
@@ -179,7 +167,7 @@ def main():
     torch.set_num_threads(1)
     rows, path = [], RESULTS / "diffusion.json"
     for source in options.data:
-        name, data = load(source)
+        name, data = load_thinned(source, TemporalSplit())
         emb = SVD(options.width).scorer(InteractionGraph.from_data(data))
         for seed in range(options.seeds):
             for way in WAYS:

@@ -12,28 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _measure import RESULTS, plt
+from _measure import RESULTS, load_thinned, plt
 
-from ddrm_pyg.datasets import load_interactions
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import load_settings
-from ddrm_pyg.transforms import KCore, TemporalSplit
+from ddrm_pyg.transforms import TemporalSplit
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 FUTURE = load_settings("ddrm_future", "ddrm")
-
-
-def load(path, scope):
-    """Read interactions; a table is thinned to its 5-core and split by time."""
-    path = Path(path)
-    if path.is_dir():
-        return path.parent.name, load_interactions(path)
-    names = path.read_text().partition("\n")[0].split(",")
-    columns = dict(zip(("user", "item"), names, strict=False))
-    data = load_interactions(path, **columns, liked_from=4, split=False)
-    name = path.parent.name + (", global" if scope == "global" else "")
-    return name, TemporalSplit(scope=scope)(KCore(5)(data))
 
 
 def past(base, seed, **changed):
@@ -72,7 +59,9 @@ def main():
     name_of = "future" if options.scope == "user" else "future_global"
     rows = []
     for source in options.data:
-        name, data = load(source, options.scope)
+        name, data = load_thinned(source, TemporalSplit(scope=options.scope))
+        if options.scope == "global" and not Path(source).is_dir():
+            name += ", global"
         runner = Runner(data, options.out / name.replace(", ", "-"), progress=False)
         for row, cells in lines(options.width, options.seeds).items():
             results = [runner.run(cell) for cell in cells]

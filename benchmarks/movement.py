@@ -18,27 +18,15 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
-from _measure import RESULTS, keep, plt
+from _measure import RESULTS, keep, load_thinned, plt
 from scipy.sparse.linalg import svds
 
-from ddrm_pyg.datasets import SyntheticInteractions, load_interactions
+from ddrm_pyg.datasets import SyntheticInteractions
 from ddrm_pyg.graph.interaction_graph import EDGE
-from ddrm_pyg.transforms import KCore
 from ddrm_pyg.transforms.core import SPLITS, get_block
 
 LAGS, APART, TENTHS = (1, 2, 5, 10, 20, 50), (1, 2, 3, 5, 7, 9), 10
 DIM, HALVES = 32, 5
-
-
-def load(path):
-    """Read interactions; a table is thinned to its 5-core."""
-    path = Path(path)
-    if path.is_dir():
-        return path.parent.name, load_interactions(path)
-    names = path.read_text().partition("\n")[0].split(",")
-    columns = dict(zip(("user", "item"), names, strict=False))
-    data = load_interactions(path, **columns, liked_from=4, split=False)
-    return path.parent.name, KCore(5)(data)
 
 
 def clicks(data):
@@ -146,7 +134,7 @@ def main():
     parser.add_argument("--data", nargs="+", required=True)
     rows = {}
     for source in parser.parse_args().data:
-        name, data = load(source)
+        name, data = load_thinned(source)
         rows[name] = measure(*clicks(data), absolute=not Path(source).is_dir())
         print(name, rows[name], flush=True)
     for name, moving in (("synthetic", True), ("synthetic, still", False)):
