@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +32,8 @@ from ddrm_pyg.nn._pretrained import (
 from ddrm_pyg.nn._saved_past import load_past, save_past
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.ranking import recommend
+
+logger = logging.getLogger("ddrm_pyg")
 
 EMBEDDINGS, SEEN, IDS, DENOISER = (
     "embeddings.safetensors",
@@ -148,14 +151,8 @@ class Pipeline:
         Raises:
             ValueError: An unknown item, or an empty history.
         """
-        pairs = []
-        for row, (name, items) in enumerate(histories.items()):
-            if not len(items):
-                raise ValueError(f"'histories' must not be empty (got {name!r}: [])")
-            columns = rows_of(items, self.item_ids, f"'histories' of {name!r}")
-            pairs.append(torch.stack([torch.full_like(columns, row), columns]))
-        edges = torch.cat(pairs, 1) if pairs else torch.empty(2, 0, dtype=torch.int64)
-        history = InteractionGraph(edges, len(histories), len(self.item_ids))
+        pairs = _pairs(histories, list(histories), self.item_ids)
+        history = InteractionGraph(pairs, len(histories), len(self.item_ids))
         emb = self._read(history)
         rows = torch.arange(len(histories))
         lists = recommend(emb, rows, k=k, exclude=history)
@@ -165,10 +162,95 @@ class Pipeline:
         """What ranks for histories whose interactions stand in their order."""
         if isinstance(self.ddrm, DDRMRecommender):
             return self.ddrm.rank(UserSequences.from_graph(history))
-        ideal = history.history_mean(self.embeddings.item)
-        if self.ddrm is not None:
-            ideal = self.ddrm.generate(ideal, noise=torch.zeros_like(ideal))
-        return Embeddings(ideal, self.embeddings.item)
+        items = self.embeddings.item
+        return Embeddings(self._fold_in(history, items), items)
+
+    def append(
+        self,
+        histories: Mapping[Any, Sequence[Any]],
+        *,
+        item_emb: Mapping[Any, Any] | None = None,
+    ) -> Pipeline:
+        """Take in what happened since: new interactions, users and items.
+
+        Nothing is trained. Users with new interactions get the vector of their whole
+        history, as :meth:`recommend_new` makes it, and the others keep theirs. A new
+        item gets the mean vector of its users, who are among the items as DDRM
+        generates them.
+
+        Args:
+            histories: Ids of users, known or not, to the ids of what they took, at
+                least one.
+            item_emb: Vectors ``[D]`` of new items by id, in place of that mean.
+
+        Returns:
+            A pipeline whose new rows stand after the old ones; this one stays.
+
+        Raises:
+            ValueError: An empty history, a vector of another width or of an item that
+                is not new, or a DDRM that reads histories in order: it has no place
+                for new items, and ``recommend_new`` takes grown histories.
+        """
+        if isinstance(self.ddrm, DDRMRecommender):
+            raise ValueError(
+                "'append' needs a DDRM that reads histories in any order (got one that "
+                "learned from the past: 'recommend_new' takes grown histories)"
+            )
+        taken = (item for items in histories.values() for item in items)
+        user_ids = _extended(self.user_ids, histories)
+        item_ids = _extended(self.item_ids, taken)
+        pairs = _pairs(histories, user_ids, item_ids)
+        old_user, old_item = self.embeddings
+        sizes = len(user_ids), len(item_ids)
+        edges = torch.cat([self.seen.edge_index, pairs], 1)
+        seen = InteractionGraph(edges, *sizes).without_repeats()
+        # users as they were, or would have been, before there were new items
+        joined = torch.arange(len(old_user), len(user_ids))
+        before = seen.subgraph(seen.edge_index[1] < len(old_item))
+        user = torch.cat([old_user, self._fold_in_rows(before, joined, old_item)])
+        takers = pairs.flip(0)[:, pairs[1] >= len(old_item)]
+        takers[0] -= len(old_item)
+        arrived = InteractionGraph(takers, sizes[1] - len(old_item), sizes[0])
+        item = torch.cat([old_item, arrived.without_repeats().history_mean(user)])
+        for row, vector in self._given(item_emb or {}, item_ids):
+            item[row] = vector
+        active = pairs[0].unique()
+        user[active] = self._fold_in_rows(seen, active, item).to(user)
+        return Pipeline((user, item), user_ids, item_ids, seen, self.ddrm)
+
+    def warm_start(self, model: Any, data: HeteroData) -> None:
+        """Let a model's tables start from the vectors here, id by id.
+
+        For models whose tables rank as they are, such as ``MF``, before ``fit``. Rows
+        of ids that are not here stay as they were drawn; how many, is logged.
+
+        Args:
+            model: Has ``user_table`` and ``item_table`` for ``data``; changed in place.
+            data: What it will be trained on.
+
+        Raises:
+            ValueError: Tables of other sizes than the data or of another width.
+        """
+        targets = model.user_table, model.item_table
+        catalogues = self.user_ids, self.item_ids
+        kinds = ("user", "item")
+        ids = [raw_ids(data, kind) for kind in kinds]
+        for kind, names, target in zip(kinds, ids, targets, strict=True):
+            shape = [len(names), self.embeddings.item.size(1)]
+            if list(target.shape) != shape:
+                raise ValueError(
+                    f"'model' must have a '{kind}_table' of {shape} "
+                    f"(got {list(target.shape)})"
+                )
+        for kind, names, target, catalogue, source in zip(
+            kinds, ids, targets, catalogues, self.embeddings, strict=True
+        ):
+            row_of = {str(name): row for row, name in enumerate(catalogue)}
+            found = torch.tensor([row_of.get(str(name), -1) for name in names])
+            there = found >= 0
+            with torch.no_grad():
+                target[there] = source[found[there]].to(target)
+            logger.info("warm start: %d of %d %ss", int(there.sum()), len(there), kind)
 
     def similar(self, item: Sequence[Any], *, k: int = 10) -> pd.DataFrame:
         """List the items whose vectors point the same way, by cosine.
@@ -272,6 +354,39 @@ class Pipeline:
                 raise ValueError(f"ids and pairs must be those of {CONFIG}")
             return pipeline
 
+    def _fold_in(self, history: InteractionGraph, item_emb: Tensor) -> Tensor:
+        """Make vectors of histories alone, without noise."""
+        mean = self.seen.mean_item(self.embeddings.item)
+        ideal = history.history_mean(item_emb, fallback=mean)
+        if isinstance(self.ddrm, DDRM):
+            return self.ddrm.generate(ideal, noise=torch.zeros_like(ideal))
+        return ideal
+
+    def _fold_in_rows(
+        self, graph: InteractionGraph, user: Tensor, item_emb: Tensor
+    ) -> Tensor:
+        """Make vectors of some users of a graph."""
+        pairs = torch.stack(graph.rows(user))
+        history = InteractionGraph(pairs, len(user), len(item_emb))
+        return self._fold_in(history, item_emb)
+
+    def _given(
+        self, item_emb: Mapping[Any, Any], item_ids: list[Any]
+    ) -> list[tuple[int, Tensor]]:
+        """Return the rows of given vectors of new items."""
+        rows = rows_of(list(item_emb), item_ids, "'item_emb'").tolist()
+        width = self.embeddings.item.size(1)
+        pairs = []
+        for row, (name, values) in zip(rows, item_emb.items(), strict=True):
+            vector = torch.as_tensor(values)
+            if row < len(self.item_ids) or vector.shape != (width,):
+                raise ValueError(
+                    f"'item_emb' must have vectors [{width}] of new items "
+                    f"(got {list(vector.shape)} for {name!r})"
+                )
+            pairs.append((row, vector))
+        return pairs
+
     def _directions(self) -> Tensor:
         return F.normalize(self.embeddings.item.float())
 
@@ -306,6 +421,27 @@ class Pipeline:
     def __repr__(self) -> str:
         ddrm = "" if self.ddrm is None else f", ddrm={self.ddrm!r}"
         return f"Pipeline({self.embeddings!r}, seen={self.seen.num_edges} pairs{ddrm})"
+
+
+def _extended(known: list[Any], more: Iterable[Any]) -> list[Any]:
+    """Add ids that are not there yet behind the others, as they come."""
+    there = set(map(str, known))
+    new = {str(name): name for name in more if str(name) not in there}
+    return [*known, *new.values()]
+
+
+def _pairs(
+    histories: Mapping[Any, Sequence[Any]], user_ids: list[Any], item_ids: list[Any]
+) -> Tensor:
+    """Write histories as ``[2, M]`` rows of users and items."""
+    users = rows_of(list(histories), user_ids, "'histories'")
+    pairs = [torch.empty(2, 0, dtype=torch.int64)]
+    for row, (name, items) in zip(users, histories.items(), strict=True):
+        if not len(items):
+            raise ValueError(f"'histories' must not be empty (got {name!r}: [])")
+        columns = rows_of(items, item_ids, f"'histories' of {name!r}")
+        pairs.append(torch.stack([row.expand_as(columns), columns]))
+    return torch.cat(pairs, 1)
 
 
 def _several(name: str, ids: Any) -> list[Any]:

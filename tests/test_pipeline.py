@@ -9,6 +9,7 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.nn.models import MF
 from ddrm_pyg.pipeline import Pipeline
 from ddrm_pyg.ranking import recommend
 
@@ -204,3 +205,79 @@ def test_mixed_and_missing_files_are_refused(pipeline, tmp_path):
     with pytest.raises(TypeError, match="not JSON serializable"):
         pipeline.save_pretrained(tmp_path / "new", card={"object": object()})
     assert not (tmp_path / "new").exists()
+
+
+def test_appended_interactions_by_hand(pipeline):
+    grown = pipeline.append({"bob": [40, 50], "zoe": [30, 50], "kim": [60]})
+    assert grown.user_ids == [*USERS, "zoe", "kim"]
+    assert grown.item_ids == [*ITEMS, 50, 60]
+    # before: bob is (0, 1), zoe the mean of item 30, (2, 0); of kim nothing is known
+    mean = pipeline.seen.mean_item(pipeline.embeddings.item)
+    new = torch.stack([torch.tensor([1.0, 0.5]), mean])
+    assert torch.equal(grown.embeddings.item[:4], pipeline.embeddings.item)
+    torch.testing.assert_close(grown.embeddings.item[4:], new)
+    item = grown.embeddings.item
+    expected = [item[[2, 3, 4]].mean(0), item[[0, 4]].mean(0), item[5]]
+    torch.testing.assert_close(grown.embeddings.user[[1, 3, 4]], torch.stack(expected))
+    others = [0, 2]
+    assert torch.equal(grown.embeddings.user[others], pipeline.embeddings.user[others])
+    assert 50 not in grown.recommend(["bob"])["item"].tolist()
+    assert 50 in grown.recommend(["ann"])["item"].tolist()
+    assert pipeline.item_ids == ITEMS  # what was there is as it was
+
+
+def test_appending_again_and_nothing_changes_nothing(pipeline):
+    once = pipeline.append({"ann": [20]})
+    twice = once.append({"ann": [20, 20]})
+    assert records(twice.recommend()) == records(once.recommend())
+    assert torch.equal(twice.seen.edge_index, once.seen.edge_index)
+    assert records(pipeline.append({}).recommend()) == records(pipeline.recommend())
+
+
+def test_given_vectors_of_new_items(pipeline):
+    grown = pipeline.append({"ann": [50]}, item_emb={50: [7.0, 1.0]})
+    assert grown.embeddings.item[4].tolist() == [7, 1]
+    for vectors, told in (
+        ({30: [1.0, 2.0]}, r"of new items \(got \[2\] for 30\)"),
+        ({50: [1.0]}, r"vectors \[2\] of new items \(got \[1\] for 50\)"),
+        ({60: [1.0, 2.0]}, "'item_emb': 1 of 1 ids are unknown"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            pipeline.append({"ann": [50]}, item_emb=vectors)
+    with pytest.raises(ValueError, match="'histories' must not be empty"):
+        pipeline.append({"ann": []})
+
+
+def test_appended_users_are_those_of_recommend_new(emb, world):
+    torch.manual_seed(0)
+    ddrm = DDRM(2, (4,), num_train_timesteps=5)
+    pipeline = Pipeline.from_data(emb, world, ddrm=ddrm)
+    histories = {"zoe": [30, 20], "kim": [10]}
+    grown = pipeline.append(histories).recommend(list(histories))
+    new = pipeline.recommend_new(histories)
+    assert records(grown[["user", "item"]]) == records(new[["user", "item"]])
+    assert grown["score"].tolist() == pytest.approx(new["score"].tolist())
+
+
+def test_a_model_starts_from_saved_vectors_id_by_id(pipeline, tmp_path, caplog):
+    pipeline.save_pretrained(tmp_path)
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 2, 3
+    data["user"].raw_id, data["item"].raw_id = ["new", "eve"], [20, 99, 30]
+    model = MF(2, 3, 2)
+    drawn = model.user_table[0].tolist(), model.item_table[1].tolist()
+    with caplog.at_level("INFO", "ddrm_pyg"):
+        Pipeline.from_pretrained(tmp_path).warm_start(model, data)
+    assert caplog.messages == ["warm start: 1 of 2 users", "warm start: 2 of 3 items"]
+    assert model.user_table[1].tolist() == [1, 1]
+    assert model.item_table[[0, 2]].tolist() == [[0, 0.5], [2, 0]]
+    assert (model.user_table[0].tolist(), model.item_table[1].tolist()) == drawn
+    with pytest.raises(ValueError, match=r"'user_table' of \[2, 2\] \(got \[2, 5\]\)"):
+        pipeline.warm_start(MF(2, 3, 5), data)
+
+
+def test_what_reads_in_order_is_not_appended_to(past, world):
+    own = Embeddings(torch.randn(3, 3), past.generate([]).item)
+    pipeline = Pipeline.from_data(own, world, ddrm=past)
+    with pytest.raises(ValueError, match="'recommend_new' takes grown histories"):
+        pipeline.append({"zoe": [30]})
