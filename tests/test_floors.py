@@ -49,6 +49,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.transforms.split",
         "ddrm_pyg.transforms.noise",
         "ddrm_pyg.datasets._graph",
+        "ddrm_pyg.datasets._dialect",
         "ddrm_pyg.datasets._text",
         "ddrm_pyg.datasets._table",
         "ddrm_pyg.datasets._delimited",

@@ -60,10 +60,22 @@ def _source(
     ratios: Annotated[
         str, typer.Option(help="Shares of train, validation and test, in a table.")
     ] = "0.7,0.1,0.2",
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Encoding of a text, such as latin-1; UTF-8 if none is."),
+    ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            help="What is between two fields: a character, \\t or ::; seen by itself."
+        ),
+    ] = None,
 ) -> Source:
     rating = _unless("rating", rating, no_rating)
     time = _unless("time", time, no_time)
-    return Source(data, user, item, rating, time, liked_from, parse_ratios(ratios))
+    shares = parse_ratios(ratios)
+    columns = (user, item, rating, time)
+    return Source(data, *columns, liked_from, shares, encoding, separator)
 
 
 def _unless(role: str, name: str | None, refused: bool) -> Any:

@@ -90,7 +90,7 @@ def execute(
     check_order(data, [last or backend])
     begin = time.perf_counter()
     told = (
-        asdict(source.located()),
+        source.located().record(),
         fingerprint(data),
         asdict(backend),
         last and asdict(last),

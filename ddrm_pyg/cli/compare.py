@@ -88,7 +88,7 @@ def command(
     )
     methods_here = with_default_ddrm(cells, data, epochs=epochs)
     out = out or Path("runs") / f"compare-{source.name}"
-    told = {"source": asdict(source.located()), "fingerprint": fingerprint(data)}
+    told = {"source": source.located().record(), "fingerprint": fingerprint(data)}
     claim(out, told, finished=FINISHED, overwrite=overwrite)
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
     rows = compare(runner, methods_here)

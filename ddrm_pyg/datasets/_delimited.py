@@ -6,25 +6,33 @@ import csv
 import io
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ddrm_pyg.datasets._dialect import Dialect
 from ddrm_pyg.datasets._table import (
     Columns,
     Table,
     find_columns,
     is_canonical_integer,
 )
-from ddrm_pyg.datasets._text import BLOCK_SIZE, read_blocks
+from ddrm_pyg.datasets._text import BLOCK_SIZE, read_blocks, read_start
 
-_DELIMITERS = (",", "\t", ";", "|")
-_RATINGS_DAT = ("user", "item", "rating", "time")
+_SEPARATORS = ("::", ",", "\t", ";", "|")
+_NUM_SAMPLED = 20  # rows that tell the separator
+_EXCEL = re.compile(rb'"?sep=(.)"?\n')
+"""A first line by which Excel names the separator."""
+_TYPED = re.compile(r"(.+):(?:token|float)(?:_seq)?")
+"""A field of RecBole's header."""
+_NUMBER = re.compile(r"\s*[+-]?[0-9]+(?:\.[0-9]*)?\s*")
+_GROUPLENS = ("user", "item", "rating", "time")
 
 
 @dataclass(frozen=True)
@@ -33,85 +41,64 @@ class _Layout:
 
     Attributes:
         file: File name for messages.
-        delimiter: What stands between two fields.
+        dialect: How a row is cut into fields.
         names: A name for each field.
         found: Which name has which role.
     """
 
     file: str
-    delimiter: str
+    dialect: Dialect
     names: list[str]
     found: dict[str, str]
 
 
-def read_delimited(path: Path, columns: Columns, *, size: int = BLOCK_SIZE) -> Table:
-    """Read a table with a header; the header tells the delimiter.
+def read_delimited(
+    path: Path,
+    columns: Columns,
+    *,
+    encoding: str | None = None,
+    separator: str | None = None,
+    size: int = BLOCK_SIZE,
+) -> Table:
+    """Read a table whose first rows tell the separator and whose header the columns.
+
+    Accepted are fields between commas, semicolons, bars, tabs or ``::``, and a first
+    line ``sep=;`` as Excel writes it. Quotes are those of RFC 4180, but literal between
+    tabs and ``::``, unless the header itself is quoted. The header may be RecBole's,
+    ``name:type`` for each field. GroupLens' files (``.dat``, ``.data``, or with ``::``)
+    may have none: their columns are user, item, rating and time.
 
     Args:
-        path: A ``.csv`` or ``.tsv`` file, also ``.gz``.
+        path: The file, packed by gzip or not.
         columns: What the caller calls each role.
+        encoding: What its bytes are; see
+            :func:`~ddrm_pyg.datasets._text.read_blocks`.
+        separator: One ASCII character or ``::``; ``None`` takes the one that most of
+            the first rows agree on.
         size: Bytes that are looked at together.
+
+    Raises:
+        ValueError: An option or the content is refused.
     """
-    header, body = _split_header(path, size)
-    delimiter = max(_DELIMITERS, key=header.count)
-    if delimiter not in header:
-        raise ValueError(
-            f"{path.name}:1: no comma, tab, semicolon or bar in the header "
-            f"{header[:80]!r}"
-        )
-    names = _fields_of(path.name, header, delimiter)
-    found, inferred = find_columns(f"{path.name}:1", names, columns)
-    return _read(_Layout(path.name, delimiter, names, found), inferred, body)
-
-
-def read_inter(path: Path, columns: Columns, *, size: int = BLOCK_SIZE) -> Table:
-    """Read RecBole's atomic file, whose header says ``name:type`` for each field.
-
-    Args:
-        path: An ``.inter`` file.
-        columns: What the caller calls each role, without the type.
-        size: Bytes that are looked at together.
-    """
-    header, body = _split_header(path, size)
-    names = []
-    for field in _fields_of(path.name, header, "\t"):
-        name, _, kind = field.rpartition(":")
-        if not name or kind not in ("token", "float", "token_seq", "float_seq"):
-            raise ValueError(
-                f"{path.name}:1: header field {field[:40]!r} must be name:token or "
-                "name:float, after each but the last a tab"
-            )
-        names.append(name)
-    found, inferred = find_columns(f"{path.name}:1", names, columns)
-    return _read(_Layout(path.name, "\t", names, found), inferred, body)
-
-
-def read_ratings_dat(path: Path, columns: Columns, *, size: int = BLOCK_SIZE) -> Table:
-    """Read GroupLens' ``user::item::rating::seconds``, which has no header.
-
-    Args:
-        path: The ``.dat`` file.
-        columns: What the caller calls each role; there are no names to choose from.
-        size: Bytes that are looked at together.
-    """
-    for role, name in columns.items():
-        if name not in (None, role):
-            raise ValueError(f"{path.name}: no column names to choose {name!r} from")
-    body = _with_tabs(path.name, read_blocks(path, encoding="latin-1", size=size))
-    names = list(_RATINGS_DAT)
-    found = dict(zip(names, names, strict=True))
-    return _read(_Layout(path.name, "\t", names, found), False, body)
-
-
-def _with_tabs(
-    file: str, blocks: Iterable[tuple[int, bytes]]
-) -> Iterator[tuple[int, bytes]]:
-    """Yield blocks with one byte between two fields instead of GroupLens' two."""
-    for line, block in blocks:
-        if b"\t" in block:
-            line += block.count(b"\n", 0, block.index(b"\t"))
-            raise ValueError(f"{file}:{line}: a tab, expected '::' between two fields")
-        yield line, block.replace(b"::", b"\t")
+    if separator is not None:
+        separator = _check_separator(separator)
+    separator, dialect = _recognise(path, encoding, separator)
+    blocks = _table_blocks(path, encoding, separator, dialect, size)
+    line, block = next(blocks, (1, b""))
+    first = next(dialect.records(block, line), None)
+    if first is None:
+        raise ValueError(f"{path.name}: no rows")
+    if _has_no_header(path, separator, first.fields):
+        names, inferred = [*_GROUPLENS[: len(first.fields)]], False
+        found = _find_by_place(f"{path.name}:{first.line}", first.fields, columns)
+    else:
+        where = f"{path.name}:{first.line}"
+        names = _names(where, first.fields, must_be_typed=".inter" in path.suffixes)
+        found, inferred = _find_by_name(where, names, columns)
+        line += block.count(b"\n", 0, first.end)
+        block = block[first.end :]
+    body = chain([(line, block)] if block else [], blocks)
+    return _read(_Layout(path.name, dialect, names, found), inferred, body)
 
 
 def read_bare_csv(path: Path, names: list[str], *, size: int = BLOCK_SIZE) -> Table:
@@ -122,23 +109,126 @@ def read_bare_csv(path: Path, names: list[str], *, size: int = BLOCK_SIZE) -> Ta
         names: What each field is: user, item, rating and time in any order.
         size: Bytes that are looked at together.
     """
-    found = {name: name for name in names}
-    blocks = read_blocks(path, quoted=True, size=size)
-    return _read(_Layout(path.name, ",", names, found), False, blocks)
+    dialect = Dialect(",", quoted=True)
+    layout = _Layout(path.name, dialect, names, {name: name for name in names})
+    return _read(layout, False, read_blocks(path, dialect=dialect, size=size))
 
 
-def _split_header(path: Path, size: int) -> tuple[str, Iterator[tuple[int, bytes]]]:
-    """Return the first line, and the blocks of the others."""
-    blocks = read_blocks(path, quoted=True, size=size)
-    _, first = next(blocks)
-    header, _, body = first.partition(b"\n")
-    return header.decode(), chain([(2, body)] if body else [], blocks)
+def _check_separator(separator: str) -> str:
+    separator = "\t" if separator == "\\t" else separator
+    is_mark = len(separator) == 1 and separator.isascii() and not separator.isalnum()
+    if separator != "::" and (not is_mark or separator in '"\r\n\0'):
+        raise ValueError(
+            "'separator' must be '::' or one ASCII character that is no letter, digit, "
+            f"quote or line end (got {separator!r})"
+        )
+    return separator
 
 
-def _fields_of(file: str, header: str, delimiter: str) -> list[str]:
-    records = _records(file, header.encode(), delimiter, first_line=1)
-    _, fields = next(records, (1, [""]))
-    return [name.strip() for name in fields]
+def _recognise(
+    path: Path, encoding: str | None, separator: str | None
+) -> tuple[str, Dialect]:
+    """Return what separates fields, and how rows are cut once it is one byte."""
+    sample = read_start(path, encoding)
+    excel = _EXCEL.match(sample)
+    if excel:
+        sample = sample[excel.end() :]
+        separator = separator or excel[1].decode()
+    if separator is None:
+        agreeing, _, separator = max(
+            ((*_agreement(sample, mark), mark) for mark in _SEPARATORS),
+            key=lambda scored: scored[:2],
+        )
+        if not agreeing and sample.strip():
+            header = sample.lstrip(b"\n").partition(b"\n")[0].decode()
+            raise ValueError(
+                f"{path.name}:1: no comma, tab, semicolon or bar in the header "
+                f"{header[:80]!r}; --separator, in Python separator=, names another"
+            )
+    return separator, _dialect(sample, separator)
+
+
+def _agreement(sample: bytes, separator: str) -> tuple[int, int]:
+    """Return how many of the first rows have equally many fields, and the first's.
+
+    A row of one field agrees with none.
+    """
+    dialect = _dialect(sample, separator)
+    if separator == "::":
+        sample = sample.replace(b"\t", b" ").replace(b"::", b"\t")
+    records = islice(dialect.records(sample), _NUM_SAMPLED)
+    counts = [len(record.fields) for record in records]
+    several = Counter(count for count in counts if count > 1)
+    return max(several.values(), default=0), counts[0] if counts else 0
+
+
+def _dialect(sample: bytes, separator: str) -> Dialect:
+    has_quoted_header = sample.lstrip(b"\n").startswith(b'"')
+    quoted = separator not in ("\t", "::") or has_quoted_header
+    return Dialect("\t" if separator == "::" else separator, quoted=quoted)
+
+
+def _table_blocks(
+    path: Path, encoding: str | None, separator: str, dialect: Dialect, size: int
+) -> Iterator[tuple[int, bytes]]:
+    """Yield blocks with one byte between two fields, Excel's first line left out."""
+    for line, block in read_blocks(path, encoding=encoding, dialect=dialect, size=size):
+        if separator == "::":
+            if b"\t" in block:
+                line += block.count(b"\n", 0, block.index(b"\t"))
+                raise ValueError(
+                    f"{path.name}:{line}: a tab, expected '::' between two fields"
+                )
+            block = block.replace(b"::", b"\t")
+        if line == 1 and (excel := _EXCEL.match(block)):
+            line, block = 2, block[excel.end() :]
+        if block:
+            yield line, block
+
+
+def _has_no_header(path: Path, separator: str, first: list[str]) -> bool:
+    is_grouplens = separator == "::" or not {".dat", ".data"}.isdisjoint(path.suffixes)
+    return is_grouplens and any(map(_NUMBER.fullmatch, first))
+
+
+def _find_by_place(where: str, first: list[str], columns: Columns) -> dict[str, str]:
+    for role, name in columns.items():
+        if name not in (None, role):
+            raise ValueError(f"{where}: no column names to choose {name!r} from")
+    if not 2 <= len(first) <= len(_GROUPLENS):
+        raise ValueError(
+            f"{where}: {len(first)} fields and no header, expected user, item, rating "
+            "and time"
+        )
+    return {name: name for name in _GROUPLENS[: len(first)]}
+
+
+def _names(where: str, header: list[str], *, must_be_typed: bool) -> list[str]:
+    """Return the names of a header, without RecBole's types."""
+    names = [name.strip() for name in header]
+    typed = [_TYPED.fullmatch(name) for name in names]
+    if all(typed):
+        return [found[1] for found in typed if found]
+    if must_be_typed:
+        raise ValueError(
+            f"{where}: header field {names[typed.index(None)][:40]!r} must be "
+            "name:token or name:float, as RecBole writes it; without types it is a .tsv"
+        )
+    return names
+
+
+def _find_by_name(
+    where: str, names: list[str], columns: Columns
+) -> tuple[dict[str, str], bool]:
+    try:
+        return find_columns(where, names, columns)
+    except ValueError:
+        if not any(map(_NUMBER.fullmatch, names)):
+            raise
+        raise ValueError(
+            f"{where}: no header: the first row must name the columns (got "
+            f"{', '.join(names)[:80]!r})"
+        ) from None
 
 
 def _read(
@@ -161,9 +251,8 @@ def _read(
 
 def _place(layout: _Layout, body: bytes, first_line: int, row: int) -> str:
     """Find the line of a row of a block, which blank lines and quotes may shift."""
-    records = _records(layout.file, body, layout.delimiter, first_line)
-    line = next(line for i, (line, _) in enumerate(records) if i == row)
-    return f"{layout.file}:{line}"
+    record = next(islice(layout.dialect.records(body, first_line), row, None))
+    return f"{layout.file}:{record.line}"
 
 
 def _values(column: pd.Series) -> np.ndarray:
@@ -181,7 +270,8 @@ def _read_frame(layout: _Layout, body: bytes, first_line: int) -> pd.DataFrame:
             warnings.simplefilter("ignore", pd.errors.DtypeWarning)
             return pd.read_csv(
                 io.BytesIO(body),
-                sep=layout.delimiter,
+                sep=layout.dialect.delimiter,
+                quoting=csv.QUOTE_MINIMAL if layout.dialect.quoted else csv.QUOTE_NONE,
                 header=None,
                 # to choose all takes longer than not to choose
                 usecols=order if len(order) < len(layout.names) else None,
@@ -193,8 +283,8 @@ def _read_frame(layout: _Layout, body: bytes, first_line: int) -> pd.DataFrame:
 
     try:
         if not (
-            _has_padded_integer(body, layout.delimiter)
-            or _has_odd_integer(body, layout.delimiter)
+            _has_padded_integer(body, layout.dialect.delimiter)
+            or _has_odd_integer(body, layout.dialect.delimiter)
         ):
             first = read(object, num_rows=1)[["user", "item"]].iloc[0]
             if all(map(is_canonical_integer, first)):
@@ -227,7 +317,7 @@ def _has_padded_integer(body: bytes, delimiter: str) -> bool:
 
 def _has_odd_integer(body: bytes, delimiter: str) -> bool:
     """Tell whether a field is like +7, -0 or 7 among blanks, which would become 7."""
-    blank = b" \t\v\f".replace(delimiter.encode(), b"")
+    blank = b" \t\v\f\r".replace(delimiter.encode(), b"")
     if not any(bytes([mark]) in body for mark in b'+"' + blank) and b"-0" not in body:
         return False
     edge = re.escape(delimiter.encode())
@@ -242,41 +332,16 @@ def _count_rows(layout: _Layout, body: bytes, first_line: int) -> int:
     pandas pads short rows and, reading some columns only, cuts long ones. Deleting all
     bytes but delimiters and line ends leaves a pattern that one comparison checks.
     """
-    d, num_fields = layout.delimiter.encode(), len(layout.names)
-    bare = body
-    if b'"' in body:
-        edge = re.escape(d) + rb"\n"
-        quoted = rb'(?<![^%b])"(?:[^"]++|"")*+"(?=[%b])' % (edge, edge)
-        bare = re.sub(quoted, b"", body)
-    marks = bare.translate(None, bytes(set(range(256)) - {d[0], 10}))
-    pattern = d * (num_fields - 1) + b"\n"
+    num_fields = len(layout.names)
+    marks = layout.dialect.marks(body)
+    pattern = layout.dialect.delimiter.encode() * (num_fields - 1) + b"\n"
     num_rows = len(marks) // len(pattern)
-    if b'"' not in bare and marks == pattern * num_rows:
+    if marks == pattern * num_rows:
         return num_rows
-    num_rows = 0
-    for line, fields in _records(layout.file, body, layout.delimiter, first_line):
-        if len(fields) != num_fields:
+    for record in layout.dialect.records(body, first_line):
+        if len(record.fields) != num_fields:
             raise ValueError(
-                f"{layout.file}:{line}: {len(fields)} fields, expected {num_fields}"
+                f"{layout.file}:{record.line}: {len(record.fields)} fields, expected "
+                f"{num_fields}"
             )
-        num_rows += 1
-    return num_rows
-
-
-def _records(
-    file: str, body: bytes, delimiter: str, first_line: int
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line number and fields of each row, slowly and exactly."""
-    lines = io.StringIO(body.decode(), newline="\n")
-    reader = csv.reader(lines, delimiter=delimiter)
-    line = first_line
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(f"{file}:{line}: {error}") from error
-        if fields:
-            yield line, fields
-        line = first_line + reader.line_num
+    raise AssertionError("marks and records tell the same")

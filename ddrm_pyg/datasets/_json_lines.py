@@ -29,6 +29,7 @@ def read_json_lines(
     columns: Columns,
     *,
     parse: Callable[[str], Any] = _DECODER.decode,
+    encoding: str | None = None,
     size: int = BLOCK_SIZE,
 ) -> Table:
     """Read records line by line; the first one tells the columns, all must have them.
@@ -37,10 +38,12 @@ def read_json_lines(
         path: A ``.json`` or ``.jsonl`` file, also ``.gz``.
         columns: What the caller calls each role.
         parse: Makes a record of a line. It may raise what :mod:`json` raises.
+        encoding: What its bytes are; see
+            :func:`~ddrm_pyg.datasets._text.read_blocks`.
         size: Bytes that are looked at together.
     """
     table = None
-    for first_line, block in read_blocks(path, size=size):
+    for first_line, block in read_blocks(path, encoding=encoding, size=size):
         records = _parse(path.name, first_line, block, parse)
         if table is None:
             line, record = next(records)

@@ -29,6 +29,16 @@ def import_pyarrow(
     return import_extra(part, what, "parquet")
 
 
+def is_parquet(path: Path) -> bool:
+    """Tell whether a file begins as parquet does, whatever it is called.
+
+    Args:
+        path: Any file.
+    """
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
 def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Table:
     """Read the columns in use and no others.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.datasets._delimited import read_ratings_dat
+from ddrm_pyg.datasets._delimited import read_delimited
 from ddrm_pyg.datasets.base import check_sha256, extract, fetch
 from ddrm_pyg.datasets.paper import Counts, PaperDataset
 
@@ -67,4 +67,5 @@ class MovieLens1M(PaperDataset):
 
     def read(self, path: Path) -> HeteroData:
         """Read ``ratings.dat``."""
-        return read_ratings_dat(path, {}).to_data()
+        columns = dict.fromkeys(("user", "item", "rating", "time"))
+        return read_delimited(path, columns).to_data()

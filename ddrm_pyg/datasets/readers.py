@@ -2,8 +2,8 @@
 
 A *table* (a file of rows, a DataFrame) holds all interactions and is split here. A
 *folder* in one of the published layouts brings its own split. A new table format is one
-more function from a path to a :class:`~ddrm_pyg.datasets._table.Table` in
-``_TABLE_READERS``.
+more function from a path to a :class:`~ddrm_pyg.datasets._table.Table`, which
+``_read_table`` picks by what is in the file.
 """
 
 from __future__ import annotations
@@ -12,34 +12,30 @@ import inspect
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from scipy import sparse
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.datasets._delimited import read_delimited, read_inter, read_ratings_dat
+from ddrm_pyg.datasets._delimited import read_delimited
 from ddrm_pyg.datasets._folders import FOLDER_READERS, name_of, read_folder
 from ddrm_pyg.datasets._graph import warn_untrained
 from ddrm_pyg.datasets._json_lines import read_json_lines
 from ddrm_pyg.datasets._memory import InMemory, read_columns, read_matrix
-from ddrm_pyg.datasets._parquet import read_parquet
+from ddrm_pyg.datasets._parquet import is_parquet, read_parquet
 from ddrm_pyg.datasets._table import Columns, Table
+from ddrm_pyg.datasets._text import read_start
 from ddrm_pyg.transforms.core import RatingThreshold, get_block
 from ddrm_pyg.transforms.split import TemporalSplit, check_ratios
 
 logger = logging.getLogger("ddrm_pyg")
 
-_TABLE_READERS: dict[str, Callable[[Path, Columns], Table]] = {
-    ".csv": read_delimited,
-    ".tsv": read_delimited,
-    ".inter": read_inter,
-    ".json": read_json_lines,
-    ".jsonl": read_json_lines,
-    ".parquet": read_parquet,
-    ".dat": read_ratings_dat,
-}
+_DELIMITED = (".csv", ".tsv", ".inter", ".dat", ".data")
+_JSON_LINES = (".json", ".jsonl")
+_TABLES = (*_DELIMITED, *_JSON_LINES, ".parquet")
+"""Suffixes of files that hold one interaction a row; what is in them tells the rest."""
 
 
 def load_interactions(
@@ -53,16 +49,19 @@ def load_interactions(
     ratios: Sequence[float] = (0.7, 0.1, 0.2),
     seed: int = 0,
     split: bool = True,
+    encoding: str | None = None,
+    separator: str | None = None,
 ) -> HeteroData:
     """Read interactions into one bipartite graph with held-out pairs.
 
     Recognised are
 
-    - a ``.csv`` or ``.tsv`` file with a header;
+    - a ``.csv`` or ``.tsv`` file with a header; between commas, semicolons and bars
+      quotes are CSV's, between tabs they are literal unless the header is quoted;
     - a ``.json`` or ``.jsonl`` file, one object per line;
     - a ``.parquet`` file, with the extra ``[parquet]``;
     - RecBole's ``.inter`` file, whose header types the columns;
-    - GroupLens ``ratings.dat``, or the folder that holds it;
+    - GroupLens ``ratings.dat``, or the folder that holds it, and ``u.data``;
     - a pandas or polars DataFrame, an Arrow table (any object with Arrow's C stream;
       all but pandas' with the extra ``[parquet]``), or a dict of columns;
     - rows: a list of dicts, or a NumPy array or a list of (user, item), or of
@@ -98,6 +97,10 @@ def load_interactions(
             interactions: by time where known, else at random.
         seed: Seeds the generators of a random split and of a held-out validation.
         split: Whether to split a table; otherwise all pairs are in ``edge_index``.
+        encoding: What the bytes of a text are, as Python calls it: ``"latin-1"``.
+            ``None`` believes a byte order mark, and takes UTF-8 without one.
+        separator: What stands between two fields: one ASCII character or ``"::"``.
+            ``None`` takes the one on which most of the first rows agree.
 
     Returns:
         Node types ``user`` and ``item`` with ``num_nodes`` and ``raw_id`` (int64
@@ -121,10 +124,13 @@ def load_interactions(
     if liked_from is not None and not math.isfinite(liked_from):
         raise ValueError(f"'liked_from' must be a number (got {liked_from})")
     columns = {"user": user, "item": item, "rating": rating, "time": time}
+    text = {"encoding": encoding, "separator": separator}
     if isinstance(source, sparse.spmatrix | sparse.sparray):
-        refuse_arguments("a sparse matrix, which has no columns", columns)
+        what = "a sparse matrix, which has no columns"
+        refuse_arguments(what, columns | text)
         name, data, said = "sparse matrix", read_matrix(source), list[str]()
     elif not isinstance(source, str | os.PathLike):
+        refuse_arguments("data in memory, which are no text", text)
         name, data, said = _from_table(read_columns(source, columns))
     else:
         path = Path(source)
@@ -132,11 +138,12 @@ def load_interactions(
             raise FileNotFoundError(f"{path}: no such file or folder")
         if brings_split(path):
             given = {"liked_from": liked_from, "ratios": ratios, "split": split}
-            refuse_arguments(f"{path}, which brings its own split", columns | given)
+            what = f"{path}, which brings its own split"
+            refuse_arguments(what, columns | text | given)
             data = read_folder(path, seed)
             warn_untrained(name_of(path), data)
             return data
-        name, data, said = _from_table(_read_table(path, columns))
+        name, data, said = _from_table(_read_table(path, columns, encoding, separator))
     return arrange(name, data, said, liked_from, ratios, seed, split)
 
 
@@ -165,19 +172,29 @@ def refuse_arguments(what: str, given: dict[str, Any]) -> None:
             raise ValueError(f"{name!r} does not apply to {what} (got {value!r})")
 
 
-def _read_table(path: Path, columns: Columns) -> Table:
+def _read_table(
+    path: Path, columns: Columns, encoding: str | None, separator: str | None
+) -> Table:
     file = path / "ratings.dat" if path.is_dir() else path
     if not file.is_file():
         there = ", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing"
         known = ", ".join([*FOLDER_READERS, "ratings.dat"])
         raise ValueError(f"{path}: looked for {known} (there is {there})")
-    suffix = Path(file.name.removesuffix(".gz")).suffix
-    if suffix not in _TABLE_READERS or file.name.endswith(".parquet.gz"):
-        known = ", ".join(_TABLE_READERS)
+    suffix = Path(file.name.lower().removesuffix(".gz")).suffix
+    if suffix not in _TABLES or file.name.lower().endswith(".parquet.gz"):
+        known = ", ".join(_TABLES)
         raise ValueError(
             f"{file}: no reader for {suffix!r} (known: {known}, text also as .gz)"
         )
-    return _TABLE_READERS[suffix](file, columns)
+    if suffix == ".parquet" or is_parquet(file):
+        text = {"encoding": encoding, "separator": separator}
+        refuse_arguments(f"{file.name}, which is parquet", text)
+        return read_parquet(file, columns)
+    if suffix in _JSON_LINES or read_start(file, encoding).lstrip().startswith(b"{"):
+        what = f"{file.name}, which is JSON lines"
+        refuse_arguments(what, {"separator": separator})
+        return read_json_lines(file, columns, encoding=encoding)
+    return read_delimited(file, columns, encoding=encoding, separator=separator)
 
 
 def _from_table(table: Table) -> tuple[str, HeteroData, list[str]]:

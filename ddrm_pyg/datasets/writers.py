@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +29,7 @@ logger = logging.getLogger("ddrm_pyg")
 
 LAYOUTS = ("npy", "lightgcn")
 _FILE_SPLITS = dict(zip(SPLITS, ("train", "valid", "test"), strict=True))
+_NO_FIELD = re.compile(r"[\t\r\n]")
 _INTER_TYPES = {
     "user": "user_id:token",
     "item": "item_id:token",
@@ -147,16 +151,41 @@ def _opened(path: Path, packed: bool) -> Iterator[io.BufferedIOBase]:
             yield archive
 
 
-def _write_delimited(delimiter: str) -> Callable[[pd.DataFrame, Path, bool], None]:
-    def write(frame: pd.DataFrame, path: Path, packed: bool) -> None:
-        with _opened(path, packed) as file:
-            frame.to_csv(file, sep=delimiter, index=False, lineterminator="\n")
+def _write_csv(frame: pd.DataFrame, path: Path, packed: bool) -> None:
+    # the csv module leaves a lone carriage return unquoted
+    returns = any("\r" in name for name in _text_ids(frame))
+    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    _write_fields(frame, path, packed, quoting=quoting)
 
-    return write
+
+def _write_tsv(
+    frame: pd.DataFrame, path: Path, packed: bool, header: bool | list[str] = True
+) -> None:
+    """Write fields as they are: between tabs, quotes are literal."""
+    bad = next((name for name in _text_ids(frame) if _NO_FIELD.search(name)), None)
+    if bad is not None:
+        raise ValueError(
+            f"{path.name}: ids must have no tabs and no line ends (got {bad!r}); "
+            "write .csv, .jsonl or .parquet"
+        )
+    _write_fields(frame, path, packed, sep="\t", quoting=csv.QUOTE_NONE, header=header)
 
 
 def _write_inter(frame: pd.DataFrame, path: Path, packed: bool) -> None:
-    _write_delimited("\t")(frame.rename(columns=_INTER_TYPES), path, packed)
+    _write_tsv(frame, path, packed, [_INTER_TYPES[str(name)] for name in frame])
+
+
+def _write_fields(
+    frame: pd.DataFrame, path: Path, packed: bool, **options: Any
+) -> None:
+    with _opened(path, packed) as file:
+        frame.to_csv(file, index=False, lineterminator="\n", **options)
+
+
+def _text_ids(frame: pd.DataFrame) -> Iterator[str]:
+    for name in ("user", "item"):
+        if frame[name].dtype.kind not in "iu":
+            yield from pd.unique(frame[name])
 
 
 def _write_parquet(frame: pd.DataFrame, path: Path, packed: bool) -> None:
@@ -173,8 +202,8 @@ def _write_json_lines(frame: pd.DataFrame, path: Path, packed: bool) -> None:
 
 
 _TABLE_WRITERS: dict[str, Callable[[pd.DataFrame, Path, bool], None]] = {
-    ".csv": _write_delimited(","),
-    ".tsv": _write_delimited("\t"),
+    ".csv": _write_csv,
+    ".tsv": _write_tsv,
     ".inter": _write_inter,
     ".jsonl": _write_json_lines,
     ".parquet": _write_parquet,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ddrm_pyg.checks import nearest
 
@@ -46,6 +46,9 @@ NAMED: dict[str, Callable[[], HeteroData]] = {
 }
 """Data sets that need no path."""
 
+_LATER = ("encoding", "separator")
+"""Fields of a source that earlier runs do not have."""
+
 _NOISE = ("natural", "random", "clean")
 
 
@@ -62,6 +65,8 @@ class Source:
         time: Column of times; False reads none.
         liked_from: Ratings below this are false positives.
         ratios: Shares of train, validation and test.
+        encoding: What the bytes of a text are.
+        separator: What stands between two fields of a text.
     """
 
     data: str = "synthetic"
@@ -71,6 +76,8 @@ class Source:
     time: str | Literal[False] | None = None
     liked_from: float | None = None
     ratios: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    encoding: str | None = None
+    separator: str | None = None
 
     @property
     def name(self) -> str:
@@ -92,6 +99,15 @@ class Source:
         if self.data in NAMED:
             return self
         return replace(self, data=str(Path(self.data).resolve()))
+
+    def record(self) -> dict[str, Any]:
+        """Its fields, as they name a run; later ones only where they are used.
+
+        A folder that was written before there were such fields is known by this.
+        """
+        fields = asdict(self)
+        unused = [name for name in _LATER if fields[name] is None]
+        return {name: fields[name] for name in fields if name not in unused}
 
     def check(self) -> None:
         """Refuse what needs no look at the data.
@@ -130,6 +146,8 @@ class Source:
             time=self.time,
             liked_from=self.liked_from,
             ratios=self.ratios,
+            encoding=self.encoding,
+            separator=self.separator,
             split=split or brings_split(self.data),
         )
 

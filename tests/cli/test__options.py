@@ -72,8 +72,11 @@ def app(default) -> typer.Typer:
 
 def test_source_is_built_from_options():
     words = ["--data", "x.csv", "--liked-from", "4", "--ratios", ".8,.1,.1", "--flag"]
+    words += ["--encoding", "latin-1", "--separator", "::"]
     answer = CliRunner().invoke(app(DEFAULT), [*words, "--time", "when"])
-    expected = Source("x.csv", time="when", liked_from=4.0, ratios=(0.8, 0.1, 0.1))
+    text = {"encoding": "latin-1", "separator": "::"}
+    shares = (0.8, 0.1, 0.1)
+    expected = Source("x.csv", time="when", liked_from=4.0, ratios=shares, **text)
     assert answer.output.strip() == f"{expected} True"
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ddrm_pyg.datasets._parquet import read_parquet
+from ddrm_pyg.datasets._parquet import is_parquet, read_parquet
 from ddrm_pyg.transforms.core import EDGE
 
 COLUMNS = {"user": "user", "item": "item", "rating": None, "time": None}
@@ -92,3 +92,4 @@ def test_a_truncated_file_is_refused(write):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"^r\.parquet: not a whole parquet file"):
             read_parquet(path, COLUMNS)
+        assert is_parquet(path) == bool(content)

@@ -4,7 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddrm_pyg.datasets._text import read_blocks
+from ddrm_pyg.datasets import _text
+from ddrm_pyg.datasets._dialect import Dialect
+from ddrm_pyg.datasets._text import read_blocks, read_start
+
+CSV = Dialect(",", quoted=True)
 
 
 def blocks(path, content, **options):
@@ -26,7 +30,7 @@ def test_a_line_end_between_quotes_is_no_place_to_cut(tmp_path):
     content = b'1,"a\nb"\n2,c\n'
     path = tmp_path / "a.txt"
     assert blocks(path, content, size=5)[0] == (1, b'1,"a\n')
-    assert blocks(path, content, size=5, quoted=True)[0] == (1, b'1,"a\nb"\n')
+    assert blocks(path, content, size=5, dialect=CSV)[0] == (1, b'1,"a\nb"\n')
 
 
 @given(
@@ -59,14 +63,52 @@ def test_other_encodings_become_utf8_and_the_mark_goes(tmp_path):
     assert blocks(path, "é\n".encode("latin-1"), encoding="latin-1") == [
         (1, "é\n".encode())
     ]
-    assert blocks(path, "é\n".encode("utf-8-sig")) == [(1, "é\n".encode())]
+    for encoding in ("utf-8-sig", "utf-16"):
+        for asked in (None, encoding):
+            content = "é\r\nb".encode(encoding)
+            got = blocks(path, content, encoding=asked, size=1)
+            assert b"".join(block for _, block in got) == "é\nb\n".encode()
+            assert read_start(path, asked) == "é\nb\n".encode()
+    with pytest.raises(ValueError, match=r"'encoding' must be utf-16-le, as its first"):
+        blocks(path, content, encoding="latin-1")
+    for unknown in ("klingon", "rot13", ""):
+        with pytest.raises(
+            ValueError, match="'encoding' must be one that Python knows"
+        ):
+            blocks(path, b"a", encoding=unknown)
+
+
+def test_gzip_is_known_by_its_first_bytes(tmp_path):
+    path = tmp_path / "a.txt"
+    assert blocks(path, gzip.compress(b"a\n")) == [(1, b"a\n")]
+    assert read_start(path) == b"a\n"
+
+
+def test_a_start_is_whole_lines(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"ab\rcd\nef")
+    assert read_start(path) == b"ab\ncd\nef\n"
+    assert read_start(path, size=5) == b"ab\n"
+    assert read_start(path, size=1) == b"a\n"
+
+
+def test_a_row_has_a_limit_however_small_its_archive_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(_text, "LONGEST_ROW", 1 << 20)
+    path = tmp_path / "a.gz"
+    for content in (b"x" * (1 << 23), b'"' + b"\n" * (1 << 23)):
+        packed = gzip.compress(b"a\n" + content)
+        with pytest.raises(ValueError, match=r"a\.gz:2: a row of more than 1 MiB"):
+            blocks(path, packed, dialect=CSV, size=1 << 16)
+    lines = b"\n" * (1 << 23) + b"b"
+    assert blocks(path, gzip.compress(lines), size=1 << 16)[-1][1] == b"b\n"
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
         (b"a\nb\n\xff\n", "a.txt:3: not utf-8 text"),
-        ("user,item".encode("utf-16"), "a.txt:1: not utf-8 text|a.txt:1: not a text"),
+        ("user,item".encode("utf-16-le"), "a.txt:1: not a text .*UTF-16 without"),
+        ("user,item".encode("utf-16")[:-1], "a.txt: not utf-16-le text after line 0"),
         (b"a\nb\n\0", "a.txt:3: not a text file"),
         (b"", "a.txt: no rows"),
         (b"\r\n \n", "a.txt: no rows"),

@@ -3,10 +3,12 @@ import os
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from ddrm_pyg.datasets.readers import load_interactions
+from ddrm_pyg.datasets.writers import save_interactions
 from ddrm_pyg.transforms.core import EDGE, SPLITS, get_block
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -309,6 +311,34 @@ def test_paths_that_hold_nothing_known_are_refused(tmp_path):
         load_interactions(tmp_path)
     with pytest.raises(ValueError, match=r"no reader for '\.md'"):
         load_interactions(tmp_path / "notes.md")
+
+
+@pytest.mark.parametrize("name", ["R.CSV", "r.Tsv.GZ", "r.dat", "r.json"])
+def test_the_suffix_does_not_hide_what_is_in_a_file(tmp_path, name):
+    pytest.importorskip("pyarrow", reason="the extra [parquet] is absent")
+    data = load_interactions(write_csv(tmp_path / "source.csv"), split=False)
+    for kind in (".csv", ".jsonl", ".parquet"):
+        if (kind == ".csv") == (name == "r.json"):
+            continue
+        save_interactions(data, tmp_path / f"saved{kind}")
+        content = (tmp_path / f"saved{kind}").read_bytes()
+        packed = name.endswith("GZ") and kind != ".parquet"
+        (tmp_path / name).write_bytes(gzip.compress(content) if packed else content)
+        assert raw_pairs(load_interactions(tmp_path / name, split=False)) == [
+            row[:2] for row in ROWS
+        ]
+
+
+def test_an_encoding_or_a_separator_goes_with_a_text_only(tmp_path):
+    path = write_csv(tmp_path / "r.csv", [("é", 1, 2, 3)], delimiter="^")
+    path.write_text("user^item\né^1\n", encoding="latin-1")
+    options = {"encoding": "latin-1", "separator": "^", "split": False}
+    assert raw_pairs(load_interactions(path, **options)) == [("é", 1)]
+    (tmp_path / "r.json").write_text('{"user": 1, "item": 2}\n')
+    frame = pd.DataFrame({"user": [1], "item": [2]})
+    for source, name in ((frame, "encoding"), (tmp_path / "r.json", "separator")):
+        with pytest.raises(ValueError, match=f"'{name}' does not apply to"):
+            load_interactions(source, **{name: ","})
 
 
 def test_a_refused_input_leaves_nothing_behind(tmp_path):

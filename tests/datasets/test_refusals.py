@@ -210,6 +210,8 @@ def test_a_bad_row_of_a_table_is_named(tmp_path, name, packed):
         if kind == "mixed":
             if value == delimiter:
                 return
+            if name == "ratings.dat" and num_rows < 3:
+                return  # which rows are odd only others tell
             lines[row] = value.join(rows[row])
             rule = f"{lines[row].count(delimiter) + 1} fields, expected 4"
             if name == "ratings.dat" and value == "\t":
@@ -221,13 +223,11 @@ def test_a_bad_row_of_a_table_is_named(tmp_path, name, packed):
             line += 1
         content = [text.encode() for text in lines]
         if kind == "encoding":
-            if name == "ratings.dat":  # every byte is latin-1
-                return
             content[line - 1] = b"\xff" + content[line - 1]
             rule = "not utf-8 text"
         if kind == "zero":
             content[line - 1] = b"\0" + content[line - 1]
-            rule = "not a text file (it has zero bytes)"
+            rule = "not a text file (it has zero bytes;"
         whole = b"\n".join(content)
         message = told(path, gzip.compress(whole) if packed else whole)
         assert message.startswith(f"{path.name}:{line}: ")

@@ -48,6 +48,22 @@ def test_located_is_the_same_from_everywhere(table, monkeypatch):
     assert Source("synthetic").located() == Source("synthetic")
 
 
+def test_a_run_is_named_by_an_option_only_where_it_is_used():
+    before = {"data": "x.csv", "user": "user", "item": "item", "rating": None}
+    before |= {"time": None, "liked_from": None, "ratios": (0.7, 0.1, 0.2)}
+    assert Source("x.csv").record() == before
+    latin = Source("x.csv", encoding="latin-1")
+    assert latin.record() == before | {"encoding": "latin-1"}
+    assert Source(**latin.record()) == latin
+
+
+def test_an_encoding_and_a_separator_reach_the_loader(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("user^item\n" + "é^1\né^2\né^3\n", encoding="latin-1")
+    source = Source(str(path), encoding="latin-1", separator="^")
+    assert source.load()["user"].raw_id == ["é"]
+
+
 def test_all_options_reach_the_loader(table):
     source = Source(str(table), "who", "what", "stars", "when", 1.0, (0.6, 0.2, 0.2))
     store = source.load()["user", "interacts", "item"]
