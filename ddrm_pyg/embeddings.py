@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.files import atomic_path
+from ddrm_pyg.files import atomic_path, undamaged
 from ddrm_pyg.ids import align, raw_ids
 from ddrm_pyg.mapped import MappedEmbeddings, open_tables
 
@@ -125,19 +125,15 @@ class Embeddings(NamedTuple):
 
         Raises:
             FileNotFoundError: There is no such file.
+            MemoryError: It does not fit; :meth:`open` reads rows as they are used.
             ValueError: Unknown suffix, unreadable file, missing or misshapen array,
                 NaN or infinite value.
         """
         suffix = _checked_suffix(path)
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
-        try:
+        with undamaged(path, f"not a readable {suffix} file"):
             tensors = _READERS[suffix](path)
-        except Exception as error:  # each format has exceptions of its own
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"{path}: not a readable {suffix} file ({reason})") from (
-                error
-            )
         missing = [name for name in cls._fields if name not in tensors]
         if missing:
             raise ValueError(

@@ -221,15 +221,19 @@ def undamaged(
         advice: What to do.
 
     Raises:
-        FileNotFoundError: As it was raised, as are an ImportError and a MemoryError.
-        ValueError: For anything else; the message begins with ``path``.
+        FileNotFoundError: As it was raised, as is an ImportError.
+        MemoryError: It does not fit; the message begins with ``path``.
+        ValueError: For anything else, likewise.
     """
     try:
         yield
-    except (FileNotFoundError, ImportError, MemoryError):
+    except (FileNotFoundError, ImportError):
         raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).partition("\n")[0]
+        # torch's and safetensors' errors are of other kinds
+        if isinstance(error, MemoryError) or "allocate memory" in reason:
+            raise MemoryError(f"{path}: does not fit into memory ({reason})") from error
         if isinstance(error, KeyError):
             reason = f"no {reason}"
         told = f"{path}: {what} ({reason.removeprefix(f'{path}: ')})"

@@ -1,4 +1,6 @@
+import io
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +214,17 @@ def test_missing_array_is_told_with_those_found(tmp_path):
     np.savez(tmp_path / "emb.npz", user=np.ones((2, 2)), movie=np.ones((2, 2)))
     message = r"emb\.npz: needs arrays 'user' and 'item' \(found \['movie', 'user'\]\)"
     with pytest.raises(ValueError, match=message):
+        Embeddings.load(tmp_path / "emb.npz")
+
+
+def test_a_file_that_asks_for_more_than_there_is_is_not_called_unreadable(tmp_path):
+    header = io.BytesIO()
+    shape = {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 8)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    with zipfile.ZipFile(tmp_path / "emb.npz", "w") as archive:
+        for name in ("user.npy", "item.npy"):
+            archive.writestr(name, header.getvalue())
+    with pytest.raises(MemoryError, match=r"emb\.npz: does not fit .* 32\.0 TiB"):
         Embeddings.load(tmp_path / "emb.npz")
 
 

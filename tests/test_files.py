@@ -228,12 +228,24 @@ def test_whatever_a_damaged_file_raises_names_it(error, message):
         raise error
 
 
-@pytest.mark.parametrize(
-    "error", [FileNotFoundError, ImportError, MemoryError, KeyboardInterrupt]
-)
+@pytest.mark.parametrize("error", [FileNotFoundError, ImportError, KeyboardInterrupt])
 def test_what_is_no_damage_stays_what_it_is(error):
     with pytest.raises(error, match=r"^x$"), undamaged("f.pt", "not ours"):
         raise error("x")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 1.46 TiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 768 bytes"),
+        SafetensorError("Cannot allocate memory (os error 12)"),
+    ],
+)
+def test_a_file_over_memory_is_not_called_damaged(error):
+    message = re.escape(f"f.pt: does not fit into memory ({error})")
+    with pytest.raises(MemoryError, match=message), undamaged("f.pt", "not ours"):
+        raise error
 
 
 def test_a_failing_replacement_leaves_no_temporary(tmp_path):

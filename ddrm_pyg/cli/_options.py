@@ -20,7 +20,7 @@ from ddrm_pyg.files import hash_file
 def _check_device(name: str | None) -> str | None:
     if name is not None:
         try:
-            torch.empty(0, device=name)
+            torch.zeros(1, device=name).item()  # "meta" holds no numbers
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise typer.BadParameter(f"'{name}' cannot be used ({reason})") from None

@@ -78,6 +78,7 @@ def test_one_process_does_a_command(call, monkeypatch, tmp_path):
         (["run", "--seed", str(2**63)], "Invalid value for '--seed'"),
         (["run", "--out", __file__], "Invalid value for '--out'"),
         (["run", "--device", "tpuu"], "'tpuu' cannot be used"),
+        (["run", "--device", "meta"], "'meta' cannot be used"),
         (["evaluate", "--data", "synthetic"], "Missing option '--embeddings'"),
         (["denoise"], "Missing option"),
         (["recommend"], "Missing argument"),
