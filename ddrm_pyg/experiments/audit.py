@@ -133,7 +133,7 @@ def _sized(cell: Cell, num_edges: int) -> Cell:
     assert cell.base is not None
     size = max(num_edges // BATCHES, SMALLEST_BATCH)
     base = replace(cell.base, fit={**cell.base.fit, "batch_size": size})
-    epochs = min(cell.fit["epochs"], max(ROWS // num_edges, 1))
+    epochs = min(cell.fit["epochs"], max(ROWS // max(num_edges, 1), 1))
     return replace(cell, fit={**cell.fit, "epochs": epochs}, base=base)
 
 

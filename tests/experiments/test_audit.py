@@ -42,6 +42,13 @@ def world() -> HeteroData:
     return SyntheticInteractions(100, 120, 2500)[0]
 
 
+def test_no_train_interactions_are_refused(world):
+    bare = train_only(world)
+    bare[EDGE].edge_index = torch.empty(2, 0, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"must have train interactions \(got 0\)"):
+        compute_signals(bare, **QUICK)
+
+
 def test_signals_read_train_interactions_only(world):
     known, bare = (compute_signals(d, **QUICK) for d in (world, train_only(world)))
     assert set(known) == set(SIGNALS)
