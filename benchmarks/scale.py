@@ -58,15 +58,15 @@ def main():
         logging.disable(logging.WARNING)
         print(json.dumps(measure(round(args.one * 1e6), args.device)))
         return
-    found = []
+    records = []
     for millions in args.millions.split(","):
         words = [sys.executable, __file__, "--one", millions, "--device", args.device]
         if args.threads:
             words += ["--threads", str(args.threads)]
         answer = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
-        found.append(json.loads(answer.stdout.splitlines()[-1]))
-        print(found[-1], flush=True)
-    report(found, args)
+        records.append(json.loads(answer.stdout.splitlines()[-1]))
+        print(records[-1], flush=True)
+    report(records, args)
 
 
 def measure(size, device):
@@ -106,9 +106,9 @@ def measure(size, device):
         record["peak_mib"][name] = round(peak.bytes / 2**20)
     user = torch.arange(min(RANKED, sizes[0]))
     share = user.numel() / sizes[0]
-    known = InteractionGraph.from_data(data, splits=("train", "val"))
-    known.rows(user[:1])
-    stage("rank all", lambda: recommend(emb, user, k=K, exclude=known), share)
+    seen = InteractionGraph.from_data(data, splits=("train", "val"))
+    seen.rows(user[:1])
+    stage("rank all", lambda: recommend(emb, user, k=K, exclude=seen), share)
     return record
 
 
@@ -172,13 +172,13 @@ def write_clicks(path, size):
     frame.to_csv(path, index=False)
 
 
-def report(found, args):
+def report(records, args):
     """Print the table and the slopes; keep them and a plot."""
-    size = np.array([record["interactions"] for record in found])
+    size = np.array([record["interactions"] for record in records])
     slopes = {"seconds": {}, "peak_mib": {}}
     for kind in slopes:
         for stage in STAGES:
-            value = np.array([max(record[kind][stage], 1e-3) for record in found])
+            value = np.array([max(record[kind][stage], 1e-3) for record in records])
             if len(size) > 1:
                 slope = np.polyfit(np.log(size), np.log(value), 1)[0]
                 slopes[kind][stage] = round(float(slope), 2)
@@ -187,12 +187,12 @@ def report(found, args):
         heads = "".join(f"{s / 1e6:>9g} M" for s in size)
         print(f"\n{kind:{width}}{heads}    slope")
         for stage in STAGES:
-            values = "".join(f"{record[kind][stage]:>11,}" for record in found)
+            values = "".join(f"{record[kind][stage]:>11,}" for record in records)
             print(f"{stage:{width}}{values}{slopes[kind].get(stage, 0):>9}")
     name = "scale" if args.device == "cpu" else f"scale_{args.device}"
     threads = torch.get_num_threads()
     facts = {"threads": threads, "device": _measure.device_name(args.device)}
-    record = {"benchmark": "scale", **facts, "slopes": slopes, "sizes": found}
+    record = {"benchmark": "scale", **facts, "slopes": slopes, "sizes": records}
     print("\n" + json.dumps(record))
     _measure.keep(name, record)
     figure, panels = _measure.plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
@@ -200,7 +200,7 @@ def report(found, args):
     for axes, (kind, label) in zip(panels, labels.items(), strict=True):
         for stage in STAGES:
             slope = slopes[kind].get(stage)
-            value = [max(record[kind][stage], 1e-3) for record in found]
+            value = [max(record[kind][stage], 1e-3) for record in records]
             axes.plot(size, value, "-o", ms=4, label=f"{stage} (slope {slope})")
         axes.set(xscale="log", yscale="log", xlabel="interactions", ylabel=label)
         axes.legend(frameon=False, fontsize=8)

@@ -236,8 +236,8 @@ def undamaged(
             raise MemoryError(f"{path}: does not fit into memory ({reason})") from error
         if isinstance(error, KeyError):
             reason = f"no {reason}"
-        told = f"{path}: {what} ({reason.removeprefix(f'{path}: ')})"
-        raise ValueError(f"{told}; {advice}" if advice else told) from error
+        message = f"{path}: {what} ({reason.removeprefix(f'{path}: ')})"
+        raise ValueError(f"{message}; {advice}" if advice else message) from error
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:

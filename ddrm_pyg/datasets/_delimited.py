@@ -43,13 +43,13 @@ class _Layout:
         file: File name for messages.
         dialect: How a row is cut into fields.
         names: A name for each field.
-        found: Which name has which role.
+        column_of: Which name has which role.
     """
 
     file: str
     dialect: Dialect
     names: list[str]
-    found: dict[str, str]
+    column_of: dict[str, str]
 
 
 def read_delimited(
@@ -90,15 +90,15 @@ def read_delimited(
         raise ValueError(f"{path.name}: no rows")
     if _has_no_header(path, separator, first.fields):
         names, inferred = [*_GROUPLENS[: len(first.fields)]], False
-        found = _find_by_place(f"{path.name}:{first.line}", first.fields, columns)
+        column_of = _find_by_place(f"{path.name}:{first.line}", first.fields, columns)
     else:
         where = f"{path.name}:{first.line}"
         names = _names(where, first.fields, must_be_typed=".inter" in path.suffixes)
-        found, inferred = _find_by_name(where, names, columns)
+        column_of, inferred = _find_by_name(where, names, columns)
         line += block.count(b"\n", 0, first.end)
         block = block[first.end :]
     body = chain([(line, block)] if block else [], blocks)
-    return _read(_Layout(path.name, dialect, names, found), inferred, body)
+    return _read(_Layout(path.name, dialect, names, column_of), inferred, body)
 
 
 def read_bare_csv(path: Path, names: list[str], *, size: int = BLOCK_SIZE) -> Table:
@@ -208,7 +208,7 @@ def _names(where: str, header: list[str], *, must_be_typed: bool) -> list[str]:
     names = [name.strip() for name in header]
     typed = [_TYPED.fullmatch(name) for name in names]
     if all(typed):
-        return [found[1] for found in typed if found]
+        return [match[1] for match in typed if match]
     if must_be_typed:
         raise ValueError(
             f"{where}: header field {names[typed.index(None)][:40]!r} must be "
@@ -235,7 +235,7 @@ def _read(
     layout: _Layout, inferred: bool, blocks: Iterable[tuple[int, bytes]]
 ) -> Table:
     """Check the shape of the rows, then let pandas read the columns in use."""
-    table = Table(layout.file, layout.found, inferred, typed=False)
+    table = Table(layout.file, layout.column_of, inferred, typed=False)
     for first_line, body in blocks:
         num_rows = _count_rows(layout, body, first_line)
         frame = _read_frame(layout, body, first_line)
@@ -245,7 +245,7 @@ def _read(
                 f"{len(frame)}: bad quoting"
             )
         where = partial(_place, layout, body, first_line)
-        table.append({role: _values(frame[role]) for role in layout.found}, where)
+        table.append({role: _values(frame[role]) for role in layout.column_of}, where)
     return table
 
 
@@ -262,7 +262,9 @@ def _values(column: pd.Series) -> np.ndarray:
 
 def _read_frame(layout: _Layout, body: bytes, first_line: int) -> pd.DataFrame:
     """Read ids as int64 where all are written as such, else as they are written."""
-    position = {layout.names.index(name): role for role, name in layout.found.items()}
+    position = {
+        layout.names.index(name): role for role, name in layout.column_of.items()
+    }
     order = sorted(position)
 
     def read(id_type: type | None, num_rows: int | None = None) -> pd.DataFrame:

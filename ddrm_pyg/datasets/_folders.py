@@ -144,21 +144,21 @@ def _label(path: Path, key: str, values: np.ndarray, num_pairs: int) -> Tensor:
     return torch.from_numpy(values == 0)
 
 
-def _raw_ids(path: Path, known: np.ndarray | None, nodes: list[Tensor]) -> Tensor:
+def _raw_ids(path: Path, labels: np.ndarray | None, nodes: list[Tensor]) -> Tensor:
     """Return the caller's id of each row ``[n]``; the row itself where none is known.
 
     Beside known ids an unknown one (0) becomes -1 - row: the row itself could be
     somebody else's id.
     """
     num_nodes = max((int(node.max()) + 1 for node in nodes if node.numel()), default=0)
-    if known is None:
+    if labels is None:
         return torch.arange(num_nodes)
-    if len(known) < num_nodes:
+    if len(labels) < num_nodes:
         raise ValueError(
-            f"{name_of(path)}/labels.npz: {len(known)} raw ids, but ids up to "
+            f"{name_of(path)}/labels.npz: {len(labels)} raw ids, but ids up to "
             f"{num_nodes - 1} in the lists"
         )
-    raw_id = torch.from_numpy(known.astype(np.int64))
+    raw_id = torch.from_numpy(labels.astype(np.int64))
     unknown = raw_id == 0
     if bool(unknown.any()):
         logger.warning(

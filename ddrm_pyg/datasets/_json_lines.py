@@ -47,12 +47,16 @@ def read_json_lines(
         records = _parse(path.name, first_line, block, parse)
         if table is None:
             line, record = next(records)
-            found, inferred = find_columns(f"{path.name}:{line}", [*record], columns)
-            table = Table(path.name, found, inferred)
+            column_of, inferred = find_columns(
+                f"{path.name}:{line}", [*record], columns
+            )
+            table = Table(path.name, column_of, inferred)
             records = chain([(line, record)], records)
-        lines, values = _pick(path.name, records, table.found)
+        lines, values = _pick(path.name, records, table.column_of)
         where = partial(_place, path.name, lines)
-        table.append(dict(zip(table.found, map(_array, values), strict=True)), where)
+        table.append(
+            dict(zip(table.column_of, map(_array, values), strict=True)), where
+        )
     assert table is not None  # a file without rows is refused by read_blocks
     return table
 
@@ -79,10 +83,10 @@ def _parse(
 
 
 def _pick(
-    file: str, records: Iterator[tuple[int, dict[str, Any]]], found: dict[str, str]
+    file: str, records: Iterator[tuple[int, dict[str, Any]]], column_of: dict[str, str]
 ) -> tuple[list[int], Sequence[Sequence[Any]]]:
     """Return the lines, and the values of each role."""
-    pick = itemgetter(*found.values())
+    pick = itemgetter(*column_of.values())
     lines, rows = [], []
     for line, record in records:
         try:

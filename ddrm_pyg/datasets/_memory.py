@@ -59,10 +59,10 @@ def read_columns(source: InMemory, columns: Columns) -> Table:
     """
     name = type(source).__name__
     named = _named(name, source)
-    found, inferred = find_columns(name, named.names, columns)
-    table = Table(name, found, inferred or named.by_place)
-    values = {role: _values(named.column(found[role])) for role in found}
-    sizes = {found[role]: len(column) for role, column in values.items()}
+    column_of, inferred = find_columns(name, named.names, columns)
+    table = Table(name, column_of, inferred or named.by_place)
+    values = {role: _values(named.column(column_of[role])) for role in column_of}
+    sizes = {column_of[role]: len(column) for role, column in values.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"{name}: columns must be equally long (got {sizes})")
     if len(values["user"]):

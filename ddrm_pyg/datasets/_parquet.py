@@ -58,9 +58,9 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
     except Exception as error:  # a broken file can raise nearly anything
         raise _unreadable(path, error) from error
     with file:
-        found, inferred = find_columns(path.name, names, columns)
-        table = Table(path.name, found, inferred)
-        batches = file.iter_batches(size, columns=[*found.values()])
+        column_of, inferred = find_columns(path.name, names, columns)
+        table = Table(path.name, column_of, inferred)
+        batches = file.iter_batches(size, columns=[*column_of.values()])
         start = 0
         while True:
             try:
@@ -69,7 +69,7 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
                     return table
                 values = {
                     role: arrow_values(batch.column(name))
-                    for role, name in found.items()
+                    for role, name in column_of.items()
                 }
             except Exception as error:
                 raise _unreadable(path, error) from error

@@ -43,16 +43,21 @@ class Table:
 
     Args:
         name: Name of the source, for messages.
-        found: What the source calls each role, see :func:`find_columns`.
+        column_of: What the source calls each role, see :func:`find_columns`.
         inferred: Whether a column was found without being asked for by name.
         typed: Whether the source tells the number 5 from the text "5".
     """
 
     def __init__(
-        self, name: str, found: dict[str, str], inferred: bool, *, typed: bool = True
+        self,
+        name: str,
+        column_of: dict[str, str],
+        inferred: bool,
+        *,
+        typed: bool = True,
     ) -> None:
         self.name = name
-        self.found = found
+        self.column_of = column_of
         self.inferred = inferred
         self._typed = typed
         self._ids = {role: _Ids() for role in ("user", "item")}
@@ -87,7 +92,7 @@ class Table:
                     else ""
                 )
                 raise ValueError(
-                    f"{where(refused.row)}: column {self.found[role]!r} is "
+                    f"{where(refused.row)}: column {self.column_of[role]!r} is "
                     f"{str(values[refused.row])[:80]!r}, expected {refused.expected}"
                     f"{without}"
                 ) from None
@@ -106,7 +111,7 @@ class Table:
                 both = ids.number_and_text()
                 if both is not None:
                     raise ValueError(
-                        f"{self.name}: column {self.found[role]!r} has the number "
+                        f"{self.name}: column {self.column_of[role]!r} has the number "
                         f"{both} and the text {str(both)!r}; write one id in one way"
                     )
         user, user_raw = self._ids["user"].numbered()
@@ -114,10 +119,10 @@ class Table:
         if not len(user):
             raise ValueError(f"{self.name}: no rows")
         block = {"index": torch.from_numpy(np.stack([user, item], dtype=np.int64))}
-        if "rating" in self.found:
+        if "rating" in self.column_of:
             block["rating"] = torch.from_numpy(np.concatenate(self._ratings))
             self._ratings.clear()
-        if "time" in self.found:
+        if "time" in self.column_of:
             block["time"] = self._times.joined(self.name)
         return build_graph(self.name, {"train": block}, user_raw, item_raw)
 
@@ -196,8 +201,8 @@ class _Ids:
         no_id = [i for i, name in enumerate(ids) if not _is_id(name)]
         if no_id:
             raise _RefusedError(int(np.isin(code_in_block, no_id).argmax()), "an id")
-        known = self._code_of
-        codes = [known.setdefault(name, len(known)) for name in ids]
+        row_of = self._code_of
+        codes = [row_of.setdefault(name, len(row_of)) for name in ids]
         self._codes.append(np.array(codes, dtype=np.int32)[code_in_block])
 
     def number_and_text(self) -> int | None:
@@ -214,8 +219,8 @@ class _Ids:
         if self._integers:
             whole = np.concatenate(self._integers).astype(np.int64)
             self._integers.clear()
-            row_of_value, found = pd.factorize(whole, sort=True)
-            return row_of_value, torch.from_numpy(found)
+            row_of_value, values = pd.factorize(whole, sort=True)
+            return row_of_value, torch.from_numpy(values)
         names = list(self._code_of)
         codes = np.concatenate(self._codes) if names else np.empty(0, dtype=np.int32)
         self._codes.clear()
@@ -289,7 +294,7 @@ def find_columns(
     Raises:
         ValueError: A column is missing, there twice, or asked for twice.
     """
-    found = {}
+    column_of = {}
     for role, asked in columns.items():
         if asked is False:
             continue
@@ -299,13 +304,13 @@ def find_columns(
         if name is not None:
             if list(names).count(name) > 1:
                 raise ValueError(f"{where}: column {name!r} is there twice")
-            found[role] = name
+            column_of[role] = name
         elif asked is not None:
             raise ValueError(_no_column(where, role, asked, names))
-    if len(set(found.values())) < len(found):
-        raise ValueError(f"{where}: one column has two uses (got {found})")
-    inferred = any(name != columns[role] for role, name in found.items())
-    return found, inferred
+    if len(set(column_of.values())) < len(column_of):
+        raise ValueError(f"{where}: one column has two uses (got {column_of})")
+    inferred = any(name != columns[role] for role, name in column_of.items())
+    return column_of, inferred
 
 
 def _no_column(where: str, role: str, asked: str, names: Sequence[str]) -> str:

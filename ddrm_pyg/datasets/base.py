@@ -172,10 +172,10 @@ def check_sha256(path: Path, sha256: str, name: str | None = None) -> None:
         ValueError: The checksum differs.
     """
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
         raise ValueError(
-            f"{name or path}: sha256 must be {sha256} (got {found}, "
+            f"{name or path}: sha256 must be {sha256} (got {digest}, "
             f"{path.stat().st_size} bytes)"
         )
 

@@ -200,7 +200,7 @@ def _read_table(
 def _from_table(table: Table) -> tuple[str, HeteroData, list[str]]:
     said = []
     if table.inferred:
-        said.append("columns " + ", ".join(table.found.values()))
+        said.append("columns " + ", ".join(table.column_of.values()))
     return table.name, table.to_data(), said
 
 

@@ -42,13 +42,13 @@ def summarize(data: HeteroData) -> dict[str, Any]:
     record: dict[str, Any] = {"users": users, "items": items, "interactions": total}
     record |= sizes
     record["density"] = total / (users * items)
-    time = _known(blocks, "time")
+    time = _of_all(blocks, "time")
     if time.numel():
         record["time"] = [time.min().item(), time.max().item()]
         unit = _unit(record["time"][1])
         if unit is not None:
             record["time_unit"] = unit
-    rating = _known(blocks, "rating")
+    rating = _of_all(blocks, "rating")
     if rating.numel():
         record["ratings"] = _histogram(rating.numpy())
     noise = {
@@ -61,7 +61,7 @@ def summarize(data: HeteroData) -> dict[str, Any]:
     return record
 
 
-def _known(blocks: dict[str, dict[str, Tensor]], name: str) -> Tensor:
+def _of_all(blocks: dict[str, dict[str, Tensor]], name: str) -> Tensor:
     values = [block[name] for block in blocks.values() if name in block]
     joined = torch.cat(values) if values else torch.empty(0)
     return joined[joined != UNKNOWN[name]]
@@ -99,9 +99,13 @@ def plot_degrees(data: HeteroData, path: str | os.PathLike[str]) -> None:
     ):
         degree = torch.bincount(node, minlength=data[kind].num_nodes).sort().values
         at_least = torch.arange(len(degree), 0, -1)
-        known = degree > 0
+        active = degree > 0
         axes.step(
-            degree[known], at_least[known], label=f"{kind}s", color=colour, where="pre"
+            degree[active],
+            at_least[active],
+            label=f"{kind}s",
+            color=colour,
+            where="pre",
         )
     axes.set(
         xscale="log",

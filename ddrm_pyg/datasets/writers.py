@@ -68,11 +68,11 @@ def save_interactions(
     path = Path(path)
     write = table_writer(path)
     if write is not None:
-        known = [block for split in SPLITS if (block := get_block(data, split))]
-        frame = _to_frame(data, known, path.name)
-        if len(known) > 1:
+        parts = [block for split in SPLITS if (block := get_block(data, split))]
+        frame = _to_frame(data, parts, path.name)
+        if len(parts) > 1:
             logger.warning("%s: a table does not keep the split", path.name)
-        if any("is_noise" in block for block in known):
+        if any("is_noise" in block for block in parts):
             logger.warning("%s: a table does not keep noise labels", path.name)
         with atomic_path(path) as temporary:
             write(frame, temporary, path.name.endswith(".gz"))
@@ -98,8 +98,8 @@ def table_writer(path: Path) -> Callable[[pd.DataFrame, Path, bool], None] | Non
         ValueError: The suffix is unknown.
     """
     suffix = Path(path.name.removesuffix(".gz")).suffix
-    known = suffix in _TABLE_WRITERS and path.name != f"{suffix}.gz"
-    if known and not (path.suffix == ".gz" and suffix in (".parquet", ".inter")):
+    is_table = suffix in _TABLE_WRITERS and path.name != f"{suffix}.gz"
+    if is_table and not (path.suffix == ".gz" and suffix in (".parquet", ".inter")):
         return _TABLE_WRITERS[suffix]
     if path.suffix:
         raise ValueError(
@@ -226,9 +226,9 @@ def _write_npy_folder(
         if "time" in block:
             labels[f"{name}_pos"] = block["time"].numpy()
     for key, node_type in (("user_raw", "user"), ("movie_raw", "item")):
-        known = _raw_of_labels(folder, data, node_type)
-        if known is not None:
-            labels[key] = known.numpy()
+        raw_ids = _raw_of_labels(folder, data, node_type)
+        if raw_ids is not None:
+            labels[key] = raw_ids.numpy()
     if not tells_order(data):  # what the reader takes for granted
         labels["in_order"] = np.zeros(1, dtype=np.int64)
     if labels:

@@ -187,8 +187,8 @@ def _signals(
 ) -> dict[str, Tensor]:
     runner = Runner(train_only(data), folder, device=device, progress=progress)
     result = runner.run(_sized(cell, runner.graph.num_edges))
-    stored = load_file(result.folder / "signals.safetensors")
-    return {name: stored[name] for name in SIGNALS if name in stored}
+    tensors = load_file(result.folder / "signals.safetensors")
+    return {name: tensors[name] for name in SIGNALS if name in tensors}
 
 
 def find_signals(work: Work) -> Outcome:
@@ -277,7 +277,7 @@ def _within_users(signals: Mapping[str, Tensor]) -> list[str]:
     return [name for name in WITHIN_USERS if name in signals]
 
 
-def as_record(found: NoiseAudit) -> dict[str, Any]:
+def as_record(audit: NoiseAudit) -> dict[str, Any]:
     """Flatten an audit for JSON.
 
     Returns:
@@ -286,24 +286,24 @@ def as_record(found: NoiseAudit) -> dict[str, Any]:
         nothing could be measured), ``best_signal`` and ``gain``. All but the weights
         are empty without labels.
     """
-    pooled = {name: by_scope["pooled"] for name, by_scope in found.measures.items()}
+    pooled = {name: by_scope["pooled"] for name, by_scope in audit.measures.items()}
     return {
         "auroc": {k: m.auroc.value for k, m in pooled.items()},
         "average_precision": {k: m.average_precision.value for k, m in pooled.items()},
-        "weights": found.weights,
+        "weights": audit.weights,
         "measures": {
             name: {
-                scope: {k: _known(v) for k, v in measure._asdict().items()}
+                scope: {k: _as_list(v) for k, v in measure._asdict().items()}
                 for scope, measure in by_scope.items()
             }
-            for name, by_scope in found.measures.items()
+            for name, by_scope in audit.measures.items()
         },
-        "best_signal": found.best_signal,
-        "gain": found.gain and _known(found.gain),
+        "best_signal": audit.best_signal,
+        "gain": audit.gain and _as_list(audit.gain),
     }
 
 
-def _known(estimate: Estimate) -> list[float | None]:
+def _as_list(estimate: Estimate) -> list[float | None]:
     """JSON has no NaN."""
     return [None if math.isnan(value) else value for value in estimate]
 

@@ -106,8 +106,8 @@ def _checked(source: nn.Module) -> Any:
         return source
     if isinstance(source, HistoryStates):
         model = source.model
-        known = getattr(models, type(model).__name__, None) is type(model)
-        if known and isinstance(model, Pretrained):
+        is_ours = getattr(models, type(model).__name__, None) is type(model)
+        if is_ours and isinstance(model, Pretrained):
             return source
         source = model
     raise ValueError(

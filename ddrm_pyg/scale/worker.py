@@ -130,7 +130,7 @@ class ShardWorker:
         """
         start, stop = self.world.bounds(shard)
         size = stop - start
-        train, known = (
+        train, seen = (
             InteractionGraph(
                 self.world.edge_index(shard, splits), size, self.world.num_items
             )
@@ -151,7 +151,7 @@ class ShardWorker:
             Embeddings(ideal, self.item_emb),
             torch.arange(size),
             k=self.job.k,
-            exclude=known,
+            exclude=seen,
         )
         self._write(shard, self.world.ids("user", start, stop), score, item)
         return size

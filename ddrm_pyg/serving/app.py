@@ -166,8 +166,8 @@ class Service:
                 )
             longest = max(map(len, lists), default=0)
             if longest > limits.history:
-                told = f"a list has at most {limits.history} ids"
-                raise HTTPException(413, f"{told} (got {longest})")
+                limit = f"a list has at most {limits.history} ids"
+                raise HTTPException(413, f"{limit} (got {longest})")
 
 
 def create_app(service: Service) -> FastAPI:
@@ -255,8 +255,8 @@ class _Guard:
         body = await self._read(scope, receive)
         try:
             if body is None:
-                told = f"a body has at most {self.service.limits.bytes} bytes"
-                await _refuse(413, told)(scope, receive, watched)
+                reason = f"a body has at most {self.service.limits.bytes} bytes"
+                await _refuse(413, reason)(scope, receive, watched)
             else:
                 await self.app(scope, _replayed(body, receive), watched)
         except UnicodeDecodeError:  # FastAPI knows only JSON that is not well-formed
@@ -273,8 +273,8 @@ class _Guard:
     async def _read(self, scope: Message, receive: Receive) -> bytes | None:
         """Read a body; None if it is longer than it may be."""
         limit = self.service.limits.bytes
-        told = dict(scope["headers"]).get(b"content-length", b"0")
-        if told.isdigit() and int(told) > limit:
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > limit:
             return None
         body = b""
         while True:

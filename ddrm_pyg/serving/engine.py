@@ -181,8 +181,8 @@ class Engine:
         rows = [self._rows(ids) for ids in histories]
         hidden = [self._rows(ids) for ids in exclude]
         score, item = self._recommend(
-            self._padded([known for known, _ in rows]),
-            self._padded([known for known, _ in hidden]),
+            self._padded([row for row, _ in rows]),
+            self._padded([row for row, _ in hidden]),
             self._item_emb,
         )
         return [
@@ -210,13 +210,13 @@ class Engine:
     def _rows(self, ids: Iterable[Id]) -> tuple[list[int], int]:
         """Rows of the known ids, each once, and the number of the others."""
         names = list(dict.fromkeys(map(str, ids)))
-        known = [self._row[name] for name in names if name in self._row]
-        return known, len(names) - len(known)
+        rows = [self._row[name] for name in names if name in self._row]
+        return rows, len(names) - len(rows)
 
     def _padded(self, rows: list[list[int]]) -> Any:
         table = np.full((len(rows), max(1, *map(len, rows))), self.num_items, np.int64)
-        for place, known in zip(table, rows, strict=True):
-            place[: len(known)] = known
+        for place, filled in zip(table, rows, strict=True):
+            place[: len(filled)] = filled
         return table
 
     def _listed(self, item: Any, score: Any, num_unknown: int) -> Listed:

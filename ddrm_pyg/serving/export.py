@@ -164,14 +164,14 @@ def _check(
         )
     if not 1 <= k <= shape[0]:
         raise ValueError(f"'k' must lie in 1 ... {shape[0]}, the items (got {k})")
-    known = get_args(Format)
+    names = get_args(Format)
     if (
         not formats
-        or not set(formats) <= set(known)
+        or not set(formats) <= set(names)
         or len(set(formats)) < len(formats)
     ):
         raise ValueError(
-            f"'formats' must be of {', '.join(known)}, each once (got {list(formats)})"
+            f"'formats' must be of {', '.join(names)}, each once (got {list(formats)})"
         )
 
 

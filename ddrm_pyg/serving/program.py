@@ -17,7 +17,7 @@ ENCODE = "encode"
 RECOMMEND = "recommend"
 
 INPUTS = {
-    ENCODE: ("history_emb", "known"),
+    ENCODE: ("history_emb", "mask"),
     RECOMMEND: ("history", "exclude", "item_emb"),
 }
 OUTPUTS = {ENCODE: ("ideal_emb",), RECOMMEND: ("score", "item")}
@@ -55,13 +55,13 @@ class MeanEncode(nn.Module):
         self.item_emb = item_emb.detach()  # an input of programs, no part of them
         self.register_buffer("mean_item", mean_item.detach())
 
-    def forward(self, history_emb: Tensor, known: Tensor) -> Tensor:
-        """Map ``[B, L, D]`` vectors, of which ``known`` ``[B, L]`` are, to ``[B, D]``.
+    def forward(self, history_emb: Tensor, mask: Tensor) -> Tensor:
+        """Map ``[B, L, D]`` vectors, of which ``mask`` ``[B, L]`` are, to ``[B, D]``.
 
         The others are padding.
         """
-        count = known.sum(1, keepdim=True)
-        total = (history_emb * known.unsqueeze(-1)).sum(1)
+        count = mask.sum(1, keepdim=True)
+        total = (history_emb * mask.unsqueeze(-1)).sum(1)
         mean = torch.where(count > 0, total / count.clamp(min=1), self.mean_item)
         if self.ddrm is None:
             return mean
@@ -108,14 +108,14 @@ class PastEncode(nn.Module):
         for name, row in (("start", start), ("cond", cond), ("scale", scale)):
             self.register_buffer(f"{name}_row", row)
 
-    def forward(self, history_emb: Tensor, known: Tensor) -> Tensor:
-        """Map ``[B, L, D + 1]`` vectors, of which ``known`` are, to ``[B, D + 1]``."""
-        count = known.sum(1, keepdim=True)
-        later = (count - known.cumsum(1)).unsqueeze(-1)
+    def forward(self, history_emb: Tensor, mask: Tensor) -> Tensor:
+        """Map ``[B, L, D + 1]`` vectors, of which ``mask`` are, to ``[B, D + 1]``."""
+        count = mask.sum(1, keepdim=True)
+        later = (count - mask.cumsum(1)).unsqueeze(-1)
         starts, first = [], 0
         for width, scales in zip(self.widths, self.scales, strict=True):
             vectors = history_emb[..., first : first + width]
-            weight = torch.exp(-later / scales) * known.unsqueeze(-1)
+            weight = torch.exp(-later / scales) * mask.unsqueeze(-1)
             means = torch.einsum("bls,bld->bsd", weight, vectors)
             starts.append(F.normalize(means, dim=-1))
             first += width
@@ -185,9 +185,9 @@ def trace(encode: Encode, k: int) -> dict[str, torch.export.ExportedProgram]:
     width = encode.item_emb.size(1)
     # two rows and more, all apart: a size of 1 and a shared stride count as constants
     history, exclude = (torch.zeros(2, n, dtype=torch.int64) for n in (3, 2))
-    vectors, known = torch.zeros(2, 3, width), torch.ones(2, 3, dtype=torch.bool)
+    vectors, mask = torch.zeros(2, 3, width), torch.ones(2, 3, dtype=torch.bool)
     inputs = {
-        ENCODE: (vectors, known),
+        ENCODE: (vectors, mask),
         RECOMMEND: (history, exclude, torch.zeros(max(k, 2), width)),
     }
     rows = {0: batch, 1: length}

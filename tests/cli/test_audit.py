@@ -97,7 +97,7 @@ def test_global_generator_is_left_alone(call, world):
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "message"),
     [
         (["--data", "none.csv"], "none.csv: neither a file"),
         (["--backend", "ease"], "Invalid value for '--backend'"),
@@ -105,10 +105,10 @@ def test_global_generator_is_left_alone(call, world):
         (["--out", "here"], "'--out' must be a new folder or a run's (got here)"),
     ],
 )
-def test_refusals_leave_nothing_behind(call, tmp_path, asked, told):
+def test_refusals_leave_nothing_behind(call, tmp_path, asked, message):
     os.mkdir("here")
     Path("here/notes.txt").touch()
-    assert told in call("audit", *asked).error
+    assert message in call("audit", *asked).error
     assert os.listdir() == ["here"]
     assert os.listdir("here") == ["notes.txt"]
 

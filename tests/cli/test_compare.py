@@ -103,13 +103,13 @@ def test_other_data_are_refused(call, words, tmp_path, clicks):
     fewer = clicks.read_text().splitlines()[:-20]
     other = tmp_path / "fewer.csv"
     other.write_text("\n".join(fewer) + "\n")
-    told = call("compare", "--data", other, *QUICK, "--out", tmp_path).error
-    assert "'--out' must be new or hold this very run" in told
+    message = call("compare", "--data", other, *QUICK, "--out", tmp_path).error
+    assert "'--out' must be new or hold this very run" in message
 
 
 @pytest.mark.parametrize("methods", ["mff", "mf,", "", "diffrec+ddrm"])
 def test_unknown_methods_are_refused_before_anything_runs(call, tmp_path, methods):
     out = tmp_path / "out"
-    told = call("compare", "--methods", methods, "--out", out).error
-    assert "a method must be one of popularity, item_knn" in told
+    message = call("compare", "--methods", methods, "--out", out).error
+    assert "a method must be one of popularity, item_knn" in message
     assert not out.exists()

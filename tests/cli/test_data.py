@@ -82,7 +82,7 @@ def test_a_folder_brings_the_ids_along(call, table):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["describe", "r.csv"], "no column 'user' (there are 'who', 'what', 'stars', "),
         (["describe", "r.csv"], "--user, in Python user=, names the column to use"),
@@ -98,10 +98,10 @@ def test_a_folder_brings_the_ids_along(call, table):
     ],
 )
 def test_what_cannot_be_done_is_refused_and_nothing_is_written(
-    call, table, words, told
+    call, table, words, message
 ):
     content = table.read_bytes()
-    assert told in call("data", *words).error
+    assert message in call("data", *words).error
     left = [path for path in table.parent.rglob("*") if path.is_file()]
     assert left == [table]
     assert table.read_bytes() == content

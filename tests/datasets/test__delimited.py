@@ -71,17 +71,17 @@ def test_recbole_header_is_typed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "told"),
+    ("header", "message"),
     [
         ("user_id\titem_id", "r.inter:1: header field 'user_id' must be name:token"),
         ("user_id:int\titem_id:token", "header field 'user_id:int' must be"),
         ("u:token\titem_id:token", "r.inter:1: no column 'user'"),
     ],
 )
-def test_other_inter_headers_are_refused(tmp_path, header, told):
+def test_other_inter_headers_are_refused(tmp_path, header, message):
     path = tmp_path / "r.inter"
     path.write_text(f"{header}\n1\t2\n")
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         read_delimited(path, COLUMNS)
 
 

@@ -49,7 +49,7 @@ def test_reading_in_blocks_equals_reading_at_once(
 def test_the_first_record_tells_the_columns(tmp_path):
     path = write(tmp_path / "r.jsonl", [{"user": 1, "item": "a", "timestamp": 5}])
     table = read_json_lines(path, COLUMNS)
-    assert table.found == {"user": "user", "item": "item", "time": "timestamp"}
+    assert table.column_of == {"user": "user", "item": "item", "time": "timestamp"}
     assert table.to_data()[EDGE].edge_time.tolist() == [5]
 
 
@@ -57,7 +57,7 @@ GOOD = '{"user": 1, "item": 2, "rating": 3}\n'
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ('{"user": 1', "does not parse, expected one JSON object per line (Expect"),
         ('{"user": 1, "item": 2}', "no column 'rating' (there are 'user', 'item')"),
@@ -69,10 +69,10 @@ GOOD = '{"user": 1, "item": 2, "rating": 3}\n'
     ],
 )
 @pytest.mark.parametrize("size", [1, 1 << 20])
-def test_a_bad_line_is_named(tmp_path, line, told, size):
+def test_a_bad_line_is_named(tmp_path, line, message, size):
     path = tmp_path / "r.json"
     path.write_text(f"{GOOD}\n{line}\n{GOOD}")
     with pytest.raises(ValueError, match=r"^r\.json:3: ") as error:
         read_json_lines(path, COLUMNS, size=size)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)

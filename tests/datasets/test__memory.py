@@ -177,7 +177,7 @@ def test_what_is_in_memory_is_not_changed():
 
 
 @pytest.mark.parametrize(
-    ("source", "error", "told"),
+    ("source", "error", "message"),
     [
         ([], ValueError, "list: no rows"),
         ({"user": [], "item": []}, ValueError, "dict: no rows"),
@@ -204,10 +204,10 @@ def test_what_is_in_memory_is_not_changed():
         (None, TypeError, "(got NoneType; "),
     ],
 )
-def test_what_is_no_table_is_refused(source, error, told):
+def test_what_is_no_table_is_refused(source, error, message):
     with pytest.raises(error) as refused:
         load_interactions(source, split=False)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_a_frame_is_split_like_a_file():
@@ -217,7 +217,7 @@ def test_a_frame_is_split_like_a_file():
 
 
 @pytest.mark.parametrize(
-    ("frame", "told"),
+    ("frame", "message"),
     [
         (FRAME.iloc[:0], "DataFrame: no rows"),
         (FRAME.assign(user=[1, None, 2]), "DataFrame: row 0: column 'user' is '1.0'"),
@@ -229,10 +229,10 @@ def test_a_frame_is_split_like_a_file():
         (FRAME.assign(time=pd.NaT), "DataFrame: row 0: column 'time' is 'NaT'"),
     ],
 )
-def test_bad_frames_are_refused(frame, told):
+def test_bad_frames_are_refused(frame, message):
     with pytest.raises(ValueError, match="DataFrame") as error:
         load_interactions(frame, split=False)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_matrix_of_ones_has_no_ratings_and_is_split():
 
 
 @pytest.mark.parametrize(
-    ("matrix", "arguments", "told"),
+    ("matrix", "arguments", "message"),
     [
         (sparse.csr_array((2, 2)), {}, "sparse matrix: no rows"),
         (sparse.csr_array(([0.0], ([0], [1]))), {}, "value at [0, 1] is 0.0, expected"),
@@ -266,10 +266,10 @@ def test_a_matrix_of_ones_has_no_ratings_and_is_split():
         (sparse.eye(3), {"liked_from": 4}, "'liked_from' needs a rating column"),
     ],
 )
-def test_bad_matrices_are_refused(matrix, arguments, told):
+def test_bad_matrices_are_refused(matrix, arguments, message):
     with pytest.raises(ValueError, match="matrix") as error:
         load_interactions(matrix, **arguments)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_repeated_pair_is_no_rating():

@@ -61,7 +61,7 @@ def test_days_are_times_too(write):
 
 
 @pytest.mark.parametrize(
-    ("columns", "told"),
+    ("columns", "message"),
     [
         ({"user": [1, None]}, "r.parquet: row 1: column 'user' is 'None', expected an"),
         ({"user": [1.0, 2.0]}, "r.parquet: row 0: column 'user' is '1.0', expected an"),
@@ -77,12 +77,12 @@ def test_days_are_times_too(write):
         ),
     ],
 )
-def test_bad_values_are_refused_with_their_row(write, columns, told):
-    given = {"user": [1, 2], "item": [3, 4]} | columns
-    path = write(**{name: values for name, values in given.items() if values})
+def test_bad_values_are_refused_with_their_row(write, columns, message):
+    table = {"user": [1, 2], "item": [3, 4]} | columns
+    path = write(**{name: values for name, values in table.items() if values})
     with pytest.raises(ValueError, match=r"r\.parquet") as error:
         read_parquet(path, COLUMNS, size=1)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_truncated_file_is_refused(write):

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from ddrm_pyg.datasets._table import Table, find_columns, objects
 from ddrm_pyg.transforms.core import EDGE
 
-FOUND = {role: role for role in ("user", "item", "rating", "time")}
+COLUMNS = {role: role for role in ("user", "item", "rating", "time")}
 
 
-def table_of(*blocks, **found):
-    columns = found or {"user": "u", "item": "i"}
+def table_of(*blocks, **columns):
+    columns = columns or {"user": "u", "item": "i"}
     table = Table("t", columns, inferred=False, typed=False)
     for number, block in enumerate(blocks):
         values = {
@@ -62,12 +62,12 @@ def test_dates_and_moments_are_seconds_in_utc():
         moment,
         [1531001351],
     ):
-        data = table_of({"user": [1], "item": [2], "time": times}, **FOUND).to_data
+        data = table_of({"user": [1], "item": [2], "time": times}, **COLUMNS).to_data
         with pytest.raises(ValueError, match="need at least one array"):
             data()  # no ratings were given: the table was promised four columns
-        found = {"user": "u", "item": "i", "time": "t"}
+        columns = {"user": "u", "item": "i", "time": "t"}
         block = {"user": [1], "item": [2], "time": times}
-        assert table_of(block, **found).to_data()[EDGE].edge_time.item() == 1531001351
+        assert table_of(block, **columns).to_data()[EDGE].edge_time.item() == 1531001351
 
 
 def times_of(*blocks):
@@ -126,7 +126,7 @@ def test_moments_keep_their_order(numbers):
 
 
 @pytest.mark.parametrize(
-    ("role", "values", "told"),
+    ("role", "values", "message"),
     [
         ("user", [1, None], "block 0, row 1: column 'user' is 'None', expected an id"),
         ("user", [True], "row 0: column 'user' is 'True', expected an id"),
@@ -146,23 +146,23 @@ def test_moments_keep_their_order(numbers):
         ("time", ["1", "2018-01-01"], "row 1: column 'time' is '2018-01-01', expected"),
     ],
 )
-def test_a_bad_value_is_refused_with_its_place(role, values, told):
+def test_a_bad_value_is_refused_with_its_place(role, values, message):
     with pytest.raises(ValueError, match="expected") as error:
-        table_of({role: values}, **FOUND)
-    assert told in str(error.value)
+        table_of({role: values}, **COLUMNS)
+    assert message in str(error.value)
 
 
 def test_dates_in_one_block_forbid_numbers_in_the_next():
     blocks = {"time": ["2018-01-01"]}, {"time": np.array([5])}
     with pytest.raises(ValueError, match="block 1, row 0: column 'time' is '5'"):
-        table_of(*blocks, **FOUND)
+        table_of(*blocks, **COLUMNS)
 
 
 def test_defaults_know_the_names_of_grouplens_and_recbole():
     columns = {"user": "user", "item": "item", "rating": None, "time": None}
     names = ["movieId", "user_id", "timestamp"]
-    found, inferred = find_columns("x", names, columns)
-    assert found == {"user": "user_id", "item": "movieId", "time": "timestamp"}
+    chosen, inferred = find_columns("x", names, columns)
+    assert chosen == {"user": "user_id", "item": "movieId", "time": "timestamp"}
     assert inferred
 
 
@@ -177,7 +177,7 @@ def test_a_column_may_be_left_aside():
 @pytest.mark.parametrize("role", ["rating", "time"])
 def test_a_refused_column_says_how_to_read_without_it(role):
     with pytest.raises(ValueError, match=r"block 0, row 0: column '.*'") as error:
-        table_of({role: ["x"]}, **FOUND)
+        table_of({role: ["x"]}, **COLUMNS)
     assert str(error.value).endswith(
         f"; --no-{role}, in Python {role}=False, reads without it"
     )
@@ -185,7 +185,7 @@ def test_a_refused_column_says_how_to_read_without_it(role):
 
 def test_a_refused_id_is_needed():
     with pytest.raises(ValueError, match=r"expected an id$"):
-        table_of({"user": [None]}, **FOUND)
+        table_of({"user": [None]}, **COLUMNS)
 
 
 def test_a_column_that_is_not_there_names_the_option_that_would_name_it():

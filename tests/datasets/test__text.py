@@ -104,7 +104,7 @@ def test_a_row_has_a_limit_however_small_its_archive_is(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"a\nb\n\xff\n", "a.txt:3: not utf-8 text"),
         ("user,item".encode("utf-16-le"), "a.txt:1: not a text .*UTF-16 without"),
@@ -115,8 +115,8 @@ def test_a_row_has_a_limit_however_small_its_archive_is(tmp_path, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("size", [1, 1000])
-def test_what_is_no_text_is_refused_with_its_line(tmp_path, content, told, size):
-    with pytest.raises(ValueError, match=told):
+def test_what_is_no_text_is_refused_with_its_line(tmp_path, content, message, size):
+    with pytest.raises(ValueError, match=message):
         blocks(tmp_path / "a.txt", content, size=size)
 
 

@@ -125,7 +125,7 @@ ROW = "A0READER,0000000001,5.0,1\n"
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("Books.csv", EDITIONS["ratings_Books.csv"], "item 'A00READER0Z' is no ASIN"),
         ("ratings_Books.csv", ROW + "A,0000000001,5.0\n", ":2: 3 fields, expected 4"),
@@ -148,10 +148,10 @@ ROW = "A0READER,0000000001,5.0,1\n"
         ("Books.jsonl", "{}\n", "Books.jsonl:1: no column 'user_id'"),
     ],
 )
-def test_bad_files_are_refused_and_nothing_is_written(tmp_path, name, content, told):
+def test_bad_files_are_refused_and_nothing_is_written(tmp_path, name, content, message):
     place(tmp_path, name, content)
     with pytest.raises(ValueError, match=name) as error:
         AmazonBook(tmp_path)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "amazon-book" / "processed").exists()

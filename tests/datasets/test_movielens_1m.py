@@ -10,7 +10,7 @@ from ddrm_pyg.datasets import MovieLens1M
 from ddrm_pyg.transforms.core import EDGE, SPLITS, get_block
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-needs_data = pytest.mark.skipif(
+real_data = pytest.mark.skipif(
     not SHARED.is_dir(), reason="../shared/data is not here; it is not distributed"
 )
 
@@ -137,7 +137,7 @@ def keys(user, movie):
     return np.sort(np.asarray(user, dtype=np.int64) * 10_000 + movie)
 
 
-@needs_data
+@real_data
 @pytest.mark.dataset
 def test_clean_has_exactly_the_published_pairs(full):
     data = MovieLens1M(full, noise="clean")[0]
@@ -157,7 +157,7 @@ def test_clean_has_exactly_the_published_pairs(full):
     assert np.allclose(sizes, [403_277, 110_722, 57_532], rtol=0.01)
 
 
-@needs_data
+@real_data
 @pytest.mark.dataset
 def test_natural_has_the_published_sizes_and_noise(full):
     data = MovieLens1M(full, noise="natural")[0]
@@ -170,7 +170,7 @@ def test_natural_has_the_published_sizes_and_noise(full):
     assert noise[2] == 0
 
 
-@needs_data
+@real_data
 @pytest.mark.dataset
 def test_random_has_the_clean_sizes_and_the_stated_noise(full):
     clean = MovieLens1M(full, noise="clean")[0]

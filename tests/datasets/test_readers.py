@@ -12,7 +12,7 @@ from ddrm_pyg.datasets.writers import save_interactions
 from ddrm_pyg.transforms.core import EDGE, SPLITS, get_block
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-needs_data = pytest.mark.skipif(
+real_data = pytest.mark.skipif(
     not SHARED.is_dir(), reason="../shared/data is not here; it is not distributed"
 )
 
@@ -352,7 +352,7 @@ def test_a_refused_input_leaves_nothing_behind(tmp_path):
 # Real data
 
 
-@needs_data
+@real_data
 @pytest.mark.dataset
 def test_published_natural_noise_split():
     data = load_interactions(SHARED / "ml-1m" / "natural")
@@ -364,7 +364,7 @@ def test_published_natural_noise_split():
     assert len(data["item"].raw_id.unique()) == 3494
 
 
-@needs_data
+@real_data
 @pytest.mark.dataset
 def test_movielens_latest_small():
     path = SHARED / "ml-latest-small" / "ratings.csv"
@@ -375,7 +375,7 @@ def test_movielens_latest_small():
     assert not data[EDGE].test_edge_is_noise.any()
 
 
-@needs_data
+@real_data
 @pytest.mark.dataset
 def test_gowalla():
     data = load_interactions(SHARED / "gowalla")

@@ -121,14 +121,14 @@ def attempt(function, *arguments, **options):
         return None, str(error)
 
 
-def needs_pyarrow(name):
+def skip_without_pyarrow(name):
     if name.endswith(".parquet"):
         pytest.importorskip("pyarrow", reason="the extra [parquet] is absent")
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_spoiled_file_gives_a_graph_or_a_refusal(folder, name):
-    needs_pyarrow(name)
+    skip_without_pyarrow(name)
     path = folder / name
     valid = path.read_bytes()
     source = path if path.parent == folder else path.parent
@@ -172,7 +172,7 @@ def rows_of(num_rows):
     return [[str(row % 3), f"i{row}", "4", str(row)] for row in range(num_rows)]
 
 
-def told(path, content):
+def refusal(path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=path.name) as error:
         load_interactions(path)
@@ -229,7 +229,7 @@ def test_a_bad_row_of_a_table_is_named(tmp_path, name, packed):
             content[line - 1] = b"\0" + content[line - 1]
             rule = "not a text file (it has zero bytes;"
         whole = b"\n".join(content)
-        message = told(path, gzip.compress(whole) if packed else whole)
+        message = refusal(path, gzip.compress(whole) if packed else whole)
         assert message.startswith(f"{path.name}:{line}: ")
         assert rule in message
 
@@ -274,7 +274,7 @@ def test_a_bad_json_line_is_named(tmp_path_factory, num_rows, at, fault):
     }
     if (kind == "item" and value in (float("inf"), -float("inf"))) or value != value:
         rule["item"] = "does not parse"  # JSON has no such numbers
-    message = told(path, "\n".join(lines).encode())
+    message = refusal(path, "\n".join(lines).encode())
     assert message.startswith(f"r.json:{row + 1}: ")
     assert rule.get(kind, f"column {kind!r} is {str(value)!r}, expected") in message
 
@@ -284,7 +284,7 @@ def test_a_bad_json_line_is_named(tmp_path_factory, num_rows, at, fault):
 def test_a_truncated_archive_is_named(tmp_path_factory, folder, at, name):
     path = tmp_path_factory.mktemp("gz") / f"{name}.gz"
     whole = gzip.compress((folder / name).read_bytes())
-    message = told(path, whole[: int(at * len(whole))])
+    message = refusal(path, whole[: int(at * len(whole))])
     assert message.startswith(
         (f"{path.name}: cannot be read after", f"{path.name}: no")
     )
@@ -413,8 +413,10 @@ def test_another_checksum_is_refused(tmp_path_factory, content):
     root = tmp_path_factory.mktemp("root")
     place(root, MovieLens1M, "ml-1m.zip", content)
     digest = hashlib.sha256(content).hexdigest()
-    told = rf"ml-1m\.zip: sha256 must be a6898.* \(got {digest}, {len(content)} bytes\)"
-    with pytest.raises(ValueError, match=told):
+    message = (
+        rf"ml-1m\.zip: sha256 must be a6898.* \(got {digest}, {len(content)} bytes\)"
+    )
+    with pytest.raises(ValueError, match=message):
         MovieLens1M(root)
     assert [path.name for path in root.rglob("*") if path.is_file()] == ["ml-1m.zip"]
 
@@ -424,7 +426,7 @@ def test_another_checksum_is_refused(tmp_path_factory, content):
 
 @pytest.mark.parametrize("name", FILES)
 def test_commands_end_in_one_line_without_a_traceback(folder, capsys, name):
-    needs_pyarrow(name)
+    skip_without_pyarrow(name)
     path = folder / name
     valid = path.read_bytes()
     source = path if path.parent == folder else path.parent

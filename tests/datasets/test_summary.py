@@ -7,7 +7,7 @@ from ddrm_pyg.transforms.core import EDGE
 
 
 @pytest.fixture
-def known():
+def labelled():
     data = HeteroData()
     data["user"].num_nodes, data["item"].num_nodes = 2, 5
     data[EDGE].edge_index = torch.tensor([[0, 0, 1], [0, 1, 1]])
@@ -20,8 +20,8 @@ def known():
     return data
 
 
-def test_counts_by_hand(known):
-    record = summarize(known)
+def test_counts_by_hand(labelled):
+    record = summarize(labelled)
     assert record.pop("noise") == {"train": pytest.approx(1 / 3)}
     assert record == {
         "users": 2,
@@ -47,11 +47,11 @@ def test_counts_by_hand(known):
         (1577836800123456789, "ns"),
     ],
 )
-def test_the_unit_of_times_is_told_by_their_size(known, last, unit):
-    known[EDGE].edge_time = torch.tensor([0, -1, last]).to(torch.tensor(last).dtype)
+def test_the_unit_of_times_is_told_by_their_size(labelled, last, unit):
+    labelled[EDGE].edge_time = torch.tensor([0, -1, last]).to(torch.tensor(last).dtype)
     if isinstance(last, float):
-        known[EDGE].edge_time = torch.tensor([0, -1, last], dtype=torch.float64)
-    record = summarize(known)
+        labelled[EDGE].edge_time = torch.tensor([0, -1, last], dtype=torch.float64)
+    record = summarize(labelled)
     assert record["time"] == [0, last]
     assert record.get("time_unit") == unit
 
@@ -67,16 +67,16 @@ def test_unsplit_data_without_anything_else(data):
     }
 
 
-def test_many_ratings_are_counted_in_bins(known):
-    known[EDGE].edge_index = torch.zeros(2, 100, dtype=torch.long)
-    known[EDGE].edge_rating = torch.arange(1, 101).float()
-    known[EDGE].edge_time = torch.arange(100)
-    known[EDGE].edge_is_noise = torch.zeros(100, dtype=torch.bool)
-    ratings = summarize(known)["ratings"]
+def test_many_ratings_are_counted_in_bins(labelled):
+    labelled[EDGE].edge_index = torch.zeros(2, 100, dtype=torch.long)
+    labelled[EDGE].edge_rating = torch.arange(1, 101).float()
+    labelled[EDGE].edge_time = torch.arange(100)
+    labelled[EDGE].edge_is_noise = torch.zeros(100, dtype=torch.bool)
+    ratings = summarize(labelled)["ratings"]
     assert next(iter(ratings)) == "1 to 10.9"
     assert list(ratings.values()) == [11, *[10] * 9]
 
 
-def test_degrees_are_drawn(known, tmp_path):
-    plot_degrees(known, tmp_path / "d.png")
+def test_degrees_are_drawn(labelled, tmp_path):
+    plot_degrees(labelled, tmp_path / "d.png")
     assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")

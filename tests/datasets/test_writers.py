@@ -108,17 +108,17 @@ def test_an_npy_folder_keeps_whether_there_is_an_order(world, tmp_path, in_order
 
 
 @pytest.mark.parametrize(
-    ("ids", "told"),
+    ("ids", "message"),
     [
         ([f"{i}x" for i in range(40)], "cannot hold ids that are texts"),
         (torch.arange(40).flip(0), "cannot hold the id 0"),
     ],
 )
-def test_ids_that_labels_cannot_hold_are_said(world, tmp_path, caplog, ids, told):
+def test_ids_that_labels_cannot_hold_are_said(world, tmp_path, caplog, ids, message):
     world = world.clone()
     world["user"].raw_id = ids
     save_interactions(world, tmp_path / "out")
-    assert told in caplog.text
+    assert message in caplog.text
     assert load_interactions(tmp_path / "out")["user"].raw_id.tolist() == [*range(40)]
 
 
@@ -148,12 +148,12 @@ def test_what_a_table_cannot_hold_is_left_out_and_said(world, tmp_path, caplog):
     noisy[EDGE].edge_time[:2] = -1
     save_interactions(noisy, tmp_path / "r.csv")
     total = len(pd.read_csv(tmp_path / "r.csv"))
-    for told in (
+    for message in (
         "a table does not keep noise labels",
         f"the column rating is left out, as 3 of {total} are unknown (0)",
         f"the column time is left out, as 2 of {total} are unknown (-1)",
     ):
-        assert f"r.csv: {told}" in caplog.text
+        assert f"r.csv: {message}" in caplog.text
     assert [*pd.read_csv(tmp_path / "r.csv")] == ["user", "item"]
 
 
@@ -186,7 +186,7 @@ def test_packed_files_have_the_same_bytes_each_time(world, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "layout", "told"),
+    ("name", "layout", "message"),
     [
         ("r.xlsx", "npy", "no writer for '.xlsx'"),
         ("r.parquet.gz", "npy", "no writer for '.gz'"),
@@ -195,11 +195,11 @@ def test_packed_files_have_the_same_bytes_each_time(world, tmp_path):
     ],
 )
 def test_unknown_formats_are_refused_and_nothing_is_written(
-    world, tmp_path, name, layout, told
+    world, tmp_path, name, layout, message
 ):
     with pytest.raises(ValueError, match=r"must be|no writer") as error:
         save_interactions(world, tmp_path / name, layout=layout)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,7 +13,7 @@ from ddrm_pyg.transforms import KCore, NaturalNoise, RatingThreshold, TemporalSp
 from ddrm_pyg.transforms.core import EDGE, SPLITS, get_block
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-needs_data = pytest.mark.skipif(
+real_data = pytest.mark.skipif(
     not SHARED.is_dir(), reason="../shared/data is not here; it is not distributed"
 )
 
@@ -94,7 +94,7 @@ GOOD = review("u", "b", 5.0, 1)
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         (GOOD[:-9], ":3: does not parse, expected one JSON object per line (Unterm"),
         (GOOD.replace('"stars"', '"star"'), ":3: no column 'stars' (there are 'review"),
@@ -112,16 +112,16 @@ GOOD = review("u", "b", 5.0, 1)
         ("[]", ":3: expected a JSON object (got '[]')"),
     ],
 )
-def test_a_bad_review_is_refused_with_its_line(tmp_path, line, told):
+def test_a_bad_review_is_refused_with_its_line(tmp_path, line, message):
     path = write_reviews(tmp_path, [GOOD, "", line])
     with pytest.raises(ValueError, match=r"^yelp_academic") as error:
         Yelp(tmp_path)
-    assert path.name + told in str(error.value)
+    assert path.name + message in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "yelp" / "processed").exists()
 
 
-@needs_data
+@real_data
 @pytest.mark.dataset
 def test_real_ratings_in_yelps_format_are_arranged_like_any_table(tmp_path):
     path = SHARED / "ml-latest-small" / "ratings.csv"

@@ -67,21 +67,21 @@ def test_an_unknown_backend_is_refused_before_anything_is_solved(world):
 
 def test_an_audit_without_labels_has_no_table(world):
     bare = train_only(world)
-    found = combine({"a": torch.rand(bare[EDGE].num_edges)}, bare, {"a": 1.0})
-    assert as_table(found).text() == ""
+    result = combine({"a": torch.rand(bare[EDGE].num_edges)}, bare, {"a": 1.0})
+    assert as_table(result).text() == ""
 
 
 def test_random_pairs_are_found():
     data = RandomNoise(0.2)(SyntheticInteractions(400, 200, 20_000)[0])
     injected = data[EDGE].edge_rating == 0  # replaced pairs have no rating
     data[EDGE].edge_is_noise = injected
-    found = combine(compute_signals(data, progress=False), data)
-    for name, by_scope in found.measures.items():
+    result = combine(compute_signals(data, progress=False), data)
+    for name, by_scope in result.measures.items():
         # Replaced one by one, so that everyone keeps their number; and the gap grows
         # with the length of a vector, which LightGCN gives to items with many clicks.
         if name not in ("activity", "reconstruction"):
             assert by_scope["pooled"].auroc.low > 0.5, name
-    assert found.measures["combined"]["within users"].auroc.low > 0.7
+    assert result.measures["combined"]["within users"].auroc.low > 0.7
 
 
 def test_kept_signals_are_those_of_the_data_and_settings(world, tmp_path):
@@ -150,9 +150,9 @@ def test_frame_by_hand():
     data = HeteroData()
     data["user"].num_nodes = data["item"].num_nodes = 2
     data[EDGE].edge_index = torch.tensor([[0, 0, 1], [0, 1, 1]])
-    found = audit({"a": torch.tensor([0.5, 0.25, 2.0])}, data)
+    result = audit({"a": torch.tensor([0.5, 0.25, 2.0])}, data)
     ids = {"user": ["ann, 1", "bob"], "item": [7, 8]}
-    frame = to_frame(found, data, ids)
+    frame = to_frame(result, data, ids)
     assert frame.to_csv(index=False, float_format="%.6g").splitlines() == [
         "user,item,score,rank,a",
         "bob,8,0.833333,1,2",
@@ -219,12 +219,12 @@ def test_record_has_no_nan_and_a_table_says_so(golden):
     data["user"].num_nodes = data["item"].num_nodes = 2
     data[EDGE].edge_index = torch.tensor([[0, 1], [0, 1]])
     data[EDGE].edge_is_noise = torch.tensor([True, False])
-    found = audit({"a": torch.tensor([1.0, 0.0])}, data)
-    record = as_record(found)
+    result = audit({"a": torch.tensor([1.0, 0.0])}, data)
+    record = as_record(result)
     assert record["auroc"] == {"combined": 1, "a": 1}
     within = record["measures"]["a"]["within users"]
     assert within["auroc"] == [None, None, None]
-    assert as_table(found).text() + "\n" == golden("audit.txt")
+    assert as_table(result).text() + "\n" == golden("audit.txt")
 
 
 @pytest.mark.dataset
@@ -246,8 +246,8 @@ def test_known_signals_of_ml_1m():
         "activity": activity_signal(graph),
         "agreement": -history_agreement(graph, emb.item),
     }
-    found = audit(signals, data, {"popularity": 1, "agreement": 1}, num_resamples=20)
-    auroc = as_record(found)["auroc"]
+    result = audit(signals, data, {"popularity": 1, "agreement": 1}, num_resamples=20)
+    auroc = as_record(result)["auroc"]
     assert auroc["popularity"] == pytest.approx(0.638, abs=5e-4)
     assert auroc["activity"] == pytest.approx(0.560, abs=5e-4)
     assert auroc["agreement"] == pytest.approx(0.640, abs=5e-4)

@@ -120,15 +120,15 @@ def test_an_order_that_nothing_tells_is_refused(data, times, message):
 
 
 def test_history_mean_weighs_as_the_ddrm_it_is_compared_with():
-    told = {"history": {"kind": "recency", "tau": 5}, "train_start": "history"}
-    cells = rows_for(BACKEND, replace(DDRM, model={**DDRM.model, **told}))
-    assert cells["history mean"].model == {"history": told["history"]}
+    settings = {"history": {"kind": "recency", "tau": 5}, "train_start": "history"}
+    cells = rows_for(BACKEND, replace(DDRM, model={**DDRM.model, **settings}))
+    assert cells["history mean"].model == {"history": settings["history"]}
     assert rows_for(BACKEND, DDRM)["history mean"].model == {"history": None}
 
 
 def test_best_depth_combines_as_the_embeddings_do():
-    given = Cell("embeddings", model={"combine": "normalized-sum"})
-    cells = rows_for(given, Cell("ddrm", base=given))
+    vectors = Cell("embeddings", model={"combine": "normalized-sum"})
+    cells = rows_for(vectors, Cell("ddrm", base=vectors))
     assert cells["embeddings, best depth"].model["combine"] == "normalized-sum"
     assert rows_for(BACKEND, DDRM)["mf, best depth"].model["combine"] == "mean"
 

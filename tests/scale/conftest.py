@@ -75,8 +75,8 @@ def whole_lists(made, k, seed):
     graph = InteractionGraph.from_data(made.data)
     generator = torch.Generator().manual_seed(seed)
     denoised = made.ddrm(*made.emb, graph, generator=generator)
-    known = InteractionGraph.from_data(made.data, splits=("train", "val", "test"))
-    return recommend(denoised, torch.arange(graph.num_users), k=k, exclude=known)
+    seen = InteractionGraph.from_data(made.data, splits=("train", "val", "test"))
+    return recommend(denoised, torch.arange(graph.num_users), k=k, exclude=seen)
 
 
 def compare_lists(made, job):

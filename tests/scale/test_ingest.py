@@ -133,7 +133,7 @@ def test_little_memory_gives_the_same(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "options", "told"),
+    ("rows", "options", "message"),
     [
         ([("", "a", 1), ("  ", "b", 2)], {}, r"'user' must hold an id .*\(2 do not\)"),
         ([("u", "", 1)], {}, r"'item' must hold an id in every row \(1 do not\)"),
@@ -147,9 +147,11 @@ def test_little_memory_gives_the_same(tmp_path):
         ([("u", "a", 1)], {"memory": "lots"}, "'shard': "),
     ],
 )
-def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, rows, options, told):
+def test_what_does_not_fit_is_refused_and_leaves_nothing(
+    tmp_path, rows, options, message
+):
     path = write(tmp_path / "a.csv", rows)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         shard([path], tmp_path / "world", **options)
     assert os.listdir(tmp_path) == ["a.csv"]
 

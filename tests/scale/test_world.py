@@ -32,8 +32,8 @@ def test_shards_are_the_whole(made):
     assert (
         last[1].sort().values.tolist() == train.rows(torch.tensor([8192]))[1].tolist()
     )
-    known = world.edge_index(1, ("train", "val", "test"))
-    assert known.size(1) > last.size(1)
+    pairs = world.edge_index(1, ("train", "val", "test"))
+    assert pairs.size(1) > last.size(1)
 
 
 def test_ids_are_read_by_rows(made):
@@ -47,7 +47,7 @@ def test_shards_that_are_not_there_are_refused(made, shard):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("nonsense", "not what 'shard' writes"),
         ("{}", r"not what 'shard' writes \(no 'format'\); shard again"),
@@ -57,9 +57,9 @@ def test_shards_that_are_not_there_are_refused(made, shard):
         ('{"format": 2}', r"the format must be 1 \(got 2\)"),
     ],
 )
-def test_another_version_is_refused(tmp_path, text, told):
+def test_another_version_is_refused(tmp_path, text, message):
     (tmp_path / "world.json").write_text(text)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         World.open(tmp_path)
 
 
@@ -103,7 +103,7 @@ def test_half_precision_is_cut_and_read(copy, tmp_path, made):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (
             lambda emb: Embeddings(emb.user[1:], emb.item),
@@ -116,10 +116,10 @@ def test_half_precision_is_cut_and_read(copy, tmp_path, made):
         (lambda emb: Embeddings(emb.user / 0, emb.item), "'user' must be finite"),
     ],
 )
-def test_embeddings_of_another_world_are_refused(copy, made, tmp_path, change, told):
+def test_embeddings_of_another_world_are_refused(copy, made, tmp_path, change, message):
     shutil.rmtree(copy.folder / "embeddings")
     change(made.emb).save(tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         cut_embeddings(copy, tmp_path / "other.safetensors")
     assert not (copy.folder / "embeddings").exists()
 

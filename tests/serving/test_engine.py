@@ -42,10 +42,10 @@ def test_lists_are_those_of_the_rows(exported, engine):
 
 
 def test_unknown_ids_are_counted_and_repeats_change_nothing(exported, engine):
-    known = exported.ids[3]
-    (plain,) = engine.recommend([[known]], k=5, exclude=[[]])
+    own = exported.ids[3]
+    (plain,) = engine.recommend([[own]], k=5, exclude=[[]])
     (odd,) = engine.recommend(
-        [[known, "unheard of", known, "unheard of"]], k=5, exclude=[[7, "also"]]
+        [[own, "unheard of", own, "unheard of"]], k=5, exclude=[[7, "also"]]
     )
     assert odd.item == plain.item
     assert (plain.num_unknown, odd.num_unknown) == (0, 3)
@@ -107,7 +107,7 @@ def test_a_folder_that_is_no_export_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("nonsense", "not what 'export' writes"),
         ("[1]", "not what 'export' writes"),
@@ -116,9 +116,9 @@ def test_a_folder_that_is_no_export_is_refused(tmp_path):
         ('{"format": 1}', r"the format must be 2 \(got 1\); export again"),
     ],
 )
-def test_another_version_is_refused(tmp_path, text, told):
+def test_another_version_is_refused(tmp_path, text, message):
     (tmp_path / "serving.json").write_text(text)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         Engine(tmp_path)
 
 

@@ -118,7 +118,7 @@ def test_histories_alone_need_no_plug_in(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"k": 5}, "'k' must lie in 1 ... 4, the items"),
         ({"k": 0}, "'k' must lie in 1 ... 4"),
@@ -132,8 +132,8 @@ def test_histories_alone_need_no_plug_in(tmp_path):
         ({"formats": ["pt2", "pt2"]}, "each once"),
     ],
 )
-def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, changed, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, changed, message):
+    with pytest.raises(ValueError, match=message):
         export(tmp_path / "out", **small(**changed))
     assert list(tmp_path.iterdir()) == []
 
