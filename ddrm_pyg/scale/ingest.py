@@ -7,7 +7,7 @@ import gzip
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from ddrm_pyg.transforms.split import TemporalSplit
 logger = logging.getLogger("ddrm_pyg")
 
 _DELIMITERS = ",\t;|"
+_JSON = (".jsonl", ".ndjson", ".json")
+_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _SPACE = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if c.isspace())
 """What Python strips from a text; DuckDB strips blanks alone by itself."""
 
@@ -108,24 +110,29 @@ def _read(database: Any, path: Path, columns: tuple[str, str, str]) -> None:
     """Append a file's rows to the table ``raw``, numbered in their order."""
     database.execute(
         "CREATE TABLE IF NOT EXISTS raw "
-        "(place BIGINT, user VARCHAR, item VARCHAR, time BIGINT, fraction DOUBLE)"
+        "(place BIGINT, user VARCHAR, user_number BOOLEAN, item VARCHAR, "
+        "item_number BOOLEAN, time BIGINT, fraction DOUBLE)"
     )
     table = _relation(path)
-    kinds = dict(
-        database.execute(
-            f"SELECT column_name, column_type FROM (DESCRIBE {table})"
-        ).fetchall()
-    )
+    kinds = _kinds(database, table)
     for name in columns:
         if name not in kinds:
             there = ", ".join(map(repr, kinds))
             raise ValueError(f"{path.name}: no column {name!r} (there are {there})")
+    if path.name.removesuffix(".gz").endswith(_JSON):
+        # as they are written: a guessed type would make one of 5 and "5"
+        kinds |= dict.fromkeys(columns[:2], "JSON")
+        table = _json(path, {name: kinds[name] for name in columns})
     user, item, time = (f'"{name.replace(chr(34), chr(34) * 2)}"' for name in columns)
-    ids = [f"CAST({name} AS VARCHAR)" for name in (user, item)]
+    ids = [
+        expression
+        for column, name in zip((user, item), columns[:2], strict=True)
+        for expression in _id(path, column, name, kinds[name])
+    ]
     whole, fraction = _moment(time, kinds[columns[2]])
     start = database.execute("SELECT count(*) FROM raw").fetchone()[0]
     database.execute(
-        f"INSERT INTO raw SELECT {start} + row_number() OVER (), {ids[0]}, {ids[1]}, "
+        f"INSERT INTO raw SELECT {start} + row_number() OVER (), {', '.join(ids)}, "
         f"{whole} AS whole, {fraction.format(whole='whole')} FROM ({table})"
     )
     blank = "coalesce(trim({}, " + _quoted(_SPACE) + "), '') = ''"
@@ -144,13 +151,42 @@ def _read(database: Any, path: Path, columns: tuple[str, str, str]) -> None:
             )
 
 
+def _kinds(database: Any, table: str) -> dict[str, str]:
+    """Types of a table's columns by name."""
+    query = f"SELECT column_name, column_type FROM (DESCRIBE {table})"
+    return dict(database.execute(query).fetchall())
+
+
+def _id(path: Path, column: str, name: str, kind: str) -> tuple[str, str]:
+    """An id as a text, and whether it is a number: NULL where a text may be one.
+
+    Raises:
+        ValueError: A column of neither integers nor texts.
+    """
+    text = f"CAST({column} AS VARCHAR)"
+    if kind == "JSON":
+        is_text = f"json_type({column}) = 'VARCHAR'"
+        return (
+            f"CASE WHEN {is_text} THEN {column} ->> '$' "
+            f"WHEN regexp_full_match({text}, '-?[0-9]+') THEN {text} END",
+            f"NOT ({is_text})",
+        )
+    if kind.removeprefix("U") in _INTEGERS:
+        return text, "true"
+    if kind == "VARCHAR":
+        return text, "false" if path.suffix == ".parquet" else "NULL"
+    raise ValueError(
+        f"{path.name}: column {name!r} must hold ids, integers or texts (got {kind})"
+    )
+
+
 def _relation(path: Path) -> str:
     """What DuckDB reads a file by: text tables as they stand, ids not guessed at."""
     name, kind = _quoted(str(path)), path.name.removesuffix(".gz").rpartition(".")[2]
     if kind == "parquet":
         return f"SELECT * FROM read_parquet({name})"
-    if kind in ("jsonl", "ndjson", "json"):
-        return f"SELECT * FROM read_json({name}, format = 'newline_delimited')"
+    if path.name.removesuffix(".gz").endswith(_JSON):
+        return _json(path)
     if kind not in ("csv", "tsv"):
         raise ValueError(f"{path}: must be .csv, .tsv, .parquet or .jsonl, or .gz")
     opened = gzip.open if path.suffix == ".gz" else open
@@ -167,7 +203,19 @@ def _relation(path: Path) -> str:
 
 def _names(header: str, delimiter: str) -> str:
     (names,) = csv.reader([header], delimiter=delimiter)
-    return "{" + ", ".join(f"{_quoted(n.strip())}: 'VARCHAR'" for n in names) + "}"
+    return _typed(dict.fromkeys((name.strip() for name in names), "VARCHAR"))
+
+
+def _json(path: Path, kinds: Mapping[str, str] | None = None) -> str:
+    columns = f", columns = {_typed(kinds)}" if kinds else ""
+    source = f"{_quoted(str(path))}, format = 'newline_delimited'{columns}"
+    return f"SELECT * FROM read_json({source})"
+
+
+def _typed(kinds: Mapping[str, str]) -> str:
+    """Columns with their types, as DuckDB's readers take them."""
+    pairs = (f"{_quoted(name)}: {_quoted(kind)}" for name, kind in kinds.items())
+    return "{" + ", ".join(pairs) + "}"
 
 
 def _moment(column: str, kind: str) -> tuple[str, str]:
@@ -192,6 +240,8 @@ def _moment(column: str, kind: str) -> tuple[str, str]:
 def _number(database: Any, folder: Path) -> tuple[int, int]:
     """Number ids in their own order, keep earliest pairs, sort by user and time."""
     (folder / "ids").mkdir()
+    for kind in ("user", "item"):
+        _check_one_spelling(database, kind)
     sizes = [_number_ids(database, folder, kind) for kind in ("user", "item")]
     if not sizes[0]:
         raise ValueError("'sources': no rows")
@@ -211,6 +261,19 @@ def _number(database: Any, folder: Path) -> tuple[int, int]:
         logger.warning("%d duplicate pairs (each kept once, the earliest)", rows - kept)
     database.execute("DROP TABLE raw")
     return sizes[0], sizes[1]
+
+
+def _check_one_spelling(database: Any, kind: str) -> None:
+    """Refuse an id that is a number in one row and a text in another."""
+    both = database.execute(
+        f"SELECT {kind} FROM raw WHERE {kind}_number IS NOT NULL GROUP BY {kind} "
+        f"HAVING bool_or({kind}_number) AND NOT bool_and({kind}_number) LIMIT 1"
+    ).fetchone()
+    if both:
+        raise ValueError(
+            f"'sources': the {kind}s have the number {both[0]} and the text "
+            f"'{both[0]}'; write one id in one way"
+        )
 
 
 def _number_ids(database: Any, folder: Path, kind: str) -> int:

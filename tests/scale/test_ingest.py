@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import os
 
 import numpy as np
@@ -82,6 +83,58 @@ def test_several_files_are_one_table(tmp_path):
     frame[40:50].to_parquet(parts[2])
     frame[50:].to_json(parts[3], orient="records", lines=True)
     assert_same(shard(parts, tmp_path / "world"), load_interactions(whole))
+
+
+JSON_IDS = st.one_of(
+    st.integers(-3, 12),
+    st.integers(2**63 - 2, 2**64 + 2),
+    st.sampled_from(["5", "05", "-0", "x", 'a"b', "a\\b", "é", " x", str(2**64)]),
+)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(JSON_IDS, min_size=1, max_size=5, unique_by=repr))
+def test_ids_of_json_lines_are_those_of_load_interactions(tmp_path_factory, users):
+    folder = tmp_path_factory.mktemp("ingest")
+    path = folder / "data.jsonl"
+    with path.open("w") as file:
+        for n in range(9 * len(users)):
+            row = {"user": users[n // 9], "item": n * 7 % 11, "time": n}
+            file.write(json.dumps(row) + "\n")
+    if len({str(user) for user in users}) == len(users):
+        assert_same(shard([path], folder / "world"), load_interactions(path))
+        return
+    for read in (load_interactions, lambda path: shard([path], folder / "world")):
+        with pytest.raises(ValueError, match=r"the number (\d+) and the text '\1'"):
+            read(path)
+
+
+@pytest.mark.parametrize("value", [5.0, 5.5, True, None, [1], {"a": 1}, 1e30])
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_what_is_no_id_is_refused_as_there(tmp_path, value, suffix):
+    frame = pd.DataFrame({"user": [value], "item": ["a"], "time": [1]})
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        path.write_text(json.dumps({"user": value, "item": "a", "time": 1}))
+    for read in (load_interactions, lambda path: shard([path], tmp_path / "world")):
+        with pytest.raises(ValueError, match=r"column 'user' .*id"):
+            read(path)
+
+
+def test_one_id_is_written_in_one_way_in_all_files(tmp_path):
+    rows = [("5", f"i{n % 7}", n) for n in range(20)]
+    frame = pd.DataFrame(rows, columns=["user", "item", "time"])
+    frame.to_parquet(tmp_path / "texts.parquet")
+    frame["user"] = 5
+    frame.to_parquet(tmp_path / "numbers.parquet")
+    write(tmp_path / "table.csv", rows)  # may be either
+    for name in ("texts.parquet", "numbers.parquet"):
+        shard([tmp_path / "table.csv", tmp_path / name], tmp_path / f"to {name}")
+    files = [tmp_path / "texts.parquet", tmp_path / "numbers.parquet"]
+    with pytest.raises(ValueError, match=r"users have the number 5 and the text '5'"):
+        shard(files, tmp_path / "world")
 
 
 def test_columns_ratios_and_fractions(tmp_path):
