@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ddrm_pyg.cli._output import (
     write_recommendations,
 )
 from ddrm_pyg.cli._report import REPORT, write_report
+from ddrm_pyg.cli._start import log_memory
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.plots import (
@@ -34,6 +36,7 @@ from ddrm_pyg.experiments.plug_in import (
     check_order,
     pick,
     plug_in,
+    rows_for,
 )
 from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source
@@ -88,6 +91,8 @@ def execute(
             or nothing tells an order that is to be read.
     """
     check_order(data, [last or backend])
+    cells = rows_for(backend, last).values()
+    log_memory(cells, InteractionGraph.from_data(data))
     begin = time.perf_counter()
     told = (
         source.located().record(),
@@ -105,24 +110,34 @@ def execute(
         **(verdict.record() if verdict else {"verdict": None}),
         **dict(zip(HELD, (winner.name, with_vectors.name), strict=True)),
     }
-    holds = _holds(winner, with_vectors)
     methods = " and ".join(cell.method for cell in (backend, last) if cell)
-    _report(out, f"{source.name}: {methods}", rows, verdict, holds, config)
+    _report(out, f"{source.name}: {methods}", rows, verdict, config)
     _write(out, runner, rows, record)
     if as_json:
         print_json({"rows": [as_record(row) for row in rows], **record})
         return
-    print("\n\n".join(table.text() for table in as_tables(rows)))
-    print("\n" + "\n".join([*([str(verdict)] if verdict else []), *holds]))
-    for row in rows:
-        if "num_layers" in row.result.notes:
-            depth = row.result.notes["num_layers"]
-            print(f"{row.name}: {depth} layers, picked by validation NDCG@20")
+    print(summary(rows, verdict))
     print(f"written to {out} in {time.perf_counter() - begin:.0f} s; see {REPORT}")
+    print(f"lists by another row: ddrm-pyg recommend {out} --row NAME")
 
 
-def _holds(winner: Row, with_vectors: Row) -> list[str]:
-    """Say what the files hold, and why."""
+def summary(rows: Sequence[Row], verdict: Verdict | None) -> str:
+    """Write what a run found: its tables, the verdict, and what the files hold."""
+    tables = "\n\n".join(table.text() for table in as_tables(rows))
+    depths = [
+        f"{row.name}: {row.result.notes['num_layers']} layers, picked by validation "
+        f"{metric_title(METRIC)}"
+        for row in rows
+        if "num_layers" in row.result.notes
+    ]
+    words = [str(verdict)] if verdict else []
+    return "\n".join([tables, "", *words, *contents_of(rows), *depths])
+
+
+def contents_of(rows: Sequence[Row]) -> list[str]:
+    """Say which row's the files are, and why."""
+    winner = pick(rows)
+    with_vectors = pick([row for row in rows if not row.is_yardstick])
     value = winner.result.val.get(METRIC)
     why = (
         "there is no validation to pick by"
@@ -142,7 +157,6 @@ def _report(
     title: str,
     rows: list[Row],
     verdict: Verdict | None,
-    holds: list[str],
     config: dict[str, Any],
 ) -> None:
     height = 1.6 + 0.3 * len(rows)
@@ -150,7 +164,10 @@ def _report(
         out,
         title,
         verdict.headline if verdict else "nothing denoises here: no verdict",
-        [*((*verdict.reasons, verdict.advice) if verdict else ()), *holds],
+        [
+            *((*verdict.reasons, verdict.advice) if verdict else ()),
+            *contents_of(rows),
+        ],
         as_tables(rows),
         to_pictures(run_panels(rows), height),
         config,

@@ -36,14 +36,14 @@ def announce(source: Source, device: str | None) -> None:
     )
 
 
-def begin(source: Source, device: str | None, cells: Iterable[Cell]) -> HeteroData:
+def begin(source: Source, device: str | None, cells: Iterable[Cell] = ()) -> HeteroData:
     """Load a data set between what is needed before and after.
 
     Args:
         source: Where it is.
         device: Where models will train.
         cells: What will be run; the largest is told, of these and of what they start
-            from.
+            from. None where that depends on the data, see :func:`log_memory`.
     """
     announce(source, device)
     data = source.load()

@@ -12,7 +12,7 @@ from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._folder import claim
 from ddrm_pyg.cli._output import print_json, write_csv
 from ddrm_pyg.cli._report import REPORT, write_report
-from ddrm_pyg.cli._start import begin
+from ddrm_pyg.cli._start import begin, log_memory
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.compare import (
     Comparison,
@@ -34,6 +34,7 @@ from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
 from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.files import write_json
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
 
 FINISHED = "compare.json"
 
@@ -81,12 +82,10 @@ def command(
         for name in names
         if name not in names_of("yardstick")
     }
-    data = begin(
-        source,
-        device,
-        [*map(Cell, yardsticks()), *(c[0] for c in cells.values())],
-    )
+    data = begin(source, device)
     methods_here = with_default_ddrm(cells, data, epochs=epochs)
+    firsts = [*map(Cell, yardsticks()), *(c[0] for c in methods_here.values())]
+    log_memory(firsts, InteractionGraph.from_data(data))
     out = out or Path("runs") / f"compare-{source.name}"
     told = {"source": source.located().record(), "fingerprint": fingerprint(data)}
     claim(out, told, finished=FINISHED, overwrite=overwrite)

@@ -12,7 +12,7 @@ from ddrm_pyg.cli._plug_in import execute
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.plug_in import default_ddrm, rows_for
+from ddrm_pyg.experiments.plug_in import default_ddrm
 from ddrm_pyg.experiments.settings import denoised
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.work import in_order_of
@@ -43,7 +43,7 @@ def command(
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Plug DDRM onto given embeddings, compare, and write denoised ones."""
+    """Plug DDRM onto given embeddings, compare, and write what is best."""
     ids = options.id_files(user_ids, item_ids)
     tables = Embeddings.load(embeddings)
     base = Cell(
@@ -57,7 +57,7 @@ def command(
         },
     )
     last = denoised(base, "ddrm", seed=seed, settings=settings, epochs=epochs)
-    loaded = begin(source, device, rows_for(base, last).values())
+    loaded = begin(source, device)
     if settings is None:
         last = default_ddrm(base, loaded, seed=seed, epochs=epochs)
     in_order_of(loaded, tables, ids, str(embeddings))  # or refused, before any folder

@@ -10,7 +10,7 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._plug_in import execute
 from ddrm_pyg.cli._start import begin
-from ddrm_pyg.experiments.plug_in import default_ddrm, rows_for
+from ddrm_pyg.experiments.plug_in import default_ddrm
 from ddrm_pyg.experiments.settings import cell_for, denoised
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 
@@ -57,9 +57,9 @@ def command(
         added = ddrm_epochs if denoise == "ddrm" else epochs
         last = denoised(base, denoise, seed=seed, settings=settings, epochs=added)
     default = f"{source.name}-{backend}-{denoise}-seed{seed}"
-    data = begin(source, device, rows_for(base, last).values())
+    data = begin(source, device)
     if denoise == "ddrm" and settings is None:
-        last = default_ddrm(base, data, epochs=ddrm_epochs)
+        last = default_ddrm(base, data, seed=seed, epochs=ddrm_epochs)
     execute(
         source,
         data,

@@ -73,9 +73,9 @@ class Verdict:
     @property
     def reasons(self) -> list[str]:
         """What it rests on, and how it stands beside the yardsticks."""
-        lines = [
-            _in_words(self.test, self.rival, "the best use of the backend without it")
-        ]
+        users = f", paired t-test over {self.test.num_users} users"
+        what = "the best use of the backend without it"
+        lines = [_in_words(self.test, self.rival, what, users)]
         if self.yardstick:
             name, test = self.yardstick
             lines.append(_in_words(test, name, "the best yardstick"))
@@ -110,12 +110,9 @@ class Verdict:
         }
 
 
-def _in_words(test: PairedTest, rival: str, what: str) -> str:
+def _in_words(test: PairedTest, rival: str, what: str, how: str = "") -> str:
     p = "< 0.0001" if test.p_value < 1e-4 else f"= {test.p_value:.4f}"
-    return (
-        f"{METRIC.upper()} {test.change()} against '{rival}', {what} "
-        f"(p {p}, paired t-test over {test.num_users} users)"
-    )
+    return f"{METRIC.upper()} {test.change()} against '{rival}', {what} (p {p}{how})"
 
 
 def rows_for(backend: Cell, last: Cell | None = None) -> dict[str, Cell]:

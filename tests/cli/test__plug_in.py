@@ -6,11 +6,10 @@ import csv
 import json
 from dataclasses import replace
 
-import pytest
 import torch
 
 from ddrm_pyg.cli._finished import open_run
-from ddrm_pyg.cli._plug_in import _holds
+from ddrm_pyg.cli._plug_in import contents_of
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.experiments.tables import Row
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
@@ -57,32 +56,24 @@ def test_files_hold_what_is_best_on_validation(finished):
     assert record["with_vectors"] == max(values, key=values.__getitem__)
 
 
-@pytest.mark.parametrize(
-    ("winner", "with_vectors", "lines"),
-    [
-        (
-            "ddrm",
-            "ddrm",
-            ["the files hold 'ddrm': best on validation (NDCG@20 0.2500)"],
-        ),
-        (
-            *("ease", "ddrm"),
-            [
-                "the lists are those of 'ease': best on validation (NDCG@20 0.2500)",
-                "embeddings.safetensors holds 'ddrm', the best that has vectors",
-            ],
-        ),
-    ],
-)
-def test_what_the_files_hold_is_said(make_result, winner, with_vectors, lines):
-    result = replace(make_result([0.1]), val={"ndcg@20": 0.25})
-    rows = {name: Row(name, [result]) for name in ("ease", "ddrm")}
-    assert _holds(rows[winner], rows[with_vectors]) == lines
+def validated(make_result, **values):
+    """Rows by their validation NDCG@20."""
+    return [
+        Row(name, [replace(make_result([0.1], name), val={"ndcg@20": value})])
+        for name, value in values.items()
+    ]
 
 
-def test_nothing_picked_is_said(make_result):
-    row = Row("ddrm", [make_result([0.1])])
-    assert _holds(row, row) == [
+def test_what_the_files_hold_is_said(make_result):
+    rows = validated(make_result, ease=0.2, ddrm=0.25)
+    line = "the files hold 'ddrm': best on validation (NDCG@20 0.2500)"
+    assert contents_of(rows) == [line]
+    assert contents_of(validated(make_result, ease=0.3, mf=0.2, ddrm=0.25)) == [
+        "the lists are those of 'ease': best on validation (NDCG@20 0.3000)",
+        "embeddings.safetensors holds 'ddrm', the best that has vectors",
+    ]
+    unpicked = [Row("ddrm", [make_result([0.1], "ddrm")])]
+    assert contents_of(unpicked) == [
         "the files hold 'ddrm': there is no validation to pick by"
     ]
 

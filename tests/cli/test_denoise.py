@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.runs import load_run
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_files_of_all_kinds_give_the_same(ask, emb):
     assert records[0] == records[1] == records[2]
     names = [row["name"] for row in records[0]["rows"]]
     assert names[3:6] == ["embeddings", "embeddings, best depth", "history mean"]
-    denoised = Embeddings.load("out/embeddings.safetensors")
+    denoised = load_run("out", row="ddrm").embeddings
     assert torch.equal(denoised.item, emb.item)
     assert denoised.user.shape == emb.user.shape
     assert not torch.equal(denoised.user, emb.user)
