@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
@@ -60,6 +59,12 @@ def _source(
     ratios: Annotated[
         str, typer.Option(help="Shares of train, validation and test, in a table.")
     ] = "0.7,0.1,0.2",
+    split: Annotated[
+        Literal["user", "global"],
+        typer.Option(
+            help="Cut each user's own timeline, or everyone's at the same two moments."
+        ),
+    ] = "user",
     encoding: Annotated[
         str | None,
         typer.Option(help="Encoding of a text, such as latin-1; UTF-8 if none is."),
@@ -75,7 +80,7 @@ def _source(
     time = _unless("time", time, no_time)
     shares = parse_ratios(ratios)
     columns = (user, item, rating, time)
-    return Source(data, *columns, liked_from, shares, encoding, separator)
+    return Source(data, *columns, liked_from, shares, encoding, separator, split)
 
 
 def _unless(role: str, name: str | None, refused: bool) -> Any:
@@ -202,17 +207,6 @@ def parse_ratios(text: str) -> tuple[float, float, float]:
             f"'--ratios' must be three numbers like 0.7,0.1,0.2 (got '{text}')"
         ) from None
     return train, val, test
-
-
-def words_of(source: Source) -> list[str]:
-    """Write the options that name a source, those at their default left out."""
-    words = []
-    for field in fields(source):
-        value = getattr(source, field.name)
-        if field.name == "data" or value != field.default:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            words += [f"--{field.name.replace('_', '-')}", str(text)]
-    return words
 
 
 def split(words: str) -> list[str]:

@@ -93,7 +93,7 @@ def command(
     data = begin(source, device, [signals_cell(backend)])
     out = out or Path("runs") / f"audit-{source.name}"
     config = {
-        "source": asdict(source.located()),
+        "source": source.located().record(),
         "fingerprint": fingerprint(data),
         "backend": backend,
         "weights": weights,
@@ -138,7 +138,7 @@ def _gain(gain: Estimate, best_signal: str | None) -> str:
 def _in_words(audit: NoiseAudit, silent: list[str], source: Source) -> list[str]:
     """What was measured, what cannot be said, and what comes next."""
     copy = ["--out", f"{source.name}-clean"]
-    clean = shlex.join(["ddrm-pyg", "clean", *options.words_of(source), *copy])
+    clean = shlex.join(["ddrm-pyg", "clean", *source.words(), *copy])
     return [
         *([_gain(audit.gain, audit.best_signal)] if audit.gain else []),
         *(f"cannot be said here: {sentence}" for sentence in silent),

@@ -126,7 +126,7 @@ def _advice(results: Mapping[str, Result], source: Source, out: Path) -> str:
     if is_worth(results):
         words = shlex.join([*run, "--data", str(out)])
         return f"Take the copy, it is above 'plain' and above 'random': {words}"
-    words = shlex.join([*run, *options.words_of(source)])
+    words = shlex.join([*run, *source.words()])
     return (
         "Keep the data as they are: the copy is not significantly above both 'plain' "
         f"and 'random', and what differs is chance, or the number of clicks: {words}"

@@ -193,14 +193,15 @@ def _has_no_header(path: Path, separator: str, first: list[str]) -> bool:
 
 def _find_by_place(where: str, first: list[str], columns: Columns) -> dict[str, str]:
     for role, name in columns.items():
-        if name not in (None, role):
+        if name not in (None, False, role):
             raise ValueError(f"{where}: no column names to choose {name!r} from")
     if not 2 <= len(first) <= len(_GROUPLENS):
         raise ValueError(
             f"{where}: {len(first)} fields and no header, expected user, item, rating "
             "and time"
         )
-    return {name: name for name in _GROUPLENS[: len(first)]}
+    names = _GROUPLENS[: len(first)]
+    return {name: name for name in names if columns.get(name) is not False}
 
 
 def _names(where: str, header: list[str], *, must_be_typed: bool) -> list[str]:

@@ -20,7 +20,7 @@ from ddrm_pyg.datasets._graph import (
 from ddrm_pyg.datasets._table import check_column
 from ddrm_pyg.datasets.readers import arrange, refuse_arguments
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph, per_edge
-from ddrm_pyg.transforms.split import check_ratios
+from ddrm_pyg.transforms.split import Scope, check_ratios
 
 EdgeType = tuple[str, str, str]
 Role = Literal["rating", "time"]
@@ -39,7 +39,7 @@ def from_hetero(
     liked_from: float | None = None,
     ratios: Sequence[float] = (0.7, 0.1, 0.2),
     seed: int = 0,
-    split: bool = True,
+    split: bool | Scope = True,
 ) -> HeteroData:
     """Turn one edge type of a PyG data set into interactions with held-out pairs.
 
@@ -67,9 +67,11 @@ def from_hetero(
             there is one, ``False`` takes none.
         liked_from: The lowest rating that counts as liked, see
             :func:`ddrm_pyg.load_interactions`.
-        ratios: Shares of train, validation and test of each user's liked interactions.
+        ratios: Shares of train, validation and test, see
+            :func:`ddrm_pyg.load_interactions`.
         seed: Seeds the generators of a random split and of a held-out validation.
-        split: Whether to split; otherwise all pairs are in ``edge_index``.
+        split: ``True``, ``"user"``, ``"global"`` or ``False``, see
+            :func:`ddrm_pyg.load_interactions`.
 
     Returns:
         What :func:`ddrm_pyg.load_interactions` returns. Nodes keep their numbers,

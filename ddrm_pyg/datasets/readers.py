@@ -14,11 +14,12 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from scipy import sparse
 from torch_geometric.data import HeteroData
 
+from ddrm_pyg.checks import check_among
 from ddrm_pyg.datasets._delimited import read_delimited
 from ddrm_pyg.datasets._folders import FOLDER_READERS, name_of, read_folder
 from ddrm_pyg.datasets._graph import warn_untrained
@@ -28,7 +29,7 @@ from ddrm_pyg.datasets._parquet import is_parquet, read_parquet
 from ddrm_pyg.datasets._table import Columns, Table
 from ddrm_pyg.datasets._text import read_start
 from ddrm_pyg.transforms.core import RatingThreshold, get_block
-from ddrm_pyg.transforms.split import TemporalSplit, check_ratios
+from ddrm_pyg.transforms.split import Scope, TemporalSplit, check_ratios
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -48,7 +49,7 @@ def load_interactions(
     liked_from: float | None = None,
     ratios: Sequence[float] = (0.7, 0.1, 0.2),
     seed: int = 0,
-    split: bool = True,
+    split: bool | Scope = True,
     encoding: str | None = None,
     separator: str | None = None,
 ) -> HeteroData:
@@ -94,9 +95,13 @@ def load_interactions(
             positives: labelled noise in train and validation, never in test. ``None``
             labels nothing.
         ratios: Shares of train, validation and test of each user's liked
-            interactions: by time where known, else at random.
+            interactions, by time where known, else at random; with
+            ``split="global"`` of all interactions.
         seed: Seeds the generators of a random split and of a held-out validation.
-        split: Whether to split a table; otherwise all pairs are in ``edge_index``.
+        split: ``True`` or ``"user"`` cuts each user's own timeline, ``"global"`` cuts
+            everyone's at the same two moments: held-out pairs of users and items that
+            train does not have are left out, which is said. ``False`` leaves all pairs
+            in ``edge_index``.
         encoding: What the bytes of a text are, as Python calls it: ``"latin-1"``.
             ``None`` believes a byte order mark, and takes UTF-8 without one.
         separator: What stands between two fields: one ASCII character or ``"::"``.
@@ -121,6 +126,8 @@ def load_interactions(
             the line where there are lines, the rule and the value.
     """
     ratios = check_ratios(ratios)
+    if not isinstance(split, bool):
+        check_among(get_args(Scope), split=split)
     if liked_from is not None and not math.isfinite(liked_from):
         raise ValueError(f"'liked_from' must be a number (got {liked_from})")
     columns = {"user": user, "item": item, "rating": rating, "time": time}
@@ -211,7 +218,7 @@ def arrange(
     liked_from: float | None,
     ratios: Sequence[float],
     seed: int,
-    split: bool,
+    split: bool | Scope,
 ) -> HeteroData:
     """Label and split what came as one block, and say how.
 
@@ -222,7 +229,7 @@ def arrange(
         liked_from: As for :func:`load_interactions`, like what follows.
         ratios: Shares of train, validation and test.
         seed: Seeds a random split.
-        split: Whether to split.
+        split: Whether and how to split.
 
     Raises:
         ValueError: There are no ratings to label by, or the data cannot be split.
@@ -233,9 +240,15 @@ def arrange(
             raise ValueError(f"{name}: 'liked_from' needs a rating column")
         data = RatingThreshold(liked_from)(data)
     if split:
+        if split == "global" and "time" not in block:
+            raise ValueError(f"{name}: split='global' needs a column of times")
         how = "by time" if "time" in block else "at random (no time column)"
         shares = "/".join(f"{100 * ratio:g}" for ratio in ratios)
-        said.append(f"each user split {shares} % {how}")
+        said.append(
+            f"everyone cut at the same two moments, {shares} % of all interactions"
+            if split == "global"
+            else f"each user split {shares} % {how}"
+        )
         said.append(
             "every interaction counts as liked"
             if liked_from is None
@@ -245,7 +258,8 @@ def arrange(
         logger.warning("%s: assumed %s", name, "; ".join(said))
     if split:
         try:
-            data = TemporalSplit(ratios, seed=seed)(data)
+            scope = "user" if split is True else split
+            data = TemporalSplit(ratios, seed=seed, scope=scope)(data)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         warn_untrained(name, data)

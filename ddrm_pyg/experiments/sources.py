@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -46,8 +46,8 @@ NAMED: dict[str, Callable[[], HeteroData]] = {
 }
 """Data sets that need no path."""
 
-_LATER = ("encoding", "separator")
-"""Fields of a source that earlier runs do not have."""
+_LATER = {"encoding": None, "separator": None, "split": "user"}
+"""Fields of a source that earlier runs do not have, and what they did without."""
 
 _NOISE = ("natural", "random", "clean")
 
@@ -67,6 +67,7 @@ class Source:
         ratios: Shares of train, validation and test.
         encoding: What the bytes of a text are.
         separator: What stands between two fields of a text.
+        split: ``"user"`` or ``"global"``: whose timeline is cut.
     """
 
     data: str = "synthetic"
@@ -78,6 +79,7 @@ class Source:
     ratios: tuple[float, float, float] = (0.7, 0.1, 0.2)
     encoding: str | None = None
     separator: str | None = None
+    split: Literal["user", "global"] = "user"
 
     @property
     def name(self) -> str:
@@ -106,8 +108,26 @@ class Source:
         A folder that was written before there were such fields is known by this.
         """
         fields = asdict(self)
-        unused = [name for name in _LATER if fields[name] is None]
+        unused = [name for name, before in _LATER.items() if fields[name] == before]
         return {name: fields[name] for name in fields if name not in unused}
+
+    def words(self) -> list[str]:
+        """The options that name it on a command line, those at their default left out.
+
+        An option that is False is named ``--no-...``.
+        """
+        words = ["--data", self.data]
+        for field in fields(self)[1:]:
+            name, value = field.name.replace("_", "-"), getattr(self, field.name)
+            if value is False:
+                words.append(f"--no-{name}")
+            elif value != field.default:
+                is_list = isinstance(value, tuple)
+                words += [
+                    f"--{name}",
+                    ",".join(map(str, value)) if is_list else str(value),
+                ]
+        return words
 
     def check(self) -> None:
         """Refuse what needs no look at the data.
@@ -133,6 +153,7 @@ class Source:
         self.check()
         if self.data in NAMED:
             return NAMED[self.data]()
+        how = True if self.split == "user" else self.split
         if not Path(self.data).exists():
             raise FileNotFoundError(
                 f"{self.data}: neither a file, a folder nor a known data set "
@@ -148,7 +169,7 @@ class Source:
             ratios=self.ratios,
             encoding=self.encoding,
             separator=self.separator,
-            split=split or brings_split(self.data),
+            split=how if split or brings_split(self.data) else False,
         )
 
 

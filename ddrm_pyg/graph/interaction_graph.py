@@ -442,7 +442,8 @@ def interactions_of(data: HeteroData) -> EdgeStorage:
     # data[...] would add what is not there to the caller's object
     if EDGE not in data.edge_types:
         raise ValueError(
-            f"'data' must have the edge type {EDGE} (there are {data.edge_types})"
+            f"'data' must have the edge type {EDGE} (there are {data.edge_types}; "
+            "from_hetero takes another)"
         )
     for node_type in ("user", "item"):
         if node_type not in data.node_types or data[node_type].num_nodes is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -558,7 +558,6 @@ class Request:
         plan = self.plan
         own_settings = plan.variant != paper_name(self.source)
         options = {
-            **_source_options(self.source),
             "--rows": ",".join(self.rows),
             "--backends": ",".join(plan.backends),
             "--settings-of": plan.variant if own_settings else None,
@@ -567,28 +566,11 @@ class Request:
             "--seeds": len(plan.seeds) if self.what != "table1" else None,
             "--validation": self.validation if self.validation != "both" else None,
         }
-        words = ["ddrm-pyg", "reproduce", self.what, "--data", self.source.data]
+        words = ["ddrm-pyg", "reproduce", self.what, *self.source.words()]
         for name, value in options.items():
-            if value is True:
-                words.append(name)
-            elif value not in (None, ""):
-                words += [name, str(value)]
+            words += [] if value in (None, "") else [name, str(value)]
         return shlex.join(words)
 
     def check(self) -> None:
         """Refuse what is unknown whatever the data are."""
         replace(self, validation="both").blocks(labelled=True)
-
-
-def _source_options(source: Source) -> dict[str, Any]:
-    """The options of a source that are not its defaults, but for ``--data``."""
-    default = asdict(Source(source.data))
-    changed = {k: v for k, v in asdict(source).items() if v != default[k]}
-    if "ratios" in changed:
-        changed["ratios"] = ",".join(f"{share:g}" for share in source.ratios)
-    absent = [name for name, value in changed.items() if value is False]
-    options = {name: value for name, value in changed.items() if name not in absent}
-    return {
-        **{f"--{name.replace('_', '-')}": value for name, value in options.items()},
-        **{f"--no-{name}": True for name in absent},
-    }

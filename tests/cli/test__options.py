@@ -12,7 +12,6 @@ from ddrm_pyg.cli._options import (
     parse_ratios,
     split,
     takes_source,
-    words_of,
 )
 from ddrm_pyg.experiments.sources import DEFAULT, Source
 
@@ -26,15 +25,6 @@ def test_ratios_are_read():
 def test_ratios_must_be_three_numbers(text):
     with pytest.raises(ValueError, match="'--ratios' must be three numbers like"):
         parse_ratios(text)
-
-
-def test_a_source_is_named_by_its_options():
-    assert words_of(DEFAULT) == ["--data", "synthetic"]
-    source = Source("my clicks.csv", item="sku", liked_from=4, ratios=(0.8, 0.1, 0.1))
-    assert words_of(source) == [
-        *("--data", "my clicks.csv", "--item", "sku"),
-        *("--liked-from", "4", "--ratios", "0.8,0.1,0.1"),
-    ]
 
 
 @pytest.mark.parametrize(
@@ -72,11 +62,13 @@ def app(default) -> typer.Typer:
 
 def test_source_is_built_from_options():
     words = ["--data", "x.csv", "--liked-from", "4", "--ratios", ".8,.1,.1", "--flag"]
-    words += ["--encoding", "latin-1", "--separator", "::"]
+    words += ["--encoding", "latin-1", "--separator", "::", "--split", "global"]
+    words += ["--no-rating"]
     answer = CliRunner().invoke(app(DEFAULT), [*words, "--time", "when"])
-    text = {"encoding": "latin-1", "separator": "::"}
+    text = {"encoding": "latin-1", "separator": "::", "split": "global"}
+    columns = {"rating": False, "time": "when"}
     shares = (0.8, 0.1, 0.1)
-    expected = Source("x.csv", time="when", liked_from=4.0, ratios=shares, **text)
+    expected = Source("x.csv", **columns, liked_from=4.0, ratios=shares, **text)
     assert answer.output.strip() == f"{expected} True"
 
 

@@ -210,6 +210,51 @@ def test_fractions_of_a_second_put_events_in_order(tmp_path):
     assert data[EDGE].val_edge_time.tolist() == [1577836800900]
 
 
+def test_everyone_may_be_cut_at_the_same_moments(tmp_path, caplog):
+    train = [(1, 1), (2, 2), (1, 3), (2, 4), (1, 2), (2, 1)]
+    later = [(3, 1), (1, 4), (2, 3), (2, 9)]  # train knows neither 3 nor 9
+    rows = [(*pair, 5, time) for time, pair in enumerate([*train, *later])]
+    path = write_csv(tmp_path / "r.csv", rows[::-1])
+    data = load_interactions(path, split="global", ratios=(0.6, 0.2, 0.2))
+    assert sorted(raw_pairs(data)) == sorted(train)
+    assert raw_pairs(data, "val") == [(1, 4)]
+    assert raw_pairs(data, "test") == [(2, 3)]
+    assert caplog.messages == [
+        "r.csv: assumed columns user, item, rating, time; everyone cut at the same two "
+        "moments, 60/20/20 % of all interactions; every interaction counts as liked",
+        "1 held-out interactions of 1 users that train does not have are left out",
+        "1 held-out interactions of 1 items that train does not have are left out",
+        "r.csv: 1 users have no train items",
+        "r.csv: 1 items are not in train",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "split", "told"),
+    [
+        ("user,item,when", "global", "r.csv: split='global' needs a column of times"),
+        (
+            "user,item,when",
+            "both",
+            "'split' must be one of ['global', 'user'] (got 'both')",
+        ),
+    ],
+)
+def test_a_split_that_cannot_be_made_is_refused(tmp_path, header, split, told):
+    path = write_csv(tmp_path / "r.csv", [(1, i, i) for i in range(9)], header)
+    with pytest.raises(ValueError, match="split") as error:
+        load_interactions(path, split=split)
+    assert told in str(error.value)
+
+
+def test_columns_of_ratings_dat_may_be_left_aside(tmp_path):
+    path = tmp_path / "ratings.dat"
+    path.write_text("".join(f"1::{n}::5::soon\n" for n in range(9)))
+    data = load_interactions(path, time=False, split=False)
+    assert data[EDGE].edge_rating.tolist() == [5] * 9
+    assert "edge_time" not in data[EDGE]
+
+
 def test_ratings_dat_is_read_as_file_or_inside_its_folder(tmp_path, caplog):
     folder = tmp_path / "ml-1m"
     folder.mkdir()

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ddrm_pyg.experiments.sources import NAMED, Source
+from ddrm_pyg.experiments.sources import DEFAULT, NAMED, Source
 
 
 @pytest.fixture
@@ -55,6 +55,32 @@ def test_a_run_is_named_by_an_option_only_where_it_is_used():
     latin = Source("x.csv", encoding="latin-1")
     assert latin.record() == before | {"encoding": "latin-1"}
     assert Source(**latin.record()) == latin
+
+
+def test_a_source_is_named_by_its_options():
+    assert DEFAULT.words() == ["--data", "synthetic"]
+    source = Source("my clicks.csv", item="sku", liked_from=4, ratios=(0.8, 0.1, 0.1))
+    assert source.words() == [
+        *("--data", "my clicks.csv", "--item", "sku"),
+        *("--liked-from", "4", "--ratios", "0.8,0.1,0.1"),
+    ]
+    source = Source("r.csv", rating=False, time=False, split="global")
+    words = ["--data", "r.csv", "--no-rating", "--no-time", "--split", "global"]
+    assert source.words() == words
+
+
+def test_a_split_reaches_the_loader(tmp_path):
+    path = tmp_path / "r.csv"
+    first = [f"0,{n},{n}" for n in range(10)]
+    second = [f"1,{9 - n},{10 + n}" for n in range(10)]
+    path.write_text("\n".join(["user,item,time", *first, *second]))
+    source = Source(str(path), split="global", ratios=(0.75, 0.0, 0.25))
+    assert source.record()["split"] == "global"
+    assert "split" not in Source(str(path)).record()
+    store = source.load()["user", "interacts", "item"]
+    assert store.test_edge_label_index.tolist() == [[1] * 5, [4, 3, 2, 1, 0]]
+    store = source.load(split=False)["user", "interacts", "item"]
+    assert store.edge_time.numel() == 20
 
 
 def test_an_encoding_and_a_separator_reach_the_loader(tmp_path):

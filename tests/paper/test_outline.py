@@ -319,8 +319,12 @@ def test_clean_data_are_found_by_name_and_beside(tmp_path):
     [
         (Request("table1", Source("ml-1m"), Plan("ml-1m")), "table1 --data ml-1m"),
         (
-            Request("table1", Source("a.csv", item="i", time=False), Plan()),
-            "table1 --data a.csv --item i --no-time",
+            Request(
+                "table1",
+                Source("a.csv", item="i", time=False, liked_from=0.0, split="global"),
+                Plan(),
+            ),
+            "table1 --data a.csv --item i --no-time --liked-from 0.0 --split global",
         ),
         (
             Request("table2", Source("ml-1m"), Plan("yelp", (0,), 2), ("mf*", "ease")),
