@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,10 +95,6 @@ def command(
     graph = InteractionGraph.from_data(data)
     drops = choices(scores.score, graph, drop, seed=seed)
     results = retrain(data, drops, cell, runs / CELLS, **where)
-    # last, so that the same command goes on if it is stopped before
-    save_interactions(without(data, drops[CLEANED]), out)
-    if is_folder:
-        write_ids(out / "ids.csv", {kind: raw_ids(data, kind) for kind in KINDS})
     rows = as_records(results, drops, data)
     record = {"out": str(out), "drop": drop, "rows": rows}
     advice = _advice(results, source, out)
@@ -112,6 +108,10 @@ def command(
         {"source": asdict(source), "drop": drop, "cell": asdict(cell)},
     )
     write_json(runs / f"clean-{backend}-{drop:g}-seed{seed}.json", record)
+    # last, so that the same command goes on if it is stopped before
+    save_interactions(without(data, drops[CLEANED]), out)
+    if is_folder:
+        write_ids(out / "ids.csv", {kind: raw_ids(data, kind) for kind in KINDS})
     if as_json:
         print_json(record)
         return
@@ -124,7 +124,15 @@ def _advice(results: Mapping[str, Result], source: Source, out: Path) -> str:
     """What to do with the copy, and the command that does it."""
     run = ["ddrm-pyg", "run"]
     if is_worth(results):
-        words = shlex.join([*run, "--data", str(out)])
+        copy = Source(str(out))
+        if table_writer(out):  # a folder keeps its split and its labels
+            copy = replace(
+                copy,
+                liked_from=source.liked_from,
+                ratios=source.ratios,
+                split=source.split,
+            )
+        words = shlex.join([*run, *copy.words()])
         return f"Take the copy, it is above 'plain' and above 'random': {words}"
     words = shlex.join([*run, *source.words()])
     return (

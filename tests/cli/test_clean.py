@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ddrm_pyg.cli.clean import _advice
 from ddrm_pyg.datasets.readers import load_interactions
+from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.graph.interaction_graph import EDGE
 
 QUICK = ["--epochs", "2"]
@@ -83,6 +85,16 @@ def test_table_keeps_the_callers_ids(call, clicks):
     assert len(named(whole) - named(kept)) == round(0.05 * size)
 
 
+@pytest.mark.parametrize(
+    ("out", "options"), [("kept.csv", " --liked-from 4"), ("kept", "")]
+)
+def test_advice_names_what_the_copy_needs(monkeypatch, out, options):
+    source = Source("mine.csv", item="sku", liked_from=4)
+    for worth, data in ((True, f"{out}{options}"), (False, "mine.csv --item sku")):
+        monkeypatch.setattr("ddrm_pyg.cli.clean.is_worth", lambda _, w=worth: w)
+        assert f"ddrm-pyg run --data {data}" in _advice({}, source, Path(out))
+
+
 def test_goes_on_where_it_stopped(call, world, monkeypatch):
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -92,6 +104,10 @@ def test_goes_on_where_it_stopped(call, world, monkeypatch):
         interrupted.setattr("ddrm_pyg.experiments.clean.Runner", stop)
         assert call(*words, "kept").code == 130
     assert not Path("kept").exists()
+    with monkeypatch.context() as interrupted:  # the copy is written last
+        interrupted.setattr("ddrm_pyg.cli.clean.save_interactions", stop)
+        assert call(*words, "kept").code == 130
+    assert Path("runs/report.html").exists()
     (signals,) = Path("runs").glob("cells/signals-*/signals.safetensors")
     stamp = signals.stat().st_mtime_ns
     assert call(*words, "kept").code == 0
