@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.runs import load_run
 
 ROWS = [
     "popularity",
@@ -325,19 +326,20 @@ def test_a_cleaner_is_judged_and_served(call, words, tmp_path, denoise):
     answer = call(*words, "--denoise", denoise, "--out", tmp_path / "run")
     assert answer.code == 0
     assert f"\nverdict on lightgcn+{denoise}: " in answer.out
-    assert "ddrm" not in answer.out
+    assert "\nddrm " not in answer.out
     assert (tmp_path / "run" / "recommendations.csv").exists()
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["denoise"]["method"] == f"lightgcn+{denoise}"
 
 
-def test_without_denoising_the_backend_is_served(call, words, tmp_path):
+def test_without_denoising_the_best_use_of_the_backend_is_served(call, words, tmp_path):
     words = words[: words.index("--ddrm-epochs")]
     answer = call(*words, "--denoise", "none", "--out", tmp_path / "run", "--json")
     record = json.loads(answer.out)
     assert record["verdict"] is None
     assert [row["name"] for row in record["rows"]] == ROWS[:5]
-    served = Embeddings.load(tmp_path / "run" / "embeddings.safetensors")
+    assert record["with_vectors"] in ROWS[3:5]
+    served = load_run(tmp_path / "run", row="lightgcn").embeddings
     (cell,) = (tmp_path / "run" / "cells").glob("lightgcn-*")
     backend = Embeddings.load(cell / "embeddings.safetensors")
     assert served.user.equal(backend.user)
