@@ -109,9 +109,9 @@ def fame(user, item):
     count = np.bincount(user)
     place = np.arange(len(user)) - (count.cumsum() - count)[user]
     place = (place + 0.5) / count[user]
-    known = np.log(np.bincount(item)[item])
-    step = known[place < 0.2].mean() - known[place >= 0.8].mean()
-    return float(step / known.std())
+    clicks = np.log(np.bincount(item)[item])
+    step = clicks[place < 0.2].mean() - clicks[place >= 0.8].mean()
+    return float(step / clicks.std())
 
 
 def measure(user, item, time, absolute):

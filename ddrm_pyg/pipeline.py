@@ -212,7 +212,7 @@ class Pipeline:
         takers[0] -= len(old_item)
         arrived = InteractionGraph(takers, sizes[1] - len(old_item), sizes[0])
         item = torch.cat([old_item, arrived.without_repeats().history_mean(user)])
-        for row, vector in self._given(item_emb or {}, item_ids):
+        for row, vector in self._new_rows(item_emb or {}, item_ids):
             item[row] = vector
         active = pairs[0].unique()
         user[active] = self._fold_in_rows(seen, active, item).to(user)
@@ -246,10 +246,10 @@ class Pipeline:
             kinds, ids, targets, catalogues, self.embeddings, strict=True
         ):
             row_of = {str(name): row for row, name in enumerate(catalogue)}
-            found = torch.tensor([row_of.get(str(name), -1) for name in names])
-            there = found >= 0
+            row = torch.tensor([row_of.get(str(name), -1) for name in names])
+            there = row >= 0
             with torch.no_grad():
-                target[there] = source[found[there]].to(target)
+                target[there] = source[row[there]].to(target)
             logger.info("warm start: %d of %d %ss", int(there.sum()), len(there), kind)
 
     def similar(self, item: Sequence[Any], *, k: int = 10) -> pd.DataFrame:
@@ -370,7 +370,7 @@ class Pipeline:
         history = InteractionGraph(pairs, len(user), len(item_emb))
         return self._fold_in(history, item_emb)
 
-    def _given(
+    def _new_rows(
         self, item_emb: Mapping[Any, Any], item_ids: list[Any]
     ) -> list[tuple[int, Tensor]]:
         """Return the rows of given vectors of new items."""
@@ -423,11 +423,11 @@ class Pipeline:
         return f"Pipeline({self.embeddings!r}, seen={self.seen.num_edges} pairs{ddrm})"
 
 
-def _extended(known: list[Any], more: Iterable[Any]) -> list[Any]:
+def _extended(ids: list[Any], more: Iterable[Any]) -> list[Any]:
     """Add ids that are not there yet behind the others, as they come."""
-    there = set(map(str, known))
+    there = set(map(str, ids))
     new = {str(name): name for name in more if str(name) not in there}
-    return [*known, *new.values()]
+    return [*ids, *new.values()]
 
 
 def _pairs(

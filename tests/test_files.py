@@ -103,8 +103,8 @@ def test_a_folder_appears_once_it_is_whole(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_named_as_it_will_be(tmp_path):
-    told = pytest.raises(OSError, match=r"full: '.*/world'$")
-    with told, atomic_folder(tmp_path / "world") as folder:
+    refused = pytest.raises(OSError, match=r"full: '.*/world'$")
+    with refused, atomic_folder(tmp_path / "world") as folder:
         raise OSError(28, "full", str(folder / "ids"))
     refused = pytest.raises(RuntimeError, match="no disk's fault")
     with refused, atomic_folder(tmp_path / "world"):

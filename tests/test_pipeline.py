@@ -237,12 +237,12 @@ def test_appending_again_and_nothing_changes_nothing(pipeline):
 def test_given_vectors_of_new_items(pipeline):
     grown = pipeline.append({"ann": [50]}, item_emb={50: [7.0, 1.0]})
     assert grown.embeddings.item[4].tolist() == [7, 1]
-    for vectors, told in (
+    for vectors, message in (
         ({30: [1.0, 2.0]}, r"of new items \(got \[2\] for 30\)"),
         ({50: [1.0]}, r"vectors \[2\] of new items \(got \[1\] for 50\)"),
         ({60: [1.0, 2.0]}, "'item_emb': 1 of 1 ids are unknown"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             pipeline.append({"ann": [50]}, item_emb=vectors)
     with pytest.raises(ValueError, match="'histories' must not be empty"):
         pipeline.append({"ann": []})

@@ -113,9 +113,9 @@ def takes_source(command: Callable[..., None]) -> Callable[..., None]:
     names = [option.name for option in options]
 
     @functools.wraps(command)
-    def with_options(**given: Any) -> None:
-        source = _source(**{name: given.pop(name) for name in names})
-        command(source=source, **given)
+    def with_options(**options: Any) -> None:
+        source = _source(**{name: options.pop(name) for name in names})
+        command(source=source, **options)
 
     data, *columns = options
     *others, last = kept  # --json comes last everywhere

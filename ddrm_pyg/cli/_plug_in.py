@@ -94,13 +94,13 @@ def execute(
     cells = rows_for(backend, last).values()
     log_memory(cells, InteractionGraph.from_data(data))
     begin = time.perf_counter()
-    told = (
+    values = (
         source.located().record(),
         fingerprint(data),
         asdict(backend),
         last and asdict(last),
     )
-    config = dict(zip(KEYS, told, strict=True))
+    config = dict(zip(KEYS, values, strict=True))
     claim(out, config, finished=FINISHED, overwrite=overwrite)
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
     rows, verdict = plug_in(runner, backend, last)
@@ -183,9 +183,9 @@ def _write(out: Path, runner: Runner, rows: list[Row], record: dict[str, Any]) -
     write_png(out / "curves.png", plot_panels(run_panels(rows), (11, 4.2)))
     ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}
     write_ids(out / "ids.csv", ids)
-    known = InteractionGraph.from_data(data, splits=("train", "val", "test"))
-    users = torch.arange(known.num_users)
-    chunks = recommend_chunks(best, users, k=LIST_LENGTH, exclude=known)
+    seen = InteractionGraph.from_data(data, splits=("train", "val", "test"))
+    users = torch.arange(seen.num_users)
+    chunks = recommend_chunks(best, users, k=LIST_LENGTH, exclude=seen)
     write_recommendations(out / "recommendations.csv", chunks, ids["user"], ids["item"])
     records = [
         {

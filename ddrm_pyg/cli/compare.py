@@ -87,8 +87,8 @@ def command(
     firsts = [*map(Cell, yardsticks()), *(c[0] for c in methods_here.values())]
     log_memory(firsts, InteractionGraph.from_data(data))
     out = out or Path("runs") / f"compare-{source.name}"
-    told = {"source": source.located().record(), "fingerprint": fingerprint(data)}
-    claim(out, told, finished=FINISHED, overwrite=overwrite)
+    config = {"source": source.located().record(), "fingerprint": fingerprint(data)}
+    claim(out, config, finished=FINISHED, overwrite=overwrite)
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
     rows = compare(runner, methods_here)
     silent = cannot_say(data)
@@ -97,7 +97,7 @@ def command(
         "verdict": verdict(rows),
         "cannot_say": silent,
     }
-    _report(out, source.name, rows, record, told)
+    _report(out, source.name, rows, record, config)
     _write(out, rows, record)
     if as_json:
         print_json(record)

@@ -37,8 +37,8 @@ def _positional(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a source, its path or name without ``--data``."""
     wrapped = options.takes_source(command)
     data, *others = inspect.signature(wrapped).parameters.values()
-    told = "A file, a folder or a known data set (synthetic, ml-1m, ...)."
-    annotation = Annotated[str, typer.Argument(metavar="PATH|NAME", help=told)]
+    about = "A file, a folder or a known data set (synthetic, ml-1m, ...)."
+    annotation = Annotated[str, typer.Argument(metavar="PATH|NAME", help=about)]
     data = data.replace(annotation=annotation)
     wrapped.__signature__ = inspect.Signature([data, *others])  # type: ignore[attr-defined]
     wrapped.__annotations__["data"] = annotation

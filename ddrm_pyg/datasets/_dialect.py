@@ -83,7 +83,7 @@ class Dialect:
             return text
         if self._outside(text).count(b"\r") < text.count(b"\r"):
             return self._quoted_or_return.sub(
-                lambda found: b"\n" if found[0].startswith(b"\r") else found[0], text
+                lambda match: b"\n" if match[0].startswith(b"\r") else match[0], text
             )
         return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
@@ -107,15 +107,15 @@ class Dialect:
         """
         fields: list[str] = []
         line, next_line = first_line, first_line
-        for found in self._field.finditer(rows):
-            field, mark = found.groups()
+        for match in self._field.finditer(rows):
+            field, mark = match.groups()
             next_line += field.count(b"\n") + (mark == b"\n")
             if self.quoted and field.startswith(b'"') and field.endswith(b'"', 1):
                 field = field[1:-1].replace(b'""', b'"')
             fields.append(field.decode())
             if mark == b"\n":
                 if fields != [""]:
-                    yield Record(line, found.end(), fields)
+                    yield Record(line, match.end(), fields)
                 fields, line = [], next_line
 
     def _outside(self, text: bytes) -> bytes:

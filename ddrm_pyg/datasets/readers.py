@@ -144,9 +144,9 @@ def load_interactions(
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder")
         if brings_split(path):
-            given = {"liked_from": liked_from, "ratios": ratios, "split": split}
+            choices = {"liked_from": liked_from, "ratios": ratios, "split": split}
             what = f"{path}, which brings its own split"
-            refuse_arguments(what, columns | text | given)
+            refuse_arguments(what, columns | text | choices)
             data = read_folder(path, seed)
             warn_untrained(name_of(path), data)
             return data
@@ -163,18 +163,18 @@ def brings_split(path: str | os.PathLike[str]) -> bool:
     return any((Path(path) / file).is_file() for file in FOLDER_READERS)
 
 
-def refuse_arguments(what: str, given: dict[str, Any]) -> None:
+def refuse_arguments(what: str, arguments: dict[str, Any]) -> None:
     """Refuse what only data without a split can honour.
 
     Args:
         what: What brings a split, for the message.
-        given: Arguments of :func:`load_interactions`, by name.
+        arguments: Arguments of :func:`load_interactions`, by name.
 
     Raises:
         ValueError: One is not what it is by default.
     """
     parameters = inspect.signature(load_interactions).parameters
-    for name, value in given.items():
+    for name, value in arguments.items():
         if value != parameters[name].default:
             raise ValueError(f"{name!r} does not apply to {what} (got {value!r})")
 
@@ -185,13 +185,13 @@ def _read_table(
     file = path / "ratings.dat" if path.is_dir() else path
     if not file.is_file():
         there = ", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing"
-        known = ", ".join([*FOLDER_READERS, "ratings.dat"])
-        raise ValueError(f"{path}: looked for {known} (there is {there})")
+        names = ", ".join([*FOLDER_READERS, "ratings.dat"])
+        raise ValueError(f"{path}: looked for {names} (there is {there})")
     suffix = Path(file.name.lower().removesuffix(".gz")).suffix
     if suffix not in _TABLES or file.name.lower().endswith(".parquet.gz"):
-        known = ", ".join(_TABLES)
+        names = ", ".join(_TABLES)
         raise ValueError(
-            f"{file}: no reader for {suffix!r} (known: {known}, text also as .gz)"
+            f"{file}: no reader for {suffix!r} (known: {names}, text also as .gz)"
         )
     if suffix == ".parquet" or is_parquet(file):
         text = {"encoding": encoding, "separator": separator}

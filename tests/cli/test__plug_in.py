@@ -83,8 +83,8 @@ def test_recommendations_are_those_of_the_winner(finished, clicks):
     run = open_run(finished)
     scores = run.scorer(run.winner).scores(torch.arange(1))[0]
     splits = ("train", "val", "test")
-    known = InteractionGraph.from_data(data, splits=splits).rows(torch.tensor([0]))[1]
-    scores[known] = -torch.inf
+    seen = InteractionGraph.from_data(data, splits=splits).rows(torch.tensor([0]))[1]
+    scores[seen] = -torch.inf
     best = data["item"].raw_id[int(scores.argmax())]
     first = read_csv(finished / "recommendations.csv")[0]
     assert (first["user"], first["item"]) == (data["user"].raw_id[0], best)

@@ -101,19 +101,19 @@ def test_message_of_several_lines_becomes_one(capsys):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (FileNotFoundError(2, "No such file or directory", "a.txt"), "a.txt: no such"),
         (OSError(28, "No space left on device", "out/b"), "out/b: no space left on"),
         (OSError("all is lost"), "all is lost"),
     ],
 )
-def test_an_error_of_the_system_names_its_file_first(call, monkeypatch, error, told):
+def test_an_error_of_the_system_names_its_file_first(call, monkeypatch, error, message):
     def fail():
         raise error
 
     monkeypatch.setattr("ddrm_pyg.cli.doctor.diagnose", fail)
-    assert call("doctor").error.startswith(told)
+    assert call("doctor").error.startswith(message)
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, Abort])

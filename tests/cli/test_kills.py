@@ -146,10 +146,10 @@ setrlimit(RLIMIT_FSIZE, (4096, 4096))
 @pytest.mark.parametrize("command", COMMANDS)
 def test_files_that_cannot_be_written_end_in_a_line(command, world, tmp_path):
     process = start(COMMANDS[command], world, tmp_path, LIMITED)
-    told = process.communicate()[0]
-    assert process.returncode == 2, told
-    assert told.splitlines()[-1].startswith("ddrm-pyg: error: ")
-    assert "Traceback" not in told
+    output = process.communicate()[0]
+    assert process.returncode == 2, output
+    assert output.splitlines()[-1].startswith("ddrm-pyg: error: ")
+    assert "Traceback" not in output
     assert not [*tmp_path.rglob("*.partial-*")]
 
 

@@ -159,7 +159,7 @@ def test_same_run_from_another_folder(call, words, clicks, finished, monkeypatch
 
 @pytest.mark.usefixtures("no_training")
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (["--seed", "1"], "backend.seed was 0 and is 1"),
         (["--epochs", "11"], "backend.fit.epochs was 10 and is 11"),
@@ -168,12 +168,12 @@ def test_same_run_from_another_folder(call, words, clicks, finished, monkeypatch
     ],
 )
 def test_another_run_is_refused_and_nothing_changes(
-    call, words, finished, change, told
+    call, words, finished, change, message
 ):
     before = contents(finished)
     answer = call(*words, *change, "--out", finished)
     assert "'--out' must be new or hold this very run" in answer.error
-    assert told in answer.error
+    assert message in answer.error
     assert "--overwrite" in answer.error
     assert contents(finished) == before
 
@@ -292,25 +292,25 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_bad_data_are_refused_and_nothing_is_written(call, tmp_path, name):
-    text, options, told = REFUSED[name]
+    text, options, message = REFUSED[name]
     (tmp_path / "t.csv").write_text(text)
     out = tmp_path / "out"
     answer = call("run", "--data", tmp_path / "t.csv", *options, "--out", out)
-    assert told in answer.error
+    assert message in answer.error
     assert os.listdir(tmp_path) == ["t.csv"]
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ("syntetic", "did you mean 'synthetic'?"),
         ("nowhere/ratings.csv", "neither a file, a folder nor a known data set"),
         (".", "looked for train_list.npy"),
     ],
 )
-def test_missing_data_are_refused(call, tmp_path, monkeypatch, data, told):
+def test_missing_data_are_refused(call, tmp_path, monkeypatch, data, message):
     monkeypatch.chdir(tmp_path)
-    assert told in call("run", "--data", data).error
+    assert message in call("run", "--data", data).error
     assert os.listdir(tmp_path) == []
 
 
@@ -358,16 +358,16 @@ def test_an_order_that_nothing_tells_is_refused_before_anything_runs(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["none", "--settings", "ddrm_ml-1m"], "'--settings' are of '--denoise'"),
         (["none", "--ddrm-epochs", 3], r"'--ddrm-epochs' must come .* \(got 'none'\)"),
         (["t-ce", "--ddrm-epochs", 3], r"'--ddrm-epochs' must come .* \(got 't-ce'\)"),
     ],
 )
-def test_options_without_a_use_are_refused(call, tmp_path, words, told):
+def test_options_without_a_use_are_refused(call, tmp_path, words, message):
     answer = call("run", "--denoise", *words, "--out", tmp_path / "run")
-    assert re.search(told, answer.error)
+    assert re.search(message, answer.error)
     assert not (tmp_path / "run").exists()
 
 

@@ -169,8 +169,8 @@ def test_defaults_know_the_names_of_grouplens_and_recbole():
 def test_a_column_may_be_left_aside():
     names = ["user", "item", "rating", "time"]
     columns = {"user": "user", "item": "item", "rating": False, "time": None}
-    found, inferred = find_columns("x", names, columns)
-    assert found == {"user": "user", "item": "item", "time": "time"}
+    chosen, inferred = find_columns("x", names, columns)
+    assert chosen == {"user": "user", "item": "item", "time": "time"}
     assert inferred
 
 

@@ -134,7 +134,7 @@ def test_the_parts_of_a_random_link_split_are_kept(disjoint, split_labels, negat
         pairs(data, name)
         for name in ("edge_index", "val_edge_label_index", "test_edge_label_index")
     ]
-    assert [len(found) for found in of_split] == [5, 2, 3]
+    assert [len(pairs) for pairs in of_split] == [5, 2, 3]
     assert sorted(chain(*of_split)) == sorted(map(tuple, ROWS[:, :2].tolist()))
     time = {(u, m): t for u, m, _, t in ROWS.tolist()}
     columns = data[EDGE].edge_index.T.tolist()
@@ -204,7 +204,7 @@ def without_nodes():
 
 
 @pytest.mark.parametrize(
-    ("data", "options", "error", "told"),
+    ("data", "options", "error", "message"),
     [
         (Data(), {}, TypeError, "'data' must be a HeteroData, or the three that"),
         ((movielens_1m(),) * 2, {}, TypeError, "(got tuple)"),
@@ -251,10 +251,10 @@ def without_nodes():
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(data, options, error, told):
+def test_what_does_not_fit_is_refused(data, options, error, message):
     with pytest.raises(error) as refused:
         from_hetero(data, RATES, **options)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_edges_of_one_node_type_or_without_an_index_are_refused():

@@ -230,7 +230,7 @@ def test_everyone_may_be_cut_at_the_same_moments(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("header", "split", "told"),
+    ("header", "split", "message"),
     [
         ("user,item,when", "global", "r.csv: split='global' needs a column of times"),
         (
@@ -240,11 +240,11 @@ def test_everyone_may_be_cut_at_the_same_moments(tmp_path, caplog):
         ),
     ],
 )
-def test_a_split_that_cannot_be_made_is_refused(tmp_path, header, split, told):
+def test_a_split_that_cannot_be_made_is_refused(tmp_path, header, split, message):
     path = write_csv(tmp_path / "r.csv", [(1, i, i) for i in range(9)], header)
     with pytest.raises(ValueError, match="split") as error:
         load_interactions(path, split=split)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_columns_of_ratings_dat_may_be_left_aside(tmp_path):

@@ -50,14 +50,14 @@ def test_no_train_interactions_are_refused(world):
 
 
 def test_signals_read_train_interactions_only(world):
-    known, bare = (compute_signals(d, **QUICK) for d in (world, train_only(world)))
-    assert set(known) == set(SIGNALS)
-    for name, signal in known.items():
+    labelled, bare = (compute_signals(d, **QUICK) for d in (world, train_only(world)))
+    assert set(labelled) == set(SIGNALS)
+    for name, signal in labelled.items():
         assert torch.equal(signal, bare[name]), name
         assert signal.shape == (world[EDGE].edge_index.size(1),)
     other = compute_signals(world, **QUICK, seed=1)
     trained = {"loss", "disagreement", "agreement", "reconstruction"}
-    assert {k for k in known if not torch.equal(known[k], other[k])} == trained
+    assert {k for k in labelled if not torch.equal(labelled[k], other[k])} == trained
 
 
 def test_an_unknown_backend_is_refused_before_anything_is_solved(world):
@@ -124,11 +124,11 @@ def test_killed_trainings_go_on_to_the_same_bits(world, tmp_path, monkeypatch):
 
 def test_trainings_are_those_of_the_records(world):
     cell = signals_cell("mf", seed=3)
-    stored = load_settings("noted", "noted")["fit"]
+    settings = load_settings("noted", "noted")["fit"]
     assert [link.method for link in chain(cell)] == ["signals", "mf+noted"]
     assert {link.seed for link in chain(cell)} == {3}
     assert cell.base.model == cell_for("mf").model
-    assert {name: cell.base.fit[name] for name in stored} == stored
+    assert {name: cell.base.fit[name] for name in settings} == settings
 
 
 @pytest.mark.parametrize(

@@ -112,14 +112,14 @@ def test_vectors_of_something_else_are_left_alone(tmp_path, made):
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"embedding_dim": 0}, r"'embedding_dim' must be >= 1 \(got 0\)"),
         ({"l2": -1.0}, r"'l2' must be >= 0 \(got -1.0\)"),
     ],
 )
-def test_what_does_not_fit_is_refused(tmp_path, bare, changed, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_does_not_fit_is_refused(tmp_path, bare, changed, message):
+    with pytest.raises(ValueError, match=message):
         train_mf(bare, tmp_path / "out", **changed)
 
 

@@ -35,9 +35,9 @@ def test_loaded_programs_list_what_eager_does(exported, histories, kind, size, l
     np.testing.assert_allclose(score, expected[0], rtol=1e-5, atol=1e-5)
     assert (item == expected[1]).all()
     encode = LOADERS[kind](exported.folder / f"encode.{kind}")
-    vectors, known = torch.randn(size, length, 16), torch.rand(size, length) < 0.5
-    (ideal,) = encode(vectors.numpy(), known.numpy())
-    expected = eager.encode(vectors, known)
+    vectors, mask = torch.randn(size, length, 16), torch.rand(size, length) < 0.5
+    (ideal,) = encode(vectors.numpy(), mask.numpy())
+    expected = eager.encode(vectors, mask)
     torch.testing.assert_close(
         torch.from_numpy(np.asarray(ideal)), expected, rtol=1e-4, atol=1e-5
     )
