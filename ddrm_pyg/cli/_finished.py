@@ -32,12 +32,14 @@ from ddrm_pyg.experiments.work import (
     load_encoder,
     load_recommender,
 )
-from ddrm_pyg.files import read_json
+from ddrm_pyg.files import read_json, undamaged
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sequences import UserSequences
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.nn.future import HistoryMeans, HistoryStates, StartSource
 from ddrm_pyg.typing import Scorer
+
+_NOT_OURS = ("not what a finished run writes", "the same command writes it again")
 
 Reader = Callable[[InteractionGraph, Tensor | None], Embeddings]
 """Histories of new users, and when each of their interactions happened where that is
@@ -131,28 +133,34 @@ def open_run(folder: Path) -> FinishedRun:
         raise ValueError(f"{folder}: not the folder of a run (no {CONFIG} of one)")
     record = {}
     if (folder / FINISHED).exists():
-        record = read_json(folder / FINISHED)
+        with undamaged(folder / FINISHED, *_NOT_OURS):
+            record = read_json(folder / FINISHED)
     if not record.keys() >= set(HELD):
         raise ValueError(
             f"{folder}: the run must be finished (no {FINISHED} of this version); the "
             "same command goes on with it"
         )
-    source = Source(**{**config["source"], "ratios": tuple(config["source"]["ratios"])})
+    with undamaged(folder / CONFIG, "not what a run writes", "--overwrite the run"):
+        kept = config["source"]
+        source = Source(**{**kept, "ratios": tuple(kept["ratios"])})
+        backend, last = (
+            record and cell_from_record(record)
+            for record in (config["backend"], config["denoise"])
+        )
+        cells = rows_for(backend, last)
     data = source.load()
     if fingerprint(data) != config["fingerprint"]:
         raise ValueError(
             f"{folder}: the data must be what the run was made of "
             f"({source.data} has changed)"
         )
-    backend, last = (
-        record and cell_from_record(record)
-        for record in (config["backend"], config["denoise"])
-    )
-    measured = {row["name"] for row in record["rows"]}
-    cells = {n: cell for n, cell in rows_for(backend, last).items() if n in measured}
+    with undamaged(folder / FINISHED, *_NOT_OURS):
+        measured = {row["name"]: cells[row["name"]] for row in record["rows"]}
+        held = [record[name] for name in HELD]
+        if not {*held} <= measured.keys():
+            raise ValueError("it holds rows that it has not")
     runner = Runner(data, folder / CELLS, progress=False)
-    held = (record[name] for name in HELD)
-    return FinishedRun(folder, source, data, runner, cells, *held)
+    return FinishedRun(folder, source, data, runner, measured, *held)
 
 
 class FoldIn(NamedTuple):

@@ -86,7 +86,7 @@ def read_config(folder: Path, keys: Any) -> dict[str, Any] | None:
 def _difference(existing: dict[str, Any], config: dict[str, Any]) -> str:
     """Name the first setting in which two runs differ."""
     old, new = dict(_flat(existing)), dict(_flat(config))
-    name = next(key for key in old | new if old.get(key) != new.get(key))
+    name = next(key for key in old | new if old.get(key, "") != new.get(key, ""))
     if name == "fingerprint":
         return "the interactions were others"
     return f"{name} was {old.get(name)} and is {new.get(name)}"

@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-from safetensors.torch import load_file
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -187,7 +186,7 @@ def _signals(
 ) -> dict[str, Tensor]:
     runner = Runner(train_only(data), folder, device=device, progress=progress)
     result = runner.run(_sized(cell, runner.graph.num_edges))
-    tensors = load_file(result.folder / "signals.safetensors")
+    tensors = result.tensors("signals")
     return {name: tensors[name] for name in SIGNALS if name in tensors}
 
 
@@ -196,7 +195,7 @@ def find_signals(work: Work) -> Outcome:
     graph, emb = work.graph, work.base.embeddings()
     logger.info("closed forms ...")
     signals = _closed_forms(graph, work.settings["most_items"])
-    noted = load_file(work.base.folder / "noted.safetensors")
+    noted = work.base.tensors("noted")
     signals |= {"loss": noted["loss"], "disagreement": noted["change"]}
     signals["agreement"] = -history_agreement(graph, emb.item)
     ddrm = work.method.model.build(work.settings, {"embedding_dim": emb.user.size(1)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from ddrm_pyg.checks import nearest
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import FIT, METHODS, Method, table_names
 from ddrm_pyg.experiments.sources import NAMED, Source
+from ddrm_pyg.files import read_json
 
 FOLDER = Path(__file__).parent / "settings"
 
@@ -209,12 +209,12 @@ def load_settings(name: str, method: str) -> dict[str, Any]:
     path = _path(name)
     if not path.is_file():
         paths = sorted(FOLDER.glob("*.json"))
-        names = [p.stem for p in paths if _read_json(p).get("method") == method]
+        names = [p.stem for p in paths if read_json(p).get("method") == method]
         raise ValueError(
             f"'settings' must be a JSON file or one of {', '.join(names)} "
             f"(got '{name}'{nearest(name, names)})"
         )
-    settings = _read_json(path)
+    settings = read_json(path)
     try:
         _check_settings(settings, method)
     except (ValueError, TypeError) as error:
@@ -226,20 +226,11 @@ def _path(name: str) -> Path:
     return Path(name) if name.endswith(".json") else FOLDER / f"{name}.json"
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: not readable as JSON ({error})") from error
-
-
-def _check_settings(settings: Any, method: str) -> None:
+def _check_settings(settings: dict[str, Any], method: str) -> None:
     """Refuse what would only fail once the models before this one are trained."""
     from ddrm_pyg.training import check_fit_settings
 
-    if not isinstance(settings, dict) or not all(
-        isinstance(settings.get(part), dict) for part in ("model", "fit")
-    ):
+    if not all(isinstance(settings.get(part), dict) for part in ("model", "fit")):
         raise ValueError("must hold the objects 'model' and 'fit'")
     for key in settings:
         if key not in KEYS:

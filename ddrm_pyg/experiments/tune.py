@@ -21,6 +21,7 @@ from ddrm_pyg.experiments.methods import FIT
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.work import untrained_ddrm
 from ddrm_pyg.extras import import_extra
+from ddrm_pyg.files import undamaged
 from ddrm_pyg.training import fit
 
 logger = logging.getLogger("ddrm_pyg")
@@ -107,7 +108,11 @@ def tune(
     runner.run(cell.base)
     home = folder / f"{cell.base.method}-{folder_name(cell, runner.fingerprint)}"
     home.mkdir(parents=True, exist_ok=True)
-    study = _study(optuna, home)
+    journal = home / "trials.log"
+    with undamaged(journal, "not a search's", "delete it, and the search begins anew"):
+        study = _study(optuna, home.name, journal)
+        for trial in _finished(optuna, study):
+            Trial(**trial.user_attrs)
     seed = cell.seed or 0
     begin = time.monotonic()
     while len(finished := _finished(optuna, study)) < trials:
@@ -153,11 +158,11 @@ def _optuna() -> Any:
     return optuna
 
 
-def _study(optuna: Any, home: Path) -> Any:
+def _study(optuna: Any, name: str, journal: Path) -> Any:
     """Open the search of a folder; a trial that was killed is proposed again."""
-    backend = optuna.storages.journal.JournalFileBackend(str(home / "trials.log"))
+    backend = optuna.storages.journal.JournalFileBackend(str(journal))
     study = optuna.create_study(
-        study_name=home.name,
+        study_name=name,
         storage=optuna.storages.JournalStorage(backend),
         direction="maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP),

@@ -80,18 +80,18 @@ class Result:
         Raises:
             ValueError: They are not there, damaged, or not those of this cell.
         """
-        return self._read(f"{name}.safetensors", Embeddings.load)
+        return self._read(name, Embeddings.load)
 
-    def weights(self) -> dict[str, Tensor]:
-        """Read the weights that the cell left for later ones.
+    def tensors(self, name: str = "weights") -> dict[str, Tensor]:
+        """Read tensors that the cell left for later ones.
 
         Raises:
             ValueError: As of :meth:`embeddings`.
         """
-        return self._read("weights.safetensors", load_tensors)
+        return self._read(name, load_tensors)
 
     def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
-        path = self.folder / name
+        path = self.folder / f"{name}.safetensors"
         try:
             check_hash(path, self.hashes)
             return read(path)
@@ -566,7 +566,7 @@ def load_encoder(base: Result, num_items: int) -> Any:
         return None
     sizes = {"num_items": num_items, "edge_time": None}
     model = record.model.build(record.model.fill(base.cell.model), sizes)
-    model.load_state_dict(base.weights())
+    model.load_state_dict(base.tensors())
     return model.eval()
 
 
@@ -617,7 +617,7 @@ def load_recommender(
     settings = METHODS["ddrm"].model.fill(trained.cell.model)
     time = torch.arange(graph.num_edges)  # of training alone
     recommender = _from_past(settings, base, graph, time, 0)
-    recommender.load_state_dict(trained.weights())
+    recommender.load_state_dict(trained.tensors())
     return recommender.eval()
 
 
@@ -639,5 +639,5 @@ def load_ddrm(trained: Result, **changed: Any) -> DDRM:
     arguments = METHODS["ddrm"].model
     model, _ = arguments.split(arguments.fill(trained.cell.model))
     ddrm = DDRM(trained.embeddings().item.size(1), **{**model, **changed})
-    ddrm.load_state_dict(trained.weights())
+    ddrm.load_state_dict(trained.tensors())
     return ddrm

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ddrm_pyg.files import atomic_path, write_json, write_text
+from ddrm_pyg.files import atomic_path, read_json, undamaged, write_json, write_text
 from ddrm_pyg.paper.outline import TARGETS
 from ddrm_pyg.paper.page import to_markdown
 from ddrm_pyg.paper.results import BlockResult, KeptCell, Reproduction
@@ -53,7 +52,7 @@ def keep(
     """
     path = docs / TABLES / f"{_name(reproduction)}.json"
     if path.exists():
-        kept = Reproduction.from_json(json.loads(path.read_text()))
+        kept = _read(path)
         _check_same(path, kept, reproduction)
         _check_nothing_lost(path, kept, reproduction)
     for cell in cells:
@@ -118,13 +117,15 @@ def _without_settings(block: BlockResult) -> BlockResult:
 
 def write_page(docs: Path) -> None:
     """Write the page from all tables that are kept."""
-    kept = [
-        Reproduction.from_json(json.loads(path.read_text()))
-        for path in (docs / TABLES).glob("[!.]*.json")
-    ]
+    kept = [_read(path) for path in (docs / TABLES).glob("[!.]*.json")]
     order = list(TARGETS)
     kept.sort(key=lambda table: (order.index(table.what), table.data))
     write_text(docs / PAGE, "\n".join([_HEAD, *(_section(docs, x) for x in kept)]))
+
+
+def _read(path: Path) -> Reproduction:
+    with undamaged(path, "not what 'reproduce --docs' writes", "delete it"):
+        return Reproduction.from_json(read_json(path))
 
 
 def _section(docs: Path, reproduction: Reproduction) -> str:

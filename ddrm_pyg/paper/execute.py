@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -17,7 +16,7 @@ from ddrm_pyg.experiments.runner import CELLS, Runner
 from ddrm_pyg.experiments.settings import paper_name
 from ddrm_pyg.experiments.sources import NAMED, Source
 from ddrm_pyg.experiments.work import Result
-from ddrm_pyg.files import write_json
+from ddrm_pyg.files import read_json, undamaged, write_json
 from ddrm_pyg.paper.outline import (
     Block,
     Condition,
@@ -106,7 +105,13 @@ class Benches:
 def fingerprints(out: Path) -> dict[str, str]:
     """Read what the data were under each condition that has been loaded before."""
     path = out / FINGERPRINTS
-    return json.loads(path.read_text()) if path.exists() else {}
+    if not path.exists():
+        return {}
+    with undamaged(path, "not what 'reproduce' writes", "delete it"):
+        digests = read_json(path)
+        if not all(isinstance(digest, str) for digest in digests.values()):
+            raise ValueError("it holds no hashes")
+        return digests
 
 
 def jobs(blocks: Iterable[Block]) -> list[Job]:

@@ -46,6 +46,23 @@ def test_an_older_folder_asks_for_its_command_again(finished, tmp_path):
         open_run(copy)
 
 
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+def test_damaged_records_are_named(finished, tmp_path, name):
+    path = shutil.copytree(finished, tmp_path / "copy") / name
+    whole = json.loads(path.read_text())
+    parts = set(whole) - {"fingerprint", "denoise"} if "source" in whole else {"rows"}
+    broken = [{**whole, part: v} for part in parts for v in (None, {}, [], 3)]
+    broken += [{**whole, "winner": "x"}] if "rows" in whole else []
+    for record in broken:
+        path.write_text(json.dumps(record))
+        with pytest.raises(ValueError, match=rf"{name}: not what .* \(.*\); "):
+            open_run(path.parent)
+    for text in ("", "[]", "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=rf"{name}"):
+            open_run(path.parent)
+
+
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not the folder of a run"):
         open_run(tmp_path)

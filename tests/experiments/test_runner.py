@@ -193,7 +193,7 @@ def test_the_tables_of_another_cell_are_not_believed(data, tmp_path, name):
     path = result.folder / f"{name}.safetensors"
 
     def read(result):
-        return result.weights() if name == "weights" else result.embeddings(name)
+        return result.tensors(name) if name == "weights" else result.embeddings(name)
 
     read(result)
     shutil.copy(copied.folder / path.name, path)

@@ -96,6 +96,17 @@ def test_more_trials_go_on_with_the_earlier_ones(search):
     assert three == search("b", trials=3)
 
 
+@pytest.mark.parametrize("content", [b"null\n", b"{}\n", b"\xff\n", b"[" * 100_000])
+def test_a_damaged_journal_is_named(search, tmp_path, content):
+    search(trials=1)
+    (journal,) = (tmp_path / "a").glob("*/trials.log")
+    journal.write_bytes(content + journal.read_bytes())
+    with pytest.raises(ValueError, match=r"trials\.log: not a search's .*; delete it"):
+        search(trials=2)
+    journal.unlink()
+    assert len(search(trials=2)) == 2
+
+
 @pytest.mark.parametrize("killed_at", [1, 4, 5])
 def test_killed_and_resumed_is_the_same_as_straight(search, tmp_path, killed_at):
     straight = search("straight")

@@ -150,7 +150,7 @@ def test_sasrec_keeps_what_encodes_other_histories(tmp_path):
     small = {"embedding_dim": 4, "num_layers": 1, "max_length": 5}
     result = runner.run(Cell("sasrec", 3, small, FIT))
     model = SASRec(90, edge_time=data[EDGE].edge_time, **small)
-    model.load_state_dict(result.weights())
+    model.load_state_dict(result.tensors())
     torch.testing.assert_close(result.embeddings(), model.scorer(runner.graph))
 
 
@@ -463,4 +463,4 @@ def test_result_reads_what_lies_in_its_folder(make_result, tmp_path):
         save_file(tables, tmp_path / f"{name}.safetensors")
     assert torch.equal(result.embeddings().item, tables["item"])
     assert torch.equal(result.embeddings("tables").user, tables["user"])
-    assert result.weights().keys() == tables.keys()
+    assert result.tensors().keys() == tables.keys()

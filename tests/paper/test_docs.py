@@ -169,6 +169,17 @@ def files(folder):
     return {p: p.read_text() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", "[" * 100_000])
+def test_a_damaged_table_is_named_and_stays(tmp_path, table, text):
+    keep(tmp_path, table, CELLS)
+    path = tmp_path / "tables" / "a-world-table2.json"
+    path.write_text(text)
+    for write in (lambda: keep(tmp_path, table, CELLS), lambda: write_page(tmp_path)):
+        with pytest.raises(ValueError, match=rf"{path.name}: not what 'reprod.*; del"):
+            write()
+    assert path.read_text() == text
+
+
 def test_no_line_that_is_kept_gets_lost(tmp_path, table, make_line):
     keep(tmp_path, table, CELLS)
     before = files(tmp_path)

@@ -178,6 +178,13 @@ def test_looking_loads_no_data(benches, monkeypatch):
     assert [is_done(job, out, digests) for job in todo] == [True] * 2 + [False] * 4
 
 
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"a": 1}', "[" * 100_000])
+def test_damaged_fingerprints_are_named(tmp_path, text):
+    (tmp_path / "data.json").write_text(text)
+    with pytest.raises(ValueError, match=r"data\.json: not what 'reprod.*; delete it"):
+        fingerprints(tmp_path)
+
+
 def test_other_data_seeds_and_settings_meet_no_old_result(benches, monkeypatch):
     bench = benches()
     carry_out([Job(AS_IS, mf())], bench)
