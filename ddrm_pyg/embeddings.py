@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from ddrm_pyg.arrays import read_npz
 from ddrm_pyg.files import atomic_path, undamaged
 from ddrm_pyg.ids import align, raw_ids
 from ddrm_pyg.mapped import MappedEmbeddings, open_tables
@@ -286,11 +287,11 @@ def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def _read_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return {
-            name: _tensor(arrays[name]) if name in Embeddings._fields else None
-            for name in arrays.files
-        }
+    arrays = read_npz(Path(path), Embeddings._fields)
+    return {
+        name: None if array is None else _tensor(array)
+        for name, array in arrays.items()
+    }
 
 
 def _read_pt(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     (  # floor 1: tensors only
         "ddrm_pyg.checks",
         "ddrm_pyg.files",
+        "ddrm_pyg.arrays",
         "ddrm_pyg.extras",
         "ddrm_pyg.progress",
         "ddrm_pyg.mapped",

@@ -161,6 +161,8 @@ def _message(error: Exception) -> str:
     """What went wrong; of the system's errors, the file first and no number."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    if isinstance(error, MemoryError) and not error.args:
+        return "out of memory, and Python does not say what for"
     return str(error)
 
 

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from ddrm_pyg.arrays import open_npy, read_npz
 from ddrm_pyg.datasets._graph import build_graph, hold_out
 from ddrm_pyg.datasets._text import read_blocks
+from ddrm_pyg.files import undamaged
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.transforms.core import SPLITS, get_block
 
@@ -79,16 +81,8 @@ def _read_pairs(file: Path) -> np.ndarray:
     """Return the (user, item) pairs ``[n, 2]`` int64 of one file."""
     if not file.exists():
         raise FileNotFoundError(f"{file}: no such file")
-    try:
-        # A memory map compares the header with the size of the file before it
-        # allocates, and cannot unpickle.
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a broken header can raise nearly anything
-        raise ValueError(
-            f"{file.name}: not a plain .npy file ({_first_line(error)})"
-        ) from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{file.name}: not a plain .npy file (an archive of several)")
+    with undamaged(file, "not a plain .npy file"):
+        array = open_npy(file)
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":
         raise ValueError(
             f"{file.name}: expected integers [n, 2] "
@@ -113,13 +107,9 @@ def _check_ids(pairs: np.ndarray, where: Callable[[int], str]) -> np.ndarray:
 def _read_labels(file: Path) -> dict[str, np.ndarray]:
     if not file.exists():
         return {}
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            labels = dict(archive)
-    except Exception as error:  # a broken archive can raise nearly anything
-        raise ValueError(
-            f"{file.name}: not a plain .npz file ({_first_line(error)})"
-        ) from error
+    with undamaged(file, "not a plain .npz file"):
+        arrays = read_npz(file)
+    labels = {key: values for key, values in arrays.items() if values is not None}
     for key, values in labels.items():
         kinds = "iuf" if key.endswith(("_rating", "_pos")) else "iu"
         plain = isinstance(values, np.ndarray) and values.dtype.kind in kinds
@@ -242,7 +232,3 @@ def name_of(folder: Path) -> str:
         folder: The folder.
     """
     return folder.resolve().name
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -12,6 +12,7 @@ from ddrm_pyg.datasets._table import Columns, Table, find_columns, objects
 from ddrm_pyg.extras import import_extra
 
 BATCH_SIZE = 1 << 18  # rows that are looked at together
+LARGEST_CHUNK = 1 << 30  # bytes of a column in a row group, unpacked
 
 
 def import_pyarrow(
@@ -55,10 +56,13 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
     try:
         file = parquet.ParquetFile(path)
         names = file.schema_arrow.names
+    except MemoryError:
+        raise
     except Exception as error:  # a broken file can raise nearly anything
         raise _unreadable(path, error) from error
     with file:
         column_of, inferred = find_columns(path.name, names, columns)
+        _check_chunks(path, file.metadata, [*column_of.values()])
         table = Table(path.name, column_of, inferred)
         batches = file.iter_batches(size, columns=[*column_of.values()])
         start = 0
@@ -71,10 +75,24 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
                     role: arrow_values(batch.column(name))
                     for role, name in column_of.items()
                 }
+            except MemoryError:
+                raise
             except Exception as error:
                 raise _unreadable(path, error) from error
             table.append(values, partial(_place, path.name, start))
             start += batch.num_rows
+
+
+def _check_chunks(path: Path, metadata: Any, names: list[str]) -> None:
+    """Refuse a column chunk of gigabytes, which a few packed bytes can stand for."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            size = chunk.total_uncompressed_size
+            if chunk.path_in_schema in names and size > LARGEST_CHUNK:
+                raise ValueError(
+                    f"{path.name}: column {chunk.path_in_schema!r} has {size} bytes in "
+                    f"one row group, more than {LARGEST_CHUNK}; write smaller ones"
+                )
 
 
 def _place(file: str, start: int, row: int) -> str:

@@ -121,6 +121,7 @@ def load_interactions(
     Raises:
         FileNotFoundError: The source, or a file its layout needs, is not there.
         ImportError: Parquet or Arrow was asked for without the extra ``[parquet]``.
+        MemoryError: The file does not fit; the message names it.
         TypeError: Nothing that is recognised.
         ValueError: An argument or the content is refused; the message names the file,
             the line where there are lines, the rule and the value.
@@ -150,7 +151,7 @@ def load_interactions(
             data = read_folder(path, seed)
             warn_untrained(name_of(path), data)
             return data
-        name, data, said = _from_table(_read_table(path, columns, encoding, separator))
+        name, data, said = _from_file(path, columns, encoding, separator)
     return arrange(name, data, said, liked_from, ratios, seed, split)
 
 
@@ -202,6 +203,16 @@ def _read_table(
         refuse_arguments(what, {"separator": separator})
         return read_json_lines(file, columns, encoding=encoding)
     return read_delimited(file, columns, encoding=encoding, separator=separator)
+
+
+def _from_file(
+    path: Path, columns: Columns, encoding: str | None, separator: str | None
+) -> tuple[str, HeteroData, list[str]]:
+    try:
+        return _from_table(_read_table(path, columns, encoding, separator))
+    except MemoryError as error:
+        reason = f" ({error})" if error.args else ""
+        raise MemoryError(f"{path}: does not fit into memory{reason}") from error
 
 
 def _from_table(table: Table) -> tuple[str, HeteroData, list[str]]:

@@ -103,6 +103,7 @@ def test_message_of_several_lines_becomes_one(capsys):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
+        (MemoryError(), "out of memory, and Python does not say what for"),
         (FileNotFoundError(2, "No such file or directory", "a.txt"), "a.txt: no such"),
         (OSError(28, "No space left on device", "out/b"), "out/b: no space left on"),
         (OSError("all is lost"), "all is lost"),

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ddrm_pyg.datasets import _parquet
 from ddrm_pyg.datasets._parquet import is_parquet, read_parquet
 from ddrm_pyg.transforms.core import EDGE
 
@@ -83,6 +84,14 @@ def test_bad_values_are_refused_with_their_row(write, columns, message):
     with pytest.raises(ValueError, match=r"r\.parquet") as error:
         read_parquet(path, COLUMNS, size=1)
     assert message in str(error.value)
+
+
+def test_gigabytes_in_a_row_group_are_refused_before_they_are_read(write, monkeypatch):
+    path = write(user=["a" * 100_000] * 2, item=[1, 2], note=["b"] * 2)
+    monkeypatch.setattr(_parquet, "LARGEST_CHUNK", 100_000)
+    with pytest.raises(ValueError, match=r"r\.parquet: column 'user' has \d+ bytes in"):
+        read_parquet(path, COLUMNS)
+    read_parquet(path, COLUMNS | {"user": "note"})
 
 
 def test_a_truncated_file_is_refused(write):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from ddrm_pyg.datasets import readers
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.datasets.writers import save_interactions
 from ddrm_pyg.transforms.core import EDGE, SPLITS, get_block
@@ -384,6 +385,16 @@ def test_an_encoding_or_a_separator_goes_with_a_text_only(tmp_path):
     for source, name in ((frame, "encoding"), (tmp_path / "r.json", "separator")):
         with pytest.raises(ValueError, match=f"'{name}' does not apply to"):
             load_interactions(source, **{name: ","})
+
+
+def test_what_does_not_fit_into_memory_is_named(tmp_path, monkeypatch):
+    def read(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(readers, "read_delimited", read)
+    path = write_csv(tmp_path / "r.csv")
+    with pytest.raises(MemoryError, match=r"r\.csv: does not fit into memory"):
+        load_interactions(path)
 
 
 def test_a_refused_input_leaves_nothing_behind(tmp_path):
