@@ -125,10 +125,10 @@ def summary(rows: Sequence[Row], verdict: Verdict | None) -> str:
     """Write what a run found: its tables, the verdict, and what the files hold."""
     tables = "\n\n".join(table.text() for table in as_tables(rows))
     depths = [
-        f"{row.name}: {row.result.notes['num_layers']} layers, picked by validation "
+        f"{row.name}: {depth} layer{'s' * (depth != 1)}, picked by validation "
         f"{metric_title(METRIC)}"
         for row in rows
-        if "num_layers" in row.result.notes
+        if (depth := row.result.notes.get("num_layers")) is not None
     ]
     words = [str(verdict)] if verdict else []
     return "\n".join([tables, "", *words, *contents_of(rows), *depths])

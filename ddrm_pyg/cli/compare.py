@@ -128,7 +128,9 @@ def _in_words(words: dict[str, Any]) -> list[str]:
 
 
 def _of_block(head: str, words: dict[str, Any]) -> list[str]:
-    names = {word: ", ".join(words[word]) or "none" for word in ("above", "below")}
+    names = {
+        word: ", ".join(map(repr, words[word])) or "none" for word in ("above", "below")
+    }
     yardstick = words["yardstick"]
     return [
         f"{head}above '{yardstick}', the best yardstick: {names['above']}",

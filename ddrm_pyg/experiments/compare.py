@@ -183,11 +183,12 @@ def _tested(rows: Sequence[Comparison]) -> list[Comparison]:
 
 def _cost(runner: Runner, cells: Sequence[Cell]) -> Cost:
     chains = [[runner.run(link) for link in chain(cell)] for cell in cells]
-    numbers = [result.num_parameters for result in chains[0]]
+    counts = [result.num_parameters for result in chains[0]]
+    numbers = [count for count in counts if count is not None]
     return Cost(
         float(np.mean([sum(r.seconds for r in links) for links in chains])),
         max(r.peak_memory for links in chains for r in links),
-        None if None in numbers else sum(n for n in numbers if n is not None),
+        sum(numbers) if numbers else None,
     )
 
 
@@ -283,7 +284,7 @@ def cannot_say(data: HeteroData) -> list[str]:
             "table tells who predicts clicks, not who predicts likes",
             "nothing can be said about which method withstands noise",
         ]
-    if data[EDGE].get("edge_time") is None:
+    if data[EDGE].get("edge_time") is None and not tells_order(data):
         missing.append(
             "no times: the split is not by time, so nothing can be said about "
             "predicting the future"

@@ -6,10 +6,11 @@ import csv
 import json
 from dataclasses import replace
 
+import pytest
 import torch
 
 from ddrm_pyg.cli._finished import open_run
-from ddrm_pyg.cli._plug_in import contents_of
+from ddrm_pyg.cli._plug_in import contents_of, summary
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.experiments.tables import Row
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
@@ -76,6 +77,14 @@ def test_what_the_files_hold_is_said(make_result):
     assert contents_of(unpicked) == [
         "the files hold 'ddrm': there is no validation to pick by"
     ]
+
+
+@pytest.mark.parametrize(("depth", "words"), [(0, "0 layers"), (1, "1 layer,")])
+def test_the_depth_that_was_picked_is_said(make_result, depth, words):
+    row = Row(
+        "mf, best depth", [replace(make_result([0.1]), notes={"num_layers": depth})]
+    )
+    assert f"mf, best depth: {words}" in summary([row], None)
 
 
 def test_recommendations_are_those_of_the_winner(finished, clicks):

@@ -140,6 +140,14 @@ def test_costs_include_what_a_row_starts_from(runner):
     assert row.cost.num_parameters == base.num_parameters + last.num_parameters
 
 
+def test_what_a_closed_form_is_the_base_of_counts_what_is_trained(runner):
+    svd = Cell("svd", model={"embedding_dim": 4})
+    cell = replace(ddrm(), base=svd)
+    rows = compare(runner, {"svd+ddrm": [cell]})
+    (row,) = [row for row in rows if row.name == "svd+ddrm"]
+    assert row.cost.num_parameters == runner.run(cell).num_parameters > 0
+
+
 def test_closed_forms_train_nothing_and_have_one_result(runner):
     for row in compare(runner, {}):
         assert row.cost.num_parameters is None
@@ -249,6 +257,8 @@ def test_claims_follow_from_what_is_known(data):
     assert "predicts clicks" in cannot_say(plain)[0]
     del plain[EDGE].edge_time
     assert any("no times" in sentence for sentence in cannot_say(plain))
+    plain[EDGE].in_order = True
+    assert len(cannot_say(plain)) == 2
 
 
 @pytest.fixture
