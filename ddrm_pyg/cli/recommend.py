@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -134,16 +135,18 @@ def _row_for_new(run: FinishedRun, row: str | None) -> str:
 def _read_history(file: Path, source: Source) -> HeteroData:
     """Read a table whose columns are called as in the run's data, or user and item."""
     columns: dict[str, Any] = {"user": source.user, "item": source.item}
+    time: Literal[False] | None = None if source.time is not False else False
+    read = partial(load_interactions, file, rating=False, time=time, split=False)
     try:
-        return load_interactions(file, **columns, split=False)
-    except ValueError as error:
+        return read(**columns)
+    except ValueError as error:  # whose advice are options that are not there here
+        problem, _, advice = str(error).partition("; --")
+        if not advice.startswith((*columns,)):
+            raise ValueError(problem) from None
         with suppress(ValueError):
-            return load_interactions(file, split=False)
+            return read()
         names = " and ".join(repr(name) for name in columns.values())
-        problem, advice, _ = str(error).partition("; --")
-        if not advice:
-            raise
-        raise ValueError(  # there are no options for columns here
+        raise ValueError(
             f"{problem}; '--history' must have the columns {names}, as the run's "
             "data, or 'user' and 'item'"
         ) from None

@@ -129,7 +129,7 @@ def _values(column: Any) -> np.ndarray:
         column = column.numpy(force=True)
     if isinstance(column, np.ndarray) and column.dtype.kind in "biufM":
         return column
-    return objects([_plain(value) for value in column])
+    return _plain(objects(column))
 
 
 def _of_pandas(column: pd.Series) -> np.ndarray:
@@ -138,12 +138,17 @@ def _of_pandas(column: pd.Series) -> np.ndarray:
         return arrow_values(import_pyarrow().array(column.array))
     if isinstance(dtype, pd.DatetimeTZDtype):
         return column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
-    return _values(column.to_numpy() if isinstance(dtype, np.dtype) else [*column])
+    if isinstance(dtype, np.dtype) and dtype.kind in "biufM":
+        return column.to_numpy()
+    return _plain(column.to_numpy(object))
 
 
-def _plain(value: Any) -> Any:
-    """Return a number of NumPy as Python's; anything else as it is."""
-    return value.item() if isinstance(value, np.bool | np.number | np.str_) else value
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Return objects ``[n]`` with NumPy's numbers and texts as Python's."""
+    scalars = np.bool | np.number | np.str_
+    if not any(issubclass(kind, scalars) for kind in set(map(type, values))):
+        return values
+    return objects([v.item() if isinstance(v, scalars) else v for v in values])
 
 
 def read_matrix(matrix: Any) -> HeteroData:

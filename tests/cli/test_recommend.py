@@ -108,6 +108,14 @@ def test_history_with_other_columns_is_told_which(call, finished, history, tmp_p
     )
 
 
+def test_history_with_a_bad_time_is_told_where(call, finished, tmp_path):
+    rows = [("zoe", OWN[0], "noon")]
+    file = write_history(tmp_path / "new.csv", rows, ("Customer", "Book", "time"))
+    error = call("recommend", finished, "--history", file).error
+    assert "new.csv:2: column 'time' is 'noon', expected a number" in error
+    assert "--" not in error.partition("expected")[2]  # no option would help
+
+
 def test_history_of_a_known_user_counts_as_given(call, finished, tmp_path):
     file = write_history(tmp_path / "new.csv", [("ann, 0", OWN[0])])
     rows = parse(call("recommend", finished, "--history", file, "-k", "24").out)
