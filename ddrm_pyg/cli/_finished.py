@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from ddrm_pyg.experiments.sources import Source, nearest
 from ddrm_pyg.experiments.work import (
     ONCE,
     Result,
+    check_hash,
     load_ddrm,
     load_encoder,
     load_recommender,
@@ -58,6 +59,7 @@ class FinishedRun:
         cells: Name of each row of its table to its cell.
         winner: The row that won on validation: its lists are in the folder.
         with_vectors: The row whose vectors are in the folder.
+        hashes: SHA-256 of files of the folder, by name; empty of older runs.
     """
 
     folder: Path
@@ -67,6 +69,7 @@ class FinishedRun:
     cells: dict[str, Cell]
     winner: str
     with_vectors: str
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
     def cell(self, row: str) -> Cell:
         """The cell of a row.
@@ -115,7 +118,10 @@ class FinishedRun:
             ValueError: It has none, as a yardstick.
         """
         if row in (None, self.with_vectors):
-            return Embeddings.load(self.folder / EMBEDDINGS)
+            path = self.folder / EMBEDDINGS
+            with undamaged(path, *_NOT_OURS):
+                check_hash(path, self.hashes)
+                return Embeddings.load(path)
         scorer = self.scorer(str(row))
         if not isinstance(scorer, Embeddings):
             raise ValueError(f"'--row' must have vectors here (got '{row}')")
@@ -156,11 +162,12 @@ def open_run(folder: Path) -> FinishedRun:
         )
     with undamaged(folder / FINISHED, *_NOT_OURS):
         measured = {row["name"]: cells[row["name"]] for row in record["rows"]}
-        held = [record[name] for name in HELD]
-        if not {*held} <= measured.keys():
+        held = {name: record[name] for name in HELD}
+        hashes = dict(record.get("hashes", {}))
+        if not {*held.values()} <= measured.keys():
             raise ValueError("it holds rows that it has not")
     runner = Runner(data, folder / CELLS, progress=False)
-    return FinishedRun(folder, source, data, runner, measured, *held)
+    return FinishedRun(folder, source, data, runner, measured, **held, hashes=hashes)
 
 
 class FoldIn(NamedTuple):

@@ -41,7 +41,7 @@ from ddrm_pyg.experiments.plug_in import (
 from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.tables import metric_title
-from ddrm_pyg.files import write_json
+from ddrm_pyg.files import hash_file, write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ids import raw_ids
 from ddrm_pyg.ranking import recommend_chunks
@@ -198,4 +198,5 @@ def _write(out: Path, runner: Runner, rows: list[Row], record: dict[str, Any]) -
         }
         for row in rows
     ]
-    write_json(out / FINISHED, {**record, "rows": records})
+    hashes = {EMBEDDINGS: hash_file(out / EMBEDDINGS)}
+    write_json(out / FINISHED, {**record, "hashes": hashes, "rows": records})

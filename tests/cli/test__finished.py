@@ -10,6 +10,7 @@ import torch
 
 from ddrm_pyg.cli import main
 from ddrm_pyg.cli._finished import fold_in, open_run, reader_of
+from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.nn.ddrm import DDRM
@@ -61,6 +62,18 @@ def test_damaged_records_are_named(finished, tmp_path, name):
         path.write_text(text)
         with pytest.raises(ValueError, match=rf"{name}"):
             open_run(path.parent)
+
+
+def test_the_vectors_of_another_run_are_not_believed(finished, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    emb = open_run(copy).vectors()
+    Embeddings(emb.user.flip(0), emb.item).save(copy / "embeddings.safetensors")
+    with pytest.raises(ValueError, match=r"embeddings\.safetensors: not what .*again"):
+        open_run(copy).vectors()
+    record = json.loads((copy / "metrics.json").read_text())
+    del record["hashes"]  # of a run from before there were any
+    (copy / "metrics.json").write_text(json.dumps(record))
+    assert torch.equal(open_run(copy).vectors().item, emb.item)
 
 
 def test_other_folders_are_refused(tmp_path):
