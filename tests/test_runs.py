@@ -73,6 +73,10 @@ def test_new_users_of_a_run_that_learned_from_order_are_read_in_order(tmp_path):
     for opened in (pipeline, Pipeline.from_pretrained(tmp_path / "kept")):
         frame = opened.recommend_new({"zoe": ["i4", "i2", "i7"]}, k=4)
         assert frame["item"].tolist() == expected
+    program = ["--out", str(tmp_path / "program"), "--format", "pt2", "-k", "4"]
+    assert main(["export", str(tmp_path / "kept"), *program]) == 0
+    assert json.loads((tmp_path / "program" / "serving.json").read_text())["ordered"]
+    assert main(["export", str(tmp_path / "kept"), *program, "--row", "ddrm"]) == 2
 
 
 def test_a_run_without_its_cells_says_what_it_compares(finished, tmp_path, caplog):

@@ -212,8 +212,8 @@ def fold_in(run: FinishedRun, row: str, purpose: str) -> FoldIn:
         )
     if is_order_aware(cell):
         raise ValueError(
-            f"{purpose} takes rows that read histories without their order "
-            f"(got '{row}')"
+            f"{purpose} takes DDRM, or a row that reads histories without their order "
+            f"(got '{row}'; name another by '--row')"
         )
     items = run.vectors(row).item
     ddrm = None

@@ -85,7 +85,7 @@ def test_other_folders_are_refused(tmp_path):
     ("row", "message"),
     [
         ("weighted", "takes runs whose histories weigh alike"),
-        ("fading", r"read histories without their order \(got 'fading'\)"),
+        ("fading", r"without their order \(got 'fading'; name another by"),
         ("ease", r"'--row' must have vectors here \(got 'ease'\)"),
         ("eas", r"'--row' must be one of 'popularity', .*did you mean 'ease'"),
     ],
