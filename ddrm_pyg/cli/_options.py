@@ -94,12 +94,18 @@ def takes_source(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say where interactions come from.
 
     They replace its parameter ``source``, a :class:`Source`, in the help and on the
-    command line; without a default for ``source``, ``--data`` must be given.
+    command line; without a default for ``source``, ``--data`` must be given. One whose
+    name the command has for something else has ``source`` before it: the
+    ``--source-split`` of ``evaluate``.
     """
     hints = get_type_hints(_source, include_extras=True)
+    shared = inspect.signature(_source).parameters
+    taken = inspect.signature(command).parameters
+    names = {f"source_{n}" if n in taken else n: n for n in shared}
+    kind = inspect.Parameter.KEYWORD_ONLY
     options = [
-        parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY)
-        for name, parameter in inspect.signature(_source).parameters.items()
+        shared[name].replace(name=option, annotation=hints[name], kind=kind)
+        for option, name in names.items()
     ]
     own = get_type_hints(command, include_extras=True)
     kept = []
@@ -110,11 +116,10 @@ def takes_source(command: Callable[..., None]) -> Callable[..., None]:
             )
         elif parameter.default is parameter.empty:
             options[0] = options[0].replace(default=parameter.empty)
-    names = [option.name for option in options]
 
     @functools.wraps(command)
     def with_options(**options: Any) -> None:
-        source = _source(**{name: options.pop(name) for name in names})
+        source = _source(**{name: options.pop(own) for own, name in names.items()})
         command(source=source, **options)
 
     data, *columns = options

@@ -81,3 +81,21 @@ def test_data_must_be_given_where_a_command_has_no_default():
     answer = CliRunner().invoke(app(inspect.Parameter.empty), [])
     assert answer.exit_code == 2
     assert "Missing option '--data'" in answer.output
+
+
+def test_an_option_that_a_command_has_of_its_own_is_the_sources_under_another_name():
+    taken = {}
+
+    @takes_source
+    def command(source: Source, split: str = "test") -> None:
+        taken.update(source=source.split, own=split)
+
+    names = list(inspect.signature(command).parameters)
+    assert "source_split" in names
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(command).parameters.items()
+        if name != "data"
+    }
+    command(**{**defaults, "data": "synthetic", "source_split": "global"})
+    assert taken == {"source": "global", "own": "test"}
