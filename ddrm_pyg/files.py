@@ -42,7 +42,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     with _named(target), _explained(target), _temporary(target) as temporary:
         temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode & 0o777)  # safetensors' own file is for its owner alone
         os.replace(temporary, target)
 
 

@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from ddrm_pyg.files import (
     atomic_folder,
@@ -277,6 +279,8 @@ def test_result_has_the_mode_of_any_other_file(tmp_path):
     (tmp_path / "plain").touch()
     with atomic_path(tmp_path / "atomic"):
         pass
+    with atomic_path(tmp_path / "tables.safetensors") as temporary:
+        save_file({"x": torch.zeros(1)}, temporary)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert len(modes) == 1
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ddrm_pyg.extras import import_extra
 from ddrm_pyg.files import atomic_folder
+from ddrm_pyg.nn._pretrained import save_tensors
 from ddrm_pyg.scale.world import BLOCK, ROWS_PER_SHARD, World
 from ddrm_pyg.transforms.core import SPLITS
 from ddrm_pyg.transforms.split import TemporalSplit
@@ -320,7 +320,7 @@ def _cut(database: Any, world: World, split: TemporalSplit) -> None:
                 degree += _count(part, world.num_items)
     if not world.num_edges["test"]:
         raise ValueError("no user has enough interactions for a test pair")
-    save_file({"item_degree": degree}, world.folder / "item_degree.safetensors")
+    save_tensors(world.folder / "item_degree.safetensors", {"item_degree": degree})
 
 
 def _write(database: Any, frame: pd.DataFrame, path: Path) -> None:
