@@ -165,9 +165,11 @@ def main():
     parser.add_argument("--width", type=int, default=256)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows, path = [], RESULTS / "diffusion.json"
+    path = RESULTS / "diffusion.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
     for source in options.data:
         name, data = load_thinned(source, TemporalSplit())
+        rows = [row for row in rows if row["data"] != name]  # others stay
         emb = SVD(options.width).scorer(InteractionGraph.from_data(data))
         for seed in range(options.seeds):
             for way in WAYS:

@@ -16,10 +16,13 @@ from _measure import RESULTS, load_thinned, plt
 
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.experiments.settings import load_settings
+from ddrm_pyg.experiments.settings import denoised, load_settings
+from ddrm_pyg.experiments.tables import Row, paired_tests
 from ddrm_pyg.transforms import TemporalSplit
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+METRIC = "ndcg@20"
+SIMPLE = ("item_knn", "ease", "item_knn+recency", "ease+recency", "svd")
 FUTURE = load_settings("ddrm_future", "ddrm")
 
 
@@ -38,11 +41,16 @@ def lines(width, seeds):
         "ease+recency": [Cell("ease+recency")],
         "svd": [svd],
     }
+    sasrec = load_settings("sasrec", "sasrec")
+    states = [Cell("sasrec", n, sasrec["model"], sasrec["fit"]) for n in range(seeds)]
+    beside = [denoised(s, "ddrm", settings="ddrm_future_sasrec") for s in states]
     free = [past(svd, seed, scales=[float("inf")]) for seed in range(seeds)]
     aware = [past(svd, seed) for seed in range(seeds)]
     return one | {
         "svd+ddrm, order-free start": free,
         "svd+ddrm": aware,
+        "sasrec": states,
+        "sasrec+ddrm": beside,
     }
 
 
@@ -63,8 +71,10 @@ def main():
         if options.scope == "global" and not Path(source).is_dir():
             name += ", global"
         runner = Runner(data, options.out / name.replace(", ", "-"), progress=False)
+        done = {}
         for row, cells in lines(options.width, options.seeds).items():
             results = [runner.run(cell) for cell in cells]
+            done[row] = Row(row, results)
             test = {m: [round(float(r.test[m]), 5) for r in results] for m in METRICS}
             rows.append(
                 {
@@ -78,9 +88,33 @@ def main():
             )
             shown = "  ".join(f"{np.mean(test[m]):.4f}" for m in METRICS)
             print(f"{name:24} {row:28} {shown}", flush=True)
-            path = RESULTS / f"{name_of}.json"
-            path.write_text(json.dumps(rows, indent=1) + "\n")
+        tests = against(done)
+        for row in rows:
+            if row["data"] == name:
+                row["against"] = [test for test in tests if test["row"] == row["row"]]
+        path = RESULTS / f"{name_of}.json"
+        path.write_text(json.dumps(rows, indent=1) + "\n")
     draw(rows, RESULTS / f"{name_of}.png")
+
+
+def against(rows):
+    """Test DDRM against the best simple model and SASRec, user by user."""
+    best = max((rows[name] for name in SIMPLE), key=lambda row: row.metrics[METRIC])
+    pairs = [
+        (rows[row], rival)
+        for row in ("svd+ddrm", "sasrec+ddrm")
+        for rival in (best, rows["sasrec"])
+    ]
+    tests = paired_tests(*zip(*pairs, strict=True), [METRIC])
+    return [
+        {
+            "row": row.name,
+            "rival": rival.name,
+            "relative": round(by_metric[METRIC].test.relative, 4),
+            "p_holm": by_metric[METRIC].p_holm,
+        }
+        for (row, rival), by_metric in zip(pairs, tests, strict=True)
+    ]
 
 
 def draw(rows, path):
@@ -92,7 +126,7 @@ def draw(rows, path):
     for axes, name in zip(panels[0], names, strict=True):
         shown = [row for row in rows if row["data"] == name][::-1]
         values = [np.mean(row["test"]["ndcg@20"]) for row in shown]
-        colours = ["C1" if r["row"].startswith("svd+") else "0.6" for r in shown]
+        colours = ["C1" if "+ddrm" in r["row"] else "0.6" for r in shown]
         axes.barh([row["row"] for row in shown], values, color=colours)
         axes.set_title(name)
         axes.set_xlabel("test NDCG@20")
