@@ -17,7 +17,7 @@ from ddrm_pyg.experiments.sources import DEFAULT, Source
 EXAMPLES = (
     "ddrm-pyg run",
     "ddrm-pyg run --data clicks.csv --user uid --item sku --time ts --out runs/mine",
-    "ddrm-pyg run --data ml-1m --backend svd --seed 1",
+    "ddrm-pyg run --data ml-1m --backend lightgcn --seed 1",
 )
 """Shown below the help."""
 
@@ -27,7 +27,7 @@ def command(
     source: Source = DEFAULT,
     backend: Annotated[
         options.BackendName, typer.Option(help="Model that is denoised.")
-    ] = "lightgcn",
+    ] = "svd",
     backend_settings: options.BackendSettings = None,
     epochs: options.BackendEpochs = None,
     ddrm_epochs: Annotated[

@@ -92,7 +92,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def words(clicks: Path, settings: Path) -> list[str]:
     """``run`` without ``--out``."""
-    return ["run", "--data", str(clicks), *COLUMNS, *QUICK, "--settings", str(settings)]
+    words = ["run", "--backend", "lightgcn", "--data", str(clicks)]
+    return [*words, *COLUMNS, *QUICK, "--settings", str(settings)]
 
 
 @pytest.fixture(scope="session")
