@@ -30,7 +30,7 @@ def little_memory(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("little_memory")
 def test_a_yardstick_that_does_not_fit_is_left_out_and_a_backend_is_refused(call):
-    answer = call("run", "--out", "run")
+    answer = call("run", "--backend", "lightgcn", "--out", "run")
     assert answer.code == 2
     assert "ease is left out: ease on 2000 users and 1500 items needs" in answer.err
     last = answer.err.splitlines()[-1]

@@ -104,7 +104,7 @@ def test_leaves_its_results(finished):
     report = (finished / "report.html").read_text(encoding="utf-8")
     assert report.index("verdict on ddrm: ") < report.index("<table>")
     assert report.count("data:image/png;base64,") == 2
-    assert "ddrm-pyg run --data " in report
+    assert "ddrm-pyg run --backend lightgcn --data " in report
     record = metrics(finished)
     assert [row["name"] for row in record["rows"]] == ROWS
     lightgcn, ddrm = record["rows"][3], record["rows"][-1]
