@@ -12,7 +12,7 @@ import torch
 import typer
 from typer.core import TyperGroup
 
-from ddrm_pyg.cli import _app
+from ddrm_pyg.cli import app
 from ddrm_pyg.cli._plug_in import summary
 from ddrm_pyg.experiments.plug_in import METRIC, Verdict, rows_for
 from ddrm_pyg.experiments.settings import cell_for, denoised
@@ -46,7 +46,7 @@ def test_there_are_commands_to_check():
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_documented_command_is_understood(line):
-    group = typer.main.get_command(_app())
+    group = typer.main.get_command(app())
     line = line.replace("--device cuda", "--device cpu")  # not everywhere
     words = shlex.split(line, comments=True)[1:]
     command, context = group, typer.Context(group)

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     COMMAND.set(shlex.join(["ddrm-pyg", *words]))
     try:
         result = copy_context().run(
-            _app(),
+            app(),
             args=words or ["--help"],
             prog_name="ddrm-pyg",
             standalone_mode=False,
@@ -93,9 +93,9 @@ class Commands(TyperGroup):
         module = import_module(f"{__name__}.{cmd_name}")
         if hasattr(module, "app"):
             return typer.main.get_command(module.app())
-        app = typer.Typer(**PLAIN, add_completion=False)
-        add(app, cmd_name, module.command, module.EXAMPLES)
-        return typer.main.get_command(app)
+        single = typer.Typer(**PLAIN, add_completion=False)
+        add(single, cmd_name, module.command, module.EXAMPLES)
+        return typer.main.get_command(single)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Complete the names of commands, without importing them."""
@@ -118,15 +118,16 @@ def _summary(name: str) -> str:
     raise LookupError(f"{path}: no function 'command' or 'app'")
 
 
-def _app() -> typer.Typer:
-    app = typer.Typer(
+def app() -> typer.Typer:
+    """Build the whole command line."""
+    program = typer.Typer(
         name="ddrm-pyg",
         help="Recommenders that survive noisy clicks.",
         cls=Commands,
         **PLAIN,
     )
 
-    @app.callback()
+    @program.callback()
     def options(
         context: typer.Context,
         version: Annotated[
@@ -141,7 +142,7 @@ def _app() -> typer.Typer:
     ) -> None:
         _refuse_several_processes(context.invoked_subcommand)
 
-    return app
+    return program
 
 
 def _refuse_several_processes(command: str | None) -> None:

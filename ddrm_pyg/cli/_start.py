@@ -42,7 +42,7 @@ def begin(source: Source, device: str | None, cells: Iterable[Cell] = ()) -> Het
     Args:
         source: Where it is.
         device: Where models will train.
-        cells: What will be run; the largest is told, of these and of what they start
+        cells: What will be run; the largest is logged, of these and of what they start
             from. None where that depends on the data, see :func:`log_memory`.
     """
     announce(source, device)

@@ -38,10 +38,12 @@ COLOURS = {
     "sasrec": "#637939",
     "best_depth": "#aec7e8",
     "history_mean": "#c5b0d5",
+    "recent_mean": "#dbdb8d",
     "propagated": "#9edae5",
     "t-ce": "#2ca02c",
     "r-ce": "#d62728",
     "deca": "#8c564b",
+    "deca-p": "#c49c94",
     "wbpr": "#bcbd22",
 }
 """Colour of each method: DDRM is orange. What is added to a backend has its own."""

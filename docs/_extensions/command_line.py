@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from typer.core import TyperGroup
 
-from ddrm_pyg.cli import _app
+from ddrm_pyg.cli import app
 
 
 class CommandLine(SphinxDirective):
@@ -19,7 +19,7 @@ class CommandLine(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Parse the reference as if it stood on the page."""
-        group = typer.main.get_command(_app())
+        group = typer.main.get_command(app())
         text = "\n".join(_lines(group, "ddrm-pyg"))
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 

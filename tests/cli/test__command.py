@@ -10,12 +10,12 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from ddrm_pyg.cli import _app
+from ddrm_pyg.cli import app
 from ddrm_pyg.progress import HIDDEN
 
 
 def commands(group=None, words=("ddrm-pyg",)):
-    group = group or typer.main.get_command(_app())
+    group = group or typer.main.get_command(app())
     context = typer.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)

@@ -13,7 +13,7 @@ from typer import Abort, Context
 from typer.main import get_command
 
 import ddrm_pyg
-from ddrm_pyg.cli import COMMANDS, _app, _fail, main
+from ddrm_pyg.cli import COMMANDS, _fail, app, main
 
 
 def test_no_words_print_the_help(call):
@@ -170,7 +170,7 @@ def test_what_only_prints_imports_no_torch(words):
 
 
 def test_the_help_lists_every_command_with_its_own_words(call):
-    context = Context(get_command(_app()))
+    context = Context(get_command(app()))
     for name in COMMANDS:
         command = context.command.get_command(context, name)
         summary = command.help.partition("\n")[0]

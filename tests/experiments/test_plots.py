@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.experiments.compare import Comparison, Cost
-from ddrm_pyg.experiments.methods import METHODS
+from ddrm_pyg.experiments.methods import METHODS, names_of
 from ddrm_pyg.experiments.plots import (
     COLOURS,
     RIVAL,
@@ -31,6 +31,7 @@ from ddrm_pyg.experiments.plots import (
     to_png,
     write_png,
 )
+from ddrm_pyg.experiments.plug_in import WITHOUT
 from ddrm_pyg.experiments.tables import CorrectedTest, Row
 from ddrm_pyg.graph.interaction_graph import EDGE
 from ddrm_pyg.noise_audit import audit
@@ -69,6 +70,7 @@ def labels(axes):
 def test_ddrm_is_orange_and_every_method_keeps_its_colour():
     assert to_rgb(COLOURS["ddrm"]) == to_rgb("C1")
     assert len(set(COLOURS.values())) == len(COLOURS)
+    assert {*names_of("backend", "denoiser"), *WITHOUT} < {*COLOURS} < {*METHODS}
     for method in METHODS:
         assert colour_of(method) == colour_of(f"mf+{method}")
     assert colour_of("lightgcn+t-ce") == COLOURS["t-ce"] != colour_of("lightgcn")
