@@ -175,8 +175,8 @@ class Pipeline:
 
         Nothing is trained. Users with new interactions get the vector of their whole
         history, as :meth:`recommend_new` makes it, and the others keep theirs. A new
-        item gets the mean vector of its users, who are among the items as DDRM
-        generates them.
+        item gets the mean direction of its users, and the mean length of the old
+        items: users' own length would put it before all of them.
 
         Args:
             histories: Ids of users, known or not, to the ids of what they took, at
@@ -211,7 +211,9 @@ class Pipeline:
         takers = pairs.flip(0)[:, pairs[1] >= len(old_item)]
         takers[0] -= len(old_item)
         arrived = InteractionGraph(takers, sizes[1] - len(old_item), sizes[0])
-        item = torch.cat([old_item, arrived.without_repeats().history_mean(user)])
+        direction = F.normalize(arrived.without_repeats().history_mean(user))
+        length = old_item.norm(dim=1).mean()
+        item = torch.cat([old_item, (length * direction).to(old_item)])
         for row, vector in self._new_rows(item_emb or {}, item_ids):
             item[row] = vector
         active = pairs[0].unique()

@@ -213,7 +213,10 @@ def test_appended_interactions_by_hand(pipeline):
     assert grown.item_ids == [*ITEMS, 50, 60]
     # before: bob is (0, 1), zoe the mean of item 30, (2, 0); of kim nothing is known
     mean = pipeline.seen.mean_item(pipeline.embeddings.item)
+    length = pipeline.embeddings.item.norm(dim=1).mean()  # 2, 5, 0.5 and 5
+    assert float(length) == 3.125
     new = torch.stack([torch.tensor([1.0, 0.5]), mean])
+    new = length * torch.nn.functional.normalize(new)
     assert torch.equal(grown.embeddings.item[:4], pipeline.embeddings.item)
     torch.testing.assert_close(grown.embeddings.item[4:], new)
     item = grown.embeddings.item
