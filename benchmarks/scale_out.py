@@ -233,7 +233,7 @@ def put_vectors(world: World) -> None:
 
 def plot(results: dict[int, dict[str, Any]]) -> None:
     """Draw memory of a worker, and processor time a million rows."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     names = list(dict.fromkeys(n for r in results.values() for n in r if ", " in n))
     for name in ["shard", *names]:
         there = [rows for rows, result in results.items() if name in result]
@@ -241,10 +241,14 @@ def plot(results: dict[int, dict[str, Any]]) -> None:
         seconds = [results[rows][name]["cpu_seconds"] for rows in there]
         left.plot(there, memory, marker="o", label=name)
         right.plot(there, seconds, marker="o", label=name)
-    left.set_ylabel("MiB of a worker's own memory, at its peak")
+    left.set_ylabel("peak memory of a worker, MiB")
+    left.set_ylim(0)
     right.set_ylabel("processor seconds")
     right.set_yscale("log")
-    right.legend(fontsize=7, frameon=False)
+    labels = right.get_legend_handles_labels()
+    figure.legend(
+        *labels, fontsize=8, frameon=False, loc="outside lower center", ncols=8
+    )
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_xlabel("rows of the log")
