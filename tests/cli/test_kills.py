@@ -1,6 +1,6 @@
 """Commands that are killed at any moment and then finished, or may not write on.
 
-``DDRM_PYG_KILLS`` says how many kills in all: 10 by default, 100 before a release.
+``DDRM_PYG_KILLS`` says how many kills in all: one each by default, 100 for a release.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX"),
 ]
 
-KILLS = int(os.environ.get("DDRM_PYG_KILLS", "10"))
+KILLS = int(os.environ.get("DDRM_PYG_KILLS", "11"))
 QUICK = ["--epochs", "3", "--ddrm-epochs", "2"]
 COMMANDS = {
     "run": ["run", "--data", "{data}", *QUICK, "--out", "{out}"],
