@@ -88,9 +88,7 @@ def draw(rows):
             (r["noise"], r["test"]["ndcg@20"]) for r in rows if r["row"] == name
         )
         noise, value = zip(*points, strict=True)
-        style = {"color": "C1"} if "next" in name else {"color": "0.6"}
-        panels[0].plot(noise, value, "-o", ms=3, **style)
-        panels[0].annotate(name, (noise[-1], value[-1]), fontsize=6)
+        panels[0].plot(noise, value, "-o", ms=3)
         panels[1].plot(noise, [v / value[0] for v in value], "-o", ms=3, label=name)
     panels[0].set(xlabel="share of random noise", title="test NDCG@20")
     panels[1].set(xlabel="share of random noise", title="share of it that is left")
