@@ -31,11 +31,17 @@ def command(
         Literal["local", "ray"], typer.Option(help="This process, or a Ray cluster.")
     ] = "local",
     workers: Annotated[int, typer.Option(min=1, help="Actors of a Ray cluster.")] = 1,
+    probes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Groups of items looked at: approximate lists ([ann])."
+        ),
+    ] = None,
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
     """Denoise and rank for every user of a world; finished shards are kept."""
-    job = Job(world.resolve(), weights.resolve(), out.resolve(), k, seed)
+    job = Job(world.resolve(), weights.resolve(), out.resolve(), k, seed, probes)
     chosen = _chosen(shards, World.open(world).num_shards)
     if engine == "ray":
         count = ray.run(job, chosen, num_workers=workers)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
+from ddrm_pyg.ann import ApproximateIndex
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.files import atomic_path, hash_file, read_json, write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, mean_item
@@ -36,6 +39,8 @@ class Job:
         out: Folder of the lists.
         k: List length.
         seed: Of the start's noise, as in ``DDRMRecommender(seed=)``.
+        num_probes: Groups of items looked at by approximate lists, see
+            :class:`~ddrm_pyg.ann.ApproximateIndex`; None lists exactly.
     """
 
     world: Path
@@ -43,6 +48,7 @@ class Job:
     out: Path
     k: int = 20
     seed: int = 0
+    num_probes: int | None = None
 
     def path(self, shard: int) -> Path:
         """File of a shard's lists."""
@@ -92,6 +98,7 @@ class Job:
             **{name: hash_file(path) for name, path in files.items()},
             "k": self.k,
             "seed": self.seed,
+            "num_probes": self.num_probes,
         }
 
 
@@ -120,6 +127,10 @@ class ShardWorker:
             )
         self.item_emb = self.world.item_emb()
         self.mean_item = mean_item(self.world.item_degree(), self.item_emb)
+        self.recommend: Callable[..., tuple[Tensor, Tensor]] = recommend
+        if job.num_probes is not None:
+            index = ApproximateIndex(self.item_emb)
+            self.recommend = partial(index.recommend, num_probes=job.num_probes)
         self.item_ids = self.world.ids("item", 0, self.world.num_items)
 
     def __call__(self, shard: int) -> int:
@@ -147,7 +158,7 @@ class ShardWorker:
                 self.job.seed,
             ),
         )
-        score, item = recommend(
+        score, item = self.recommend(
             Embeddings(ideal, self.item_emb),
             torch.arange(size),
             k=self.job.k,

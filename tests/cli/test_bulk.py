@@ -58,5 +58,5 @@ def test_some_shards_are_chosen():
 
 def test_a_missing_file_is_named(call, made, tmp_path):
     words = [made[0], "--weights", tmp_path / "none", "--out", tmp_path / "lists"]
-    assert "No such file" in call("bulk", *words).error
+    assert "none/config.json: no such file" in call("bulk", *words).error
     assert not (tmp_path / "lists").exists()

@@ -92,3 +92,23 @@ def test_a_folder_is_claimed_for_one_job_and_one_writer(tmp_path, made):
     other = dataclasses.replace(job, out=tmp_path / "mine")
     with pytest.raises(ValueError, match="a new folder or an empty"), other.claimed():
         pass
+
+
+def test_approximate_lists_of_all_groups_are_exact(tmp_path, make_world):
+    pytest.importorskip("faiss")
+    made = make_world(tmp_path, 200, num_items=400)  # ten groups
+    frames = {}
+    for probes in (None, 10, 1):
+        job = Job(made.world.folder, made.weights, tmp_path / str(probes), k=5)
+        job = dataclasses.replace(job, num_probes=probes)
+        with job.claimed():
+            ShardWorker(job)(0)
+        frames[probes] = pd.read_parquet(job.path(0))
+    items = {probes: frame["item"].tolist() for probes, frame in frames.items()}
+    assert items[10] == items[None]
+    scores = [frames[n]["score"].tolist() for n in (10, None)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+    assert items[1] != items[None]
+    other = Job(made.world.folder, made.weights, tmp_path / "1", k=5)
+    with pytest.raises(ValueError, match="must be new or hold these"), other.claimed():
+        pass
