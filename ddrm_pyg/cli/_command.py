@@ -52,6 +52,13 @@ def _options(
 ) -> None: ...
 
 
+def parameters_of(function: Any) -> list[Any]:
+    """What typer makes of a function's parameters: options and arguments."""
+    app = typer.Typer(**PLAIN, add_completion=False)
+    app.command()(function)
+    return typer.main.get_command(app).params
+
+
 class Command(TyperCommand):
     """A command with ``--quiet``, ``--verbose`` and, as its epilog, examples.
 
@@ -62,9 +69,7 @@ class Command(TyperCommand):
 
     def __init__(self, *args: Any, **attrs: Any) -> None:
         super().__init__(*args, **attrs)
-        shared = typer.Typer(**PLAIN, add_completion=False)
-        shared.command()(_options)
-        self.params += typer.main.get_command(shared).params
+        self.params += parameters_of(_options)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """List the examples."""
@@ -80,7 +85,9 @@ def add(app: typer.Typer, name: str, command: Any, examples: Sequence[str]) -> N
     Args:
         app: Gets the command.
         name: What is typed.
-        command: A function with typer's annotations.
+        command: A function with typer's annotations; a decorator may have left the
+            class of its command in ``cls``.
         examples: Whole command lines.
     """
-    app.command(name, cls=Command, epilog="\n".join(examples))(command)
+    cls = getattr(command, "cls", Command)
+    app.command(name, cls=cls, epilog="\n".join(examples))(command)

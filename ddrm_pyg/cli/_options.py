@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import torch
 import typer
 
+from ddrm_pyg.cli._command import Command, parameters_of
 from ddrm_pyg.experiments.methods import names_of
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.files import hash_file
@@ -90,44 +89,86 @@ def _unless(role: str, name: str | None, refused: bool) -> Any:
     return False if refused else name
 
 
-def takes_source(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say where interactions come from.
+class SourceCommand(Command):
+    """A command with the options of :func:`_source`, of which it gets a source.
 
-    They replace its parameter ``source``, a :class:`Source`, in the help and on the
-    command line; without a default for ``source``, ``--data`` must be given. One whose
-    name the command has for something else has ``source`` before it: the
+    An option that the command has for something else has ``source`` before it: the
     ``--source-split`` of ``evaluate``.
     """
-    hints = get_type_hints(_source, include_extras=True)
-    shared = inspect.signature(_source).parameters
-    taken = inspect.signature(command).parameters
-    names = {f"source_{n}" if n in taken else n: n for n in shared}
-    kind = inspect.Parameter.KEYWORD_ONLY
-    options = [
-        shared[name].replace(name=option, annotation=hints[name], kind=kind)
-        for option, name in names.items()
-    ]
-    own = get_type_hints(command, include_extras=True)
-    kept = []
-    for name, parameter in inspect.signature(command).parameters.items():
-        if name != "source":
-            kept.append(
-                parameter.replace(annotation=own[name], kind=parameter.KEYWORD_ONLY)
-            )
-        elif parameter.default is parameter.empty:
-            options[0] = options[0].replace(default=parameter.empty)
 
-    @functools.wraps(command)
-    def with_options(**options: Any) -> None:
-        source = _source(**{name: options.pop(own) for own, name in names.items()})
-        command(source=source, **options)
+    required = False
+    """Whether the data must be named."""
 
-    data, *columns = options
-    *others, last = kept  # --json comes last everywhere
-    parameters = [data, *others, *columns, last]
-    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {p.name: p.annotation for p in parameters}
-    return with_options
+    def __init__(self, *args: Any, **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
+        data, *columns = self.data_parameters()
+        taken = {parameter.name for parameter in self.params}
+        for option in columns:
+            if option.name in taken:
+                option.opts = [f"--source-{option.name}"]
+                option.name = f"source_{option.name}"
+        *own, as_json, quiet, verbose = self.params
+        self.params = [data, *own, *columns, as_json, quiet, verbose]
+        self.columns = [data.name, *(option.name for option in columns)]
+
+    def data_parameters(self) -> list[Any]:
+        """The parameters of a source, that of the data first."""
+        data, *columns = parameters_of(_source)
+        if self.required:
+            data.required, data.default = True, None
+        return [data, *columns]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Make the source, see :func:`source_of`."""
+        values = (ctx.params.pop(name) for name in self.columns)
+        ctx.obj = _source(*values)
+        return super().invoke(ctx)
+
+
+class NamedSourceCommand(SourceCommand):
+    """The same where the data must be named."""
+
+    required = True
+
+
+class PathCommand(SourceCommand):
+    """The same with the data as its argument, without ``--data``."""
+
+    def data_parameters(self) -> list[Any]:
+        """The parameters of a source, an argument first."""
+        return [*parameters_of(_path), *parameters_of(_source)[1:]]
+
+
+def _path(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH|NAME",
+            help="A file, a folder or a known data set (synthetic, ml-1m, ...).",
+        ),
+    ],
+) -> None: ...
+
+
+def takes_source(
+    cls: type[SourceCommand],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that say where interactions come from.
+
+    Args:
+        cls: How the data are named.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        command.cls = cls  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def source_of(context: typer.Context) -> Source:
+    """The source that the options of a command name."""
+    return context.obj
 
 
 Seed = Annotated[

@@ -33,7 +33,7 @@ from ddrm_pyg.experiments.plots import (
     write_png,
 )
 from ddrm_pyg.experiments.runner import CELLS, fingerprint
-from ddrm_pyg.experiments.sources import DEFAULT, Source
+from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.tables import Table
 from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import EDGE
@@ -74,9 +74,9 @@ EXAMPLES = ("ddrm-pyg audit --data clicks.csv --user uid --item sku --out runs/a
 """Shown below the help."""
 
 
-@options.takes_source
+@options.takes_source(options.SourceCommand)
 def command(
-    source: Source = DEFAULT,
+    context: typer.Context,
     backend: Backend = "lightgcn",
     weights: Weights = "fixed",
     seed: options.Seed = 0,
@@ -90,6 +90,7 @@ def command(
     No score reads ratings, labels or held-out pairs. Labels, where there are any,
     measure how well the scores find noise.
     """
+    source = options.source_of(context)
     data = begin(source, device, [signals_cell(backend)])
     out = out or Path("runs") / f"audit-{source.name}"
     config = {

@@ -43,9 +43,9 @@ EXAMPLES = ("ddrm-pyg clean --data clicks.csv --user uid --item sku --out runs/c
 """Shown below the help."""
 
 
-@options.takes_source
+@options.takes_source(options.NamedSourceCommand)
 def command(
-    source: Source,
+    context: typer.Context,
     out: Annotated[
         Path,
         typer.Option(
@@ -80,6 +80,7 @@ def command(
     The backend is trained on the data as they are, on the copy, and after dropping as
     much at random and of the rarest items; validation and test are the same for all.
     """
+    source = options.source_of(context)
     cell = cell_for(backend, seed=seed, settings=backend_settings, epochs=epochs)
     if not 0 < drop < 1:
         raise ValueError(f"'--drop' must lie in (0, 1) (got {drop})")

@@ -32,7 +32,6 @@ from ddrm_pyg.experiments.plots import (
 )
 from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
 from ddrm_pyg.experiments.settings import cell_for
-from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.files import write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 
@@ -46,9 +45,9 @@ EXAMPLES = (
 """Shown below the help."""
 
 
-@options.takes_source
+@options.takes_source(options.SourceCommand)
 def command(
-    source: Source = DEFAULT,
+    context: typer.Context,
     methods: Annotated[
         str,
         typer.Option(
@@ -76,6 +75,7 @@ def command(
     later to the same folder. Without --settings-of, trainings are quick ones for small
     data.
     """
+    source = options.source_of(context)
     names = list(each_once()) if methods == "all" else options.split(methods) or [""]
     cells = {
         name: _cells(name, range(seed, seed + seeds), settings_of, epochs)

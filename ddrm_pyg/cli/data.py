@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,21 +31,9 @@ def app() -> typer.Typer:
     return group
 
 
-def _positional(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a source, its path or name without ``--data``."""
-    wrapped = options.takes_source(command)
-    data, *others = inspect.signature(wrapped).parameters.values()
-    about = "A file, a folder or a known data set (synthetic, ml-1m, ...)."
-    annotation = Annotated[str, typer.Argument(metavar="PATH|NAME", help=about)]
-    data = data.replace(annotation=annotation)
-    wrapped.__signature__ = inspect.Signature([data, *others])  # type: ignore[attr-defined]
-    wrapped.__annotations__["data"] = annotation
-    return wrapped
-
-
-@_positional
+@options.takes_source(options.PathCommand)
 def describe(
-    source: Source,
+    context: typer.Context,
     out: Annotated[
         Path | None, typer.Option(help="PNG with the degrees of users and items.")
     ] = None,
@@ -56,7 +42,7 @@ def describe(
     """Count users, items and interactions, and identify them by a hash."""
     if out is not None and out.suffix != ".png":
         raise ValueError(f"'--out' must end in .png (got {out})")
-    data = _load(source)
+    data = _load(options.source_of(context))
     record = summarize(data) | {"fingerprint": fingerprint(data)}
     if out is not None:
         plot_degrees(data, out)
@@ -98,9 +84,9 @@ def _shown(name: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-@_positional
+@options.takes_source(options.PathCommand)
 def convert(
-    source: Source,
+    context: typer.Context,
     out: Annotated[
         Path,
         typer.Option(
@@ -118,7 +104,7 @@ def convert(
     if out.exists():
         raise ValueError(f"'--out' must not be there yet (got {out})")
     is_table = table_writer(out) is not None
-    data = source.load(split=not is_table)
+    data = options.source_of(context).load(split=not is_table)
     save_interactions(data, out, layout=layout)
     if not is_table:
         ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}

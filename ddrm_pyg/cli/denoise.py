@@ -14,7 +14,6 @@ from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.plug_in import default_ddrm
 from ddrm_pyg.experiments.settings import denoised
-from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.work import in_order_of
 from ddrm_pyg.files import hash_file
 
@@ -25,9 +24,9 @@ EXAMPLES = (
 """Shown below the help."""
 
 
-@options.takes_source
+@options.takes_source(options.NamedSourceCommand)
 def command(
-    source: Source,
+    context: typer.Context,
     embeddings: options.Embeddings,
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the results.")],
     user_ids: options.UserIds = None,
@@ -44,6 +43,7 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Plug DDRM onto given embeddings, compare, and write what is best."""
+    source = options.source_of(context)
     ids = options.id_files(user_ids, item_ids)
     tables = Embeddings.load(embeddings)
     base = Cell(

@@ -9,7 +9,6 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.work import load_embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.conv import light_propagate
@@ -22,9 +21,9 @@ EXAMPLES = (
 """Shown below the help."""
 
 
-@options.takes_source
+@options.takes_source(options.NamedSourceCommand)
 def command(
-    source: Source,
+    context: typer.Context,
     embeddings: options.Embeddings,
     user_ids: options.UserIds = None,
     item_ids: options.ItemIds = None,
@@ -36,6 +35,7 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Rank all items by given embeddings and print the metrics."""
+    source = options.source_of(context)
     loaded = source.load()
     graph = InteractionGraph.from_data(loaded)
     ids = options.id_files(user_ids, item_ids)

@@ -12,7 +12,6 @@ from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.cli._start import announce, log_memory
 from ddrm_pyg.experiments.cells import Cell, seed_of
 from ddrm_pyg.experiments.settings import paper_name
-from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.paper.docs import keep
 from ddrm_pyg.paper.execute import Benches, Job, carry_out, collect, jobs, preview
 from ddrm_pyg.paper.outline import AS_IS, TARGETS, Plan, Request, has_labels
@@ -26,9 +25,9 @@ EXAMPLES = (
 """Shown below the help."""
 
 
-@options.takes_source
+@options.takes_source(options.NamedSourceCommand)
 def command(
-    source: Source,
+    context: typer.Context,
     what: Annotated[
         str, typer.Argument(help=f"One of {', '.join(TARGETS)}.", show_default=False)
     ],
@@ -84,6 +83,7 @@ def command(
     Each cell (method, seed, data) is run once and kept in --out: stop it anywhere, and
     the same command goes on. What has not been run stays empty.
     """
+    source = options.source_of(context)
     if docs is not None and epochs is not None:
         raise ValueError("'--docs' keeps full trainings: must be without '--epochs'")
     out = out or Path("runs") / f"reproduce-{source.name}"

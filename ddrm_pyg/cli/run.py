@@ -12,7 +12,6 @@ from ddrm_pyg.cli._plug_in import execute
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.plug_in import default_ddrm
 from ddrm_pyg.experiments.settings import cell_for, denoised
-from ddrm_pyg.experiments.sources import DEFAULT, Source
 
 EXAMPLES = (
     "ddrm-pyg run",
@@ -22,9 +21,9 @@ EXAMPLES = (
 """Shown below the help."""
 
 
-@options.takes_source
+@options.takes_source(options.SourceCommand)
 def command(
-    source: Source = DEFAULT,
+    context: typer.Context,
     backend: Annotated[
         options.BackendName, typer.Option(help="Model that is denoised.")
     ] = "svd",
@@ -47,6 +46,7 @@ def command(
 
     With no arguments it runs offline on a synthetic world with known noise.
     """
+    source = options.source_of(context)
     if ddrm_epochs is not None and denoise != "ddrm":
         raise ValueError(f"'--ddrm-epochs' must come with DDRM (got '{denoise}')")
     if settings is not None and denoise == "none":

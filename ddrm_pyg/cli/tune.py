@@ -14,7 +14,6 @@ from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.runner import CELLS, Runner
 from ddrm_pyg.experiments.settings import cell_for, paper_name
-from ddrm_pyg.experiments.sources import DEFAULT, Source
 from ddrm_pyg.experiments.tune import Trial, tune
 from ddrm_pyg.files import held, write_json
 
@@ -26,9 +25,9 @@ EXAMPLES = ("ddrm-pyg tune --data ml-1m --trials 30 --out runs/tuned",)
 """Shown below the help."""
 
 
-@options.takes_source
+@options.takes_source(options.SourceCommand)
 def command(
-    source: Source = DEFAULT,
+    context: typer.Context,
     backend: Annotated[
         options.BackendName,
         typer.Option(help="Model whose embeddings DDRM denoises."),
@@ -54,12 +53,13 @@ def command(
     Stop it anywhere, and the same command goes on. The best settings are written to a
     file that run and denoise take with --settings.
     """
+    source = options.source_of(context)
     variant = settings_of or paper_name(source)
     name = f"{backend}+ddrm"
-    options: dict[str, Any] = {"seed": seed, "variant": variant, "epochs": epochs}
+    search: dict[str, Any] = {"seed": seed, "variant": variant, "epochs": epochs}
 
     def make(changes: dict[str, Any]) -> Cell:
-        return cell_for(name, changes=changes, **options)
+        return cell_for(name, changes=changes, **search)
 
     cell = make({})
     out = out or Path("runs") / f"tune-{source.name}"

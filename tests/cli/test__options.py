@@ -1,19 +1,24 @@
 """Options that commands share."""
 
-import inspect
+import re
 from typing import Annotated
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from ddrm_pyg.cli._command import PLAIN, add
 from ddrm_pyg.cli._options import (
+    NamedSourceCommand,
+    PathCommand,
+    SourceCommand,
     _check_device,
     parse_ratios,
+    source_of,
     split,
     takes_source,
 )
-from ddrm_pyg.experiments.sources import DEFAULT, Source
+from ddrm_pyg.experiments.sources import Source
 
 
 def test_ratios_are_read():
@@ -45,57 +50,54 @@ def test_device_must_be_there():
         _check_device("gpu")
 
 
-def app(default) -> typer.Typer:
+def app(cls) -> typer.Typer:
     """A command that says which source it got."""
-    app = typer.Typer()
+    app = typer.Typer(**PLAIN, add_completion=False)
 
-    @app.command()
-    @takes_source
+    @takes_source(cls)
     def command(
-        source: Source = default,
+        context: typer.Context,
         flag: Annotated[bool, typer.Option("--flag")] = False,
+        split: Annotated[str, typer.Option()] = "own",
+        as_json: Annotated[bool, typer.Option("--json")] = False,
     ) -> None:
-        print(source, flag)
+        print(source_of(context), flag, split)
 
+    add(app, "command", command, [])
     return app
 
 
 def test_source_is_built_from_options():
     words = ["--data", "x.csv", "--liked-from", "4", "--ratios", ".8,.1,.1", "--flag"]
-    words += ["--encoding", "latin-1", "--separator", "::", "--split", "global"]
-    words += ["--no-rating"]
-    answer = CliRunner().invoke(app(DEFAULT), [*words, "--time", "when"])
+    words += ["--encoding", "latin-1", "--separator", "::", "--source-split", "global"]
+    words += ["--no-rating", "--time", "when", "--split", "test"]
+    answer = CliRunner().invoke(app(SourceCommand), words)
     text = {"encoding": "latin-1", "separator": "::", "split": "global"}
     columns = {"rating": False, "time": "when"}
     shares = (0.8, 0.1, 0.1)
     expected = Source("x.csv", **columns, liked_from=4.0, ratios=shares, **text)
-    assert answer.output.strip() == f"{expected} True"
+    assert answer.output.strip() == f"{expected} True test"
 
 
 def test_defaults_are_the_default_source():
-    answer = CliRunner().invoke(app(DEFAULT), [])
-    assert answer.output.strip() == f"{Source()} False"
+    answer = CliRunner().invoke(app(SourceCommand), [])
+    assert answer.output.strip() == f"{Source()} False own"
 
 
-def test_data_must_be_given_where_a_command_has_no_default():
-    answer = CliRunner().invoke(app(inspect.Parameter.empty), [])
+def test_data_may_have_to_be_named():
+    answer = CliRunner().invoke(app(NamedSourceCommand), [])
     assert answer.exit_code == 2
     assert "Missing option '--data'" in answer.output
 
 
-def test_an_option_that_a_command_has_of_its_own_is_the_sources_under_another_name():
-    taken = {}
+def test_data_may_be_an_argument():
+    answer = CliRunner().invoke(app(PathCommand), ["a.csv", "--user", "uid"])
+    assert answer.output.strip() == f"{Source('a.csv', 'uid')} False own"
+    assert "Missing argument" in CliRunner().invoke(app(PathCommand), []).output
 
-    @takes_source
-    def command(source: Source, split: str = "test") -> None:
-        taken.update(source=source.split, own=split)
 
-    names = list(inspect.signature(command).parameters)
-    assert "source_split" in names
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(command).parameters.items()
-        if name != "data"
-    }
-    command(**{**defaults, "data": "synthetic", "source_split": "global"})
-    assert taken == {"source": "global", "own": "test"}
+def test_shared_options_stand_around_the_own_and_json_before_the_last():
+    answer = CliRunner().invoke(app(SourceCommand), ["--help"])
+    names = re.findall(r"^ *(?:-\w, )?(--[a-z-]+)", answer.output, re.MULTILINE)
+    assert names[:3] == ["--data", "--flag", "--split"]
+    assert names[-4:] == ["--json", "--quiet", "--verbose", "--help"]
