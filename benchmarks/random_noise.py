@@ -81,7 +81,7 @@ def main():
 
 
 def draw(rows):
-    """Test Recall@20 of every row over the share of noise, and what is left of it."""
+    """Test NDCG@20 of every row over the share of noise, and what is left of it."""
     figure, panels = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     for name in dict.fromkeys(row["row"] for row in rows):
         points = sorted(
