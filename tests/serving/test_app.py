@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 
 import pytest
 
@@ -257,6 +257,20 @@ def test_a_signal_stops_it_without_losing_a_request(server):
     assert len(statuses) > 10
     assert server.process.wait(timeout=30) in (0, -signal.SIGTERM)
     assert "Traceback" not in server.process.stderr.read()
+
+
+def test_after_a_kill_under_load_another_server_answers(server, exported):
+    timer = threading.Timer(0.5, server.process.kill)
+    timer.start()
+    with pytest.raises((ConnectionError, HTTPException)):
+        server.load(lambda: True)
+    assert server.process.wait(timeout=30) == -signal.SIGKILL
+    other = Server(exported.folder)
+    try:
+        assert other.ask() == 200
+    finally:
+        other.process.kill()
+        other.process.communicate()
 
 
 def test_told_twice_it_stops_at_once(server):
