@@ -110,11 +110,12 @@ class Dialect:
         for match in self._field.finditer(rows):
             field, mark = match.groups()
             next_line += field.count(b"\n") + (mark == b"\n")
+            is_blank = not fields and not field  # which "" is not
             if self.quoted and field.startswith(b'"') and field.endswith(b'"', 1):
                 field = field[1:-1].replace(b'""', b'"')
             fields.append(field.decode())
             if mark == b"\n":
-                if fields != [""]:
+                if not is_blank:
                     yield Record(line, match.end(), fields)
                 fields, line = [], next_line
 
