@@ -420,7 +420,7 @@ def hetero(edge=EDGE, nodes=("user", "item")):
         (
             hetero(edge=("user", "rates", "movie")),
             r"edge type \('user', 'interacts', 'item'\) \(there are "
-            r"\[\('user', 'rates', 'movie'\)\]\)",
+            r"\[\('user', 'rates', 'movie'\)\]; from_hetero takes another\)",
         ),
         (hetero(nodes=("user",)), r"number of items: set data\['item'\]\.num_nodes"),
     ],

@@ -48,7 +48,14 @@ def make(request):
 
 @pytest.fixture
 def world():
-    return testing.checkerboard()
+    return in_order()
+
+
+def in_order():
+    """A checkerboard for models of order, too."""
+    data = testing.checkerboard()
+    data[EDGE].in_order = True
+    return data
 
 
 def train(model, data, epochs, **options):
@@ -83,7 +90,7 @@ def test_held_out_pairs_ratings_and_labels_are_never_read(make, world):
     bits = []
     for seed in (1, 2):
         generator = torch.Generator().manual_seed(seed)
-        data = testing.checkerboard()
+        data = in_order()
         for split in ("val", "test"):
             data[EDGE][f"{split}_edge_label_index"] = torch.randint(
                 40, (2, 30 * seed), generator=generator
