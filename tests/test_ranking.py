@@ -284,11 +284,11 @@ def test_large_catalogues_are_ranked_like_small_ones(seed, extra, k, levels, hid
     scores = torch.randn(5, num_items, generator=draw)
     if levels:  # ties, also at the end of the lists
         scores = (scores * levels).round() / levels
-    seen = torch.rand(5, num_items, generator=draw) < hidden
-    seen[0] = True
-    seen = InteractionGraph(seen.nonzero().T, 5, num_items)
+    is_seen = torch.rand(5, num_items, generator=draw) < hidden
+    is_seen[0] = True
+    seen = InteractionGraph(is_seen.nonzero().T, 5, num_items)
     score, item = recommend(Table(scores), torch.arange(5), k=k, exclude=seen)
-    masked = scores.masked_fill(seen, -torch.inf)
+    masked = scores.masked_fill(is_seen, -torch.inf)
     expected = masked.topk(k, dim=1)
     assert torch.equal(score, expected.values)
     padded = torch.nn.functional.pad(masked, (0, 1), value=-torch.inf)

@@ -8,6 +8,8 @@ import pytest
 
 from ddrm_pyg import Pipeline, load_run
 from ddrm_pyg.cli import main
+from ddrm_pyg.cli._plug_in import EMBEDDINGS
+from ddrm_pyg.files import hash_file
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +84,15 @@ def test_new_users_of_a_run_that_learned_from_order_are_read_in_order(tmp_path):
 def test_a_run_without_its_cells_says_what_it_compares(finished, tmp_path, caplog):
     copy = shutil.copytree(finished / "run", tmp_path / "copy")
     emb = load_run(copy, row="ddrm").embeddings
-    emb.save(copy / "embeddings.safetensors")
+    emb.save(copy / EMBEDDINGS)
     record = json.loads((copy / "metrics.json").read_text())
-    (copy / "metrics.json").write_text(json.dumps(record | {"with_vectors": "ddrm"}))
+    record |= {
+        "with_vectors": "ddrm",
+        "hashes": {
+            "embeddings.safetensors": hash_file(copy / "embeddings.safetensors")
+        },
+    }
+    (copy / "metrics.json").write_text(json.dumps(record))
     shutil.rmtree(copy / "cells")
     pipeline = load_run(copy)
     assert pipeline.ddrm is None
