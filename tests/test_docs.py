@@ -146,3 +146,16 @@ def test_the_page_of_results_says_what_was_measured(name):
         numbers = " | ".join(f"{mean:.4f}"[1:] for mean in means)
         label = f"**{row['row']}**" if "+ddrm" in row["row"] else row["row"]
         assert f"| {label} | {numbers} |" in page
+
+
+def test_the_page_of_results_says_what_backends_gained():
+    page = (DOCS / "future.md").read_text("utf-8")
+    kept = REPOSITORY / "benchmarks" / "results" / "backends.json"
+    rows = json.loads(kept.read_text())
+    assert {row["verdict"] for row in rows} == {"helps"}
+    assert max(row["p_value"] for row in rows) < 1e-50
+    for name, label in {"mf": "MF", "lightgcn": "LightGCN", "sgl": "SGL"}.items():
+        tests = [row["test"] for row in rows if row["backend"] == name]
+        means = [sum(test[m] for test in tests) / len(tests) for m in tests[0]]
+        numbers = " | ".join(f"{mean:.4f}"[1:] for mean in means)
+        assert f"| **{label} + DDRM** | {numbers} |" in page
