@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ logger = logging.getLogger("ddrm_pyg")
 ID = "id"
 """Column of ids in a table of vectors; every other column is a dimension."""
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a text starts that a spreadsheet would run, or one made from it."""
+
 
 def raw_ids(data: HeteroData, kind: str) -> list[Any]:
     """List the caller's own ids of users or items, by row.
@@ -34,6 +38,22 @@ def raw_ids(data: HeteroData, kind: str) -> list[Any]:
     if ids is None:
         return list(range(data[kind].num_nodes))
     return ids.tolist() if isinstance(ids, Tensor) else list(ids)
+
+
+def spreadsheet_safe(ids: Sequence[Any]) -> list[Any]:
+    """Put a ``'`` before the ids that a spreadsheet would run as a formula.
+
+    They are the texts that start with ``=``, ``+``, ``-``, ``@``, a tab or a carriage
+    return. What starts like that after quotes gets one more, so that no two ids become
+    one. Integers are numbers to a spreadsheet, and stay.
+
+    Args:
+        ids: The caller's own.
+    """
+    return [
+        f"'{name}" if isinstance(name, str) and _FORMULA.match(name) else name
+        for name in ids
+    ]
 
 
 def rows_of(ids: Sequence[Any], catalogue: Sequence[Any], where: str) -> Tensor:

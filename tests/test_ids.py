@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.ids import align, raw_ids, read_ids, rows_of
+from ddrm_pyg.ids import align, raw_ids, read_ids, rows_of, spreadsheet_safe
 
 IDS = ["c", "a", "b"]
 TABLE = np.array([[3.0, 30.0], [1.0, 10.0], [2.0, 20.0]], dtype=np.float32)
@@ -138,3 +138,16 @@ def test_ids_of_rows_are_refused_by_file(tmp_path):
     (tmp_path / "ids.json").write_text("[]")
     with pytest.raises(ValueError, match=r"suffix must be one of .parquet"):
         read_ids(tmp_path / "ids.json")
+
+
+def test_what_a_spreadsheet_would_run_gets_a_quote():
+    run = ["=1+1", "+7", "-0", "@a", "\tb", "\rc", "'=1"]
+    kept = ["a=", "7", " =1", "'a", "", "'", "\nb", -5, 7]
+    assert spreadsheet_safe([*run, *kept]) == [*(f"'{name}" for name in run), *kept]
+
+
+@given(ids=st.lists(st.text("'=+-@\t\ra"), unique=True))
+def test_no_two_ids_become_one_and_none_is_run(ids):
+    safe = spreadsheet_safe(ids)
+    assert len({*safe}) == len(ids)
+    assert not any(name.startswith((*"=+-@\t\r",)) for name in safe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import sys
@@ -12,9 +13,12 @@ from typing import Any, TextIO
 
 import pandas as pd
 from torch import Tensor
+from torch_geometric.data import HeteroData
 
+from ddrm_pyg.datasets.writers import csv_quoting
 from ddrm_pyg.extras import import_extra
 from ddrm_pyg.files import atomic_path
+from ddrm_pyg.ids import raw_ids, spreadsheet_safe
 
 Chunks = Iterable[tuple[Tensor, Tensor, Tensor]]
 """``(user, score, item)`` as :func:`ddrm_pyg.ranking.recommend_chunks` yields them."""
@@ -25,6 +29,30 @@ def print_json(record: object) -> None:
     print(json.dumps(record))
 
 
+def check_safe_csv(safe: bool, is_csv: bool, out: object) -> None:
+    """Refuse ``--safe-csv`` where no ids are written as CSV.
+
+    Raises:
+        ValueError: They are not.
+    """
+    if safe and not is_csv:
+        raise ValueError(f"'--safe-csv' must go with CSV (got {out})")
+
+
+def in_csv(ids: list[Any], *, safe: bool) -> list[Any]:
+    """Ids as a CSV has them: as they are, or safe to open in a spreadsheet."""
+    return spreadsheet_safe(ids) if safe else ids
+
+
+def with_ids_in_csv(data: HeteroData, *, safe: bool) -> HeteroData:
+    """The same interactions with ids as a CSV has them."""
+    data = copy.copy(data)
+    for kind in ("user", "item"):
+        if not isinstance(data[kind].raw_id, Tensor):  # numbers stay
+            data[kind].raw_id = in_csv(raw_ids(data, kind), safe=safe)
+    return data
+
+
 def write_csv(
     path: Path,
     frame: pd.DataFrame,
@@ -33,16 +61,21 @@ def write_csv(
     float_format: str | None = None,
 ) -> None:
     """Write a DataFrame as CSV, whole or not at all."""
+    columns = (column for _, column in frame.items() if column.dtype.kind == "O")
     with atomic_path(path) as temporary:
         frame.to_csv(
-            temporary, index=index, float_format=float_format, lineterminator="\n"
+            temporary,
+            index=index,
+            float_format=float_format,
+            lineterminator="\n",
+            quoting=csv_quoting(str(cell) for column in columns for cell in column),
         )
 
 
 def write_ids(path: Path, ids: dict[str, list[Any]]) -> None:
     """Write which row of which table is whose: ``kind,row,id`` lines."""
     with _text(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = _writer(file, *ids.values())
         writer.writerow(["kind", "row", "id"])
         for kind, names in ids.items():
             writer.writerows((kind, row, name) for row, name in enumerate(names))
@@ -71,7 +104,7 @@ def write_recommendations(
             frame.to_parquet(temporary, index=False)
         return
     with _text(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = _writer(file, user_ids, item_ids)
         writer.writerow(["user", "item", "score"])
         for user, items, scores in lists(chunks, item_ids):
             writer.writerows(
@@ -90,6 +123,12 @@ def lists(
         ):
             kept = [item_ids[c] for c in columns if c < len(item_ids)]
             yield row, kept, values[: len(kept)]
+
+
+def _writer(file: TextIO, *columns: list[Any]) -> Any:
+    """What writes rows of these ids so that they come back as they are."""
+    names = (str(name) for names in columns for name in names)
+    return csv.writer(file, lineterminator="\n", quoting=csv_quoting(names))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli._folder import claim
 from ddrm_pyg.cli._output import (
+    in_csv,
     print_json,
     write_ids,
     write_recommendations,
@@ -72,6 +73,7 @@ def execute(
     *,
     device: str | None,
     overwrite: bool,
+    safe_csv: bool,
     as_json: bool,
 ) -> None:
     """Run the main job and leave its results in a folder.
@@ -84,6 +86,7 @@ def execute(
         out: Folder of the results.
         device: Where to train.
         overwrite: Replace what another run left in ``out``.
+        safe_csv: Write ids that a spreadsheet would run with a ``'`` before them.
         as_json: Print JSON on stdout instead of the table.
 
     Raises:
@@ -112,7 +115,7 @@ def execute(
     }
     methods = " and ".join(cell.method for cell in (backend, last) if cell)
     _report(out, f"{source.name}: {methods}", rows, verdict, config)
-    _write(out, runner, rows, record)
+    _write(out, runner, rows, record, safe_csv=safe_csv)
     if as_json:
         print_json({"rows": [as_record(row) for row in rows], **record})
         return
@@ -174,14 +177,23 @@ def _report(
     )
 
 
-def _write(out: Path, runner: Runner, rows: list[Row], record: dict[str, Any]) -> None:
+def _write(
+    out: Path,
+    runner: Runner,
+    rows: list[Row],
+    record: dict[str, Any],
+    *,
+    safe_csv: bool,
+) -> None:
     cells = {row.name: row.result.cell for row in rows}
     best, vectors = (runner.scorer(cells[record[name]]) for name in HELD)
     assert isinstance(vectors, Embeddings)
     vectors.save(out / EMBEDDINGS)
     data = runner.data
     write_png(out / "curves.png", plot_panels(run_panels(rows), (11, 4.2)))
-    ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}
+    ids = {
+        kind: in_csv(raw_ids(data, kind), safe=safe_csv) for kind in ("user", "item")
+    }
     write_ids(out / "ids.csv", ids)
     seen = InteractionGraph.from_data(data, splits=("train", "val", "test"))
     users = torch.arange(seen.num_users)

@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._folder import claim
-from ddrm_pyg.cli._output import print_json, write_csv
+from ddrm_pyg.cli._output import in_csv, print_json, write_csv
 from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.audit import (
@@ -83,6 +83,7 @@ def command(
     device: options.Device = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
+    safe_csv: options.SafeCsv = False,
     as_json: options.Json = False,
 ) -> None:
     """Score every train interaction by how much it looks like noise.
@@ -113,7 +114,7 @@ def command(
     scores = combine(signals, data, shares, seed=seed)
     record = as_record(scores) | {"cannot_say": [] if scores.measures else CANNOT_SAY}
     words = _in_words(scores, record["cannot_say"], source)
-    tables = _write(out, source, data, scores, words)
+    tables = _write(out, source, data, scores, words, safe_csv=safe_csv)
     write_json(out / FINISHED, record)
     if as_json:
         print_json(record)
@@ -148,11 +149,18 @@ def _in_words(audit: NoiseAudit, silent: list[str], source: Source) -> list[str]
 
 
 def _write(
-    out: Path, source: Source, data: HeteroData, audit: NoiseAudit, words: list[str]
+    out: Path,
+    source: Source,
+    data: HeteroData,
+    audit: NoiseAudit,
+    words: list[str],
+    *,
+    safe_csv: bool,
 ) -> list[Table]:
     """Write the scores and the page; the tables that are on it."""
     frame = to_frame(audit, data, {kind: raw_ids(data, kind) for kind in KINDS})
-    write_csv(out / "audit.csv", frame, float_format="%.6g")
+    ids = {kind: in_csv(frame[kind].tolist(), safe=safe_csv) for kind in KINDS}
+    write_csv(out / "audit.csv", frame.assign(**ids), float_format="%.6g")
     tables = [
         as_table(audit),
         noisiest_table(audit, frame),

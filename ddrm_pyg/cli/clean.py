@@ -12,10 +12,15 @@ import typer
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._folder import claim
-from ddrm_pyg.cli._output import print_json, write_ids
+from ddrm_pyg.cli._output import (
+    check_safe_csv,
+    print_json,
+    with_ids_in_csv,
+    write_ids,
+)
 from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.cli._start import begin
-from ddrm_pyg.datasets.writers import save_interactions, table_writer
+from ddrm_pyg.datasets.writers import is_csv, save_interactions, table_writer
 from ddrm_pyg.experiments.audit import combine, compute_signals, signals_cell
 from ddrm_pyg.experiments.clean import (
     CLEANED,
@@ -73,6 +78,7 @@ def command(
     ] = None,
     seed: options.Seed = 0,
     device: options.Device = None,
+    safe_csv: options.SafeCsv = False,
     as_json: options.Json = False,
 ) -> None:
     """Write a copy without the noisiest interactions, and report what it is worth.
@@ -87,6 +93,7 @@ def command(
     if out.exists():
         raise ValueError(f"'--out' must be new (got {out})")
     is_folder = table_writer(out) is None  # refuses what it cannot write
+    check_safe_csv(safe_csv, is_folder or is_csv(out), out)
     data = begin(source, device, [cell, signals_cell()])
     runs = runs or Path("runs") / f"clean-{source.name}"
     claim(runs, {"fingerprint": fingerprint(data)}, option="--runs")
@@ -110,6 +117,7 @@ def command(
     )
     write_json(runs / f"clean-{backend}-{drop:g}-seed{seed}.json", record)
     # last, so that the same command goes on if it is stopped before
+    data = with_ids_in_csv(data, safe=safe_csv)
     save_interactions(without(data, drops[CLEANED]), out)
     if is_folder:
         write_ids(out / "ids.csv", {kind: raw_ids(data, kind) for kind in KINDS})

@@ -12,9 +12,14 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._command import PLAIN, add
-from ddrm_pyg.cli._output import print_json, write_ids
+from ddrm_pyg.cli._output import (
+    check_safe_csv,
+    print_json,
+    with_ids_in_csv,
+    write_ids,
+)
 from ddrm_pyg.datasets.summary import plot_degrees, summarize
-from ddrm_pyg.datasets.writers import save_interactions, table_writer
+from ddrm_pyg.datasets.writers import is_csv, save_interactions, table_writer
 from ddrm_pyg.experiments.runner import fingerprint
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.ids import raw_ids
@@ -98,13 +103,16 @@ def convert(
         Literal["npy", "lightgcn"],
         typer.Option(help="Lists of a folder: npy, or lightgcn (train.txt)."),
     ] = "npy",
+    safe_csv: options.SafeCsv = False,
     as_json: options.Json = False,
 ) -> None:
     """Write a data set in another format, in a file or folder that is not there yet."""
     if out.exists():
         raise ValueError(f"'--out' must not be there yet (got {out})")
     is_table = table_writer(out) is not None
+    check_safe_csv(safe_csv, not is_table or is_csv(out), out)
     data = options.source_of(context).load(split=not is_table)
+    data = with_ids_in_csv(data, safe=safe_csv)
     save_interactions(data, out, layout=layout)
     if not is_table:
         ids = {kind: raw_ids(data, kind) for kind in ("user", "item")}

@@ -40,6 +40,7 @@ def command(
     seed: options.Seed = 0,
     device: options.Device = None,
     overwrite: options.Overwrite = False,
+    safe_csv: options.SafeCsv = False,
     as_json: options.Json = False,
 ) -> None:
     """Plug DDRM onto given embeddings, compare, and write what is best."""
@@ -69,5 +70,6 @@ def command(
         out,
         device=device,
         overwrite=overwrite,
+        safe_csv=safe_csv,
         as_json=as_json,
     )

@@ -16,6 +16,8 @@ from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._finished import FinishedRun, open_run, reader_of
 from ddrm_pyg.cli._output import (
     Chunks,
+    check_safe_csv,
+    in_csv,
     lists,
     print_json,
     write_recommendations,
@@ -52,11 +54,14 @@ def command(
         Path | None, typer.Option(help="CSV or .parquet to write; else stdout.")
     ] = None,
     row: options.Row = None,
+    safe_csv: options.SafeCsv = False,
     as_json: options.Json = False,
 ) -> None:
     """List the best unseen items, in your own ids."""
     if user and history:
         raise ValueError("'--user' and '--history' exclude each other (got both)")
+    is_csv = out.suffix != ".parquet" if out else not as_json
+    check_safe_csv(safe_csv, is_csv, out or "--json")
     opened = open_run(run)
     item_ids = raw_ids(opened.data, "item")
     if history is None:
@@ -72,7 +77,8 @@ def command(
         ]
         print_json({"recommendations": records})
     if out or not as_json:
-        write_recommendations(out, chunks, user_ids, item_ids)
+        ids = (in_csv(names, safe=safe_csv) for names in (user_ids, item_ids))
+        write_recommendations(out, chunks, *ids)
 
 
 def _of_users(

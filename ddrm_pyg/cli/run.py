@@ -40,6 +40,7 @@ def command(
     device: options.Device = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
+    safe_csv: options.SafeCsv = False,
     as_json: options.Json = False,
 ) -> None:
     """Train a backend, denoise it, compare honestly, write recommendations.
@@ -68,5 +69,6 @@ def command(
         out or Path("runs") / default,
         device=device,
         overwrite=overwrite,
+        safe_csv=safe_csv,
         as_json=as_json,
     )

@@ -9,10 +9,10 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -109,6 +109,23 @@ def table_writer(path: Path) -> Callable[[pd.DataFrame, Path, bool], None] | Non
     return None
 
 
+def is_csv(path: Path) -> bool:
+    """Tell whether a table of this name is comma-separated."""
+    return table_writer(path) is _write_csv
+
+
+def csv_quoting(texts: Iterable[str]) -> Literal[0, 2]:
+    """Return how the csv module must quote these fields to bring them back.
+
+    By default it leaves a lone carriage return unquoted, which ends a row.
+
+    Args:
+        texts: Fields that are to be written.
+    """
+    returns = any("\r" in text for text in texts)
+    return csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+
+
 # Tables
 
 
@@ -152,10 +169,7 @@ def _opened(path: Path, packed: bool) -> Iterator[io.BufferedIOBase]:
 
 
 def _write_csv(frame: pd.DataFrame, path: Path, packed: bool) -> None:
-    # the csv module leaves a lone carriage return unquoted
-    returns = any("\r" in name for name in _text_ids(frame))
-    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    _write_fields(frame, path, packed, quoting=quoting)
+    _write_fields(frame, path, packed, quoting=csv_quoting(_text_ids(frame)))
 
 
 def _write_tsv(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from ddrm_pyg.cli._plug_in import contents_of, summary
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.experiments.tables import Row
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.ids import raw_ids
 
 
 def read_csv(path):
@@ -28,6 +30,25 @@ def test_ids_name_every_row(finished, clicks):
         of_kind = [row for row in rows if row["kind"] == kind]
         assert [int(row["row"]) for row in of_kind] == list(range(len(of_kind)))
         assert [row["id"] for row in of_kind] == data[kind].raw_id
+
+
+@pytest.mark.usefixtures("no_training")
+def test_ids_are_safe_for_a_spreadsheet_where_asked(
+    call, finished, words, tmp_path, monkeypatch
+):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    name = "ddrm_pyg.cli._plug_in.raw_ids"
+    monkeypatch.setattr(name, lambda *which: [f"={i}" for i in raw_ids(*which)])
+    for start, more in (("=", []), ("'=", ["--safe-csv"])):
+        assert call(*words, "--out", out, *more).code == 0
+        ids = read_csv(out / "ids.csv")
+        assert [row["id"] for row in ids] == [
+            start + row["id"] for row in read_csv(finished / "ids.csv")
+        ]
+        lists = read_csv(out / "recommendations.csv")
+        assert {row["user"] for row in lists} < {row["id"] for row in ids}
+        assert all(row["item"].startswith(f"{start}book") for row in lists)
 
 
 def test_recommendations_are_unseen_and_ranked(finished, clicks):

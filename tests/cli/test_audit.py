@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ddrm_pyg.experiments.audit import SIGNALS, WEIGHTS
+from ddrm_pyg.ids import raw_ids
 
 pytestmark = pytest.mark.usefixtures("short_audit")
 
@@ -40,6 +41,20 @@ def test_scores_without_labels_and_says_what_it_cannot(call, clicks):
     record = json.loads(Path("out/audit.json").read_text())
     assert record["auroc"] == {}
     assert record["gain"] is None
+
+
+def test_ids_are_safe_for_a_spreadsheet_where_asked(call, clicks, monkeypatch):
+    name = "ddrm_pyg.cli.audit.raw_ids"
+    monkeypatch.setattr(name, lambda *which: [f"={i}" for i in raw_ids(*which)])
+    words = ["audit", "--data", clicks, "--user", "Customer", "--item", "Book"]
+    for start, more in (("=", []), ("'=", ["--safe-csv"])):
+        answer = call(*words, "--out", "out", *more)
+        assert answer.code == 0
+        with open("out/audit.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert all(row["user"].startswith(f"{start}ann, ") for row in rows)
+        assert all(row["item"].startswith(f"{start}book") for row in rows)
+        assert "'=" not in answer.out  # for people: as they are
 
 
 def test_measures_with_labels(call, world):

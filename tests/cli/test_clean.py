@@ -85,6 +85,19 @@ def test_table_keeps_the_callers_ids(call, clicks):
     assert len(named(whole) - named(kept)) == round(0.05 * size)
 
 
+def test_ids_are_safe_for_a_spreadsheet_where_asked(call, tmp_path):
+    rows = [f"=u{u},@i{(u + i) % 12}\n" for u in range(12) for i in range(10)]
+    (tmp_path / "odd.csv").write_text("user,item\n" + "".join(rows))
+    words = ["clean", "--data", tmp_path / "odd.csv", *QUICK, "--safe-csv", "--out"]
+    error = call(*words, "kept.parquet").error
+    assert error == "'--safe-csv' must go with CSV (got kept.parquet)"
+    assert call(*words, "kept.csv").code == 0
+    header, *kept = Path("kept.csv").read_text().splitlines(keepends=True)
+    assert header == "user,item\n"
+    assert 0 < len(kept) < len(rows)
+    assert {*kept} < {row.replace("=", "'=").replace("@", "'@") for row in rows}
+
+
 @pytest.mark.parametrize(
     ("out", "options"), [("kept.csv", " --liked-from 4"), ("kept", "")]
 )

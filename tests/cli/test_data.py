@@ -146,3 +146,16 @@ def test_columns_that_cannot_be_used_are_left_aside(call, tmp_path):
     assert "time" not in record
     answer = call("data", "describe", path, "--no-time", "--time", "time")
     assert "'--no-time' does not go with '--time time'" in answer.err
+
+
+def test_ids_are_as_they_are_or_safe_for_a_spreadsheet(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = "user,item\n=1,@a\n'=1,b\n-5,-\n"
+    (tmp_path / "r.csv").write_text(text)
+    call("data", "convert", "r.csv", "--out", "plain.csv")
+    assert (tmp_path / "plain.csv").read_text() == text
+    call("data", "convert", "r.csv", "--out", "safe.csv", "--safe-csv")
+    safe = "user,item\n'=1,'@a\n''=1,b\n'-5,'-\n"
+    assert (tmp_path / "safe.csv").read_text() == safe
+    error = call("data", "convert", "r.csv", "--out", "o.tsv", "--safe-csv").error
+    assert error == "'--safe-csv' must go with CSV (got o.tsv)"

@@ -274,3 +274,18 @@ def test_new_histories_are_read_in_their_order(call, walks, tmp_path):
         (listed,) = served.recommend([history], k=12, exclude=[[]])
         assert listed.item == [item for item, _ in expected]
         assert listed.score == pytest.approx([v for _, v in expected], rel=1e-4)
+
+
+def test_ids_are_safe_for_a_spreadsheet_where_asked(call, finished, tmp_path):
+    rows = [("=zoe", book) for book in OWN]
+    history = write_history(tmp_path / "new.csv", rows)
+    words = ["recommend", finished, "--history", history, "-k", "2"]
+    assert {row["user"] for row in parse(call(*words).out)} == {"=zoe"}
+    safe = tmp_path / "safe.csv"
+    answer = call(*words, "--safe-csv", "--out", safe, "--json")
+    assert {row["user"] for row in parse(safe.read_text())} == {"'=zoe"}
+    assert json.loads(answer.out)["recommendations"][0]["user"] == "=zoe"
+    for more in (["--out", tmp_path / "lists.parquet"], ["--json"]):
+        error = call(*words, "--safe-csv", *more).error
+        assert error == f"'--safe-csv' must go with CSV (got {more[-1]})"
+    assert not (tmp_path / "lists.parquet").exists()

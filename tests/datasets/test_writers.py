@@ -1,4 +1,6 @@
+import csv
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.datasets import SyntheticInteractions, writers
 from ddrm_pyg.datasets.readers import load_interactions
-from ddrm_pyg.datasets.writers import save_interactions
+from ddrm_pyg.datasets.writers import csv_quoting, is_csv, save_interactions
 from ddrm_pyg.graph.sequences import tells_order
 from ddrm_pyg.transforms.core import EDGE, SPLITS, get_block
 
@@ -210,3 +212,13 @@ def test_a_folder_needs_a_split(tmp_path):
     with pytest.raises(ValueError, match="a folder needs split interactions"):
         save_interactions(data, tmp_path / "out")
     assert np.array_equal(list(tmp_path.iterdir()), [])
+
+
+def test_lone_carriage_returns_are_quoted():
+    assert csv_quoting(["a", "b\rc"]) == csv.QUOTE_NONNUMERIC
+    assert csv_quoting(["a", "b\nc", ""]) == csv.QUOTE_MINIMAL
+
+
+def test_tables_between_commas_are_told():
+    names = ["r.csv", "r.csv.gz", "r.tsv", "r.parquet", "folder"]
+    assert [is_csv(Path(name)) for name in names] == [True, True, False, False, False]
