@@ -19,18 +19,29 @@ LARGEST_RATIO = 100
 
 
 def open_npy(path: Path) -> np.ndarray:
-    """Map an ``.npy`` file, whose shape NumPy compares with its size.
+    """Map an ``.npy`` file, whose shape must account for every byte.
 
     Args:
         path: The file.
 
     Raises:
-        ValueError: It is not a plain array of numbers, or shorter than it says.
+        ValueError: It is not a plain array of numbers, or not as large as it says.
     """
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:  # NumPy would advise to unpickle it
             raise ValueError("it does not begin as one does")
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    _check_size("it", array.shape, array.dtype, path.stat().st_size - array.offset)
+    return array
+
+
+def _check_size(name: str, shape: tuple[int, ...], dtype: np.dtype, size: int) -> None:
+    """Refuse bytes that are missing, and those left over, which NumPy would pass by."""
+    says = math.prod(shape) * dtype.itemsize
+    if says != size:
+        raise ValueError(
+            f"{name} says {list(shape)} of {dtype}, {says} bytes, and has {size}"
+        )
 
 
 def read_npz(
@@ -70,14 +81,10 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
             else np.lib.format.read_array_header_2_0
         )
         shape, _, dtype = read_header(file)
+        size = info.file_size - file.tell()
     if dtype.hasobject:
         raise ValueError(f"{info.filename} holds Python objects")
-    size = math.prod(shape) * dtype.itemsize
-    if not 0 <= size <= info.file_size:
-        raise ValueError(
-            f"{info.filename} says {list(shape)} of {dtype}, {size} bytes, and has "
-            f"{info.file_size}"
-        )
+    _check_size(info.filename, shape, dtype, size)
     packed = min(info.compress_size, Path(str(archive.filename)).stat().st_size)
     if size > max(LARGE, LARGEST_RATIO * packed):
         raise ValueError(

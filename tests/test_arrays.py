@@ -53,6 +53,17 @@ def test_a_shape_beyond_the_file_is_refused_before_it_is_allocated(
         read_npz(bomb)
 
 
+def test_bytes_left_over_are_refused(tmp_path):
+    pairs = content_of(np.arange(8).reshape(4, 2))
+    fewer = pairs.replace(b"(4, 2)", b"(3, 2)")
+    with pytest.raises(ValueError, match=r"says \[3, 2\] of int64, 48 b.* has 64"):
+        read_npz(npz(tmp_path / "a.npz", fewer))
+    for content in (fewer, pairs + b"\0"):
+        (tmp_path / "a.npy").write_bytes(content)
+        with pytest.raises(ValueError, match=r"it says .* bytes, and has 6"):
+            open_npy(tmp_path / "a.npy")
+
+
 def test_objects_are_refused_without_advice_to_run_them(tmp_path):
     harmful = content_of(np.array([{}]), allow_pickle=True)
     (tmp_path / "a.npy").write_bytes(harmful)

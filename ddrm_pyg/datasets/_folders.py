@@ -115,6 +115,8 @@ def _read_labels(file: Path) -> dict[str, np.ndarray]:
         plain = isinstance(values, np.ndarray) and values.dtype.kind in kinds
         if not plain or values.ndim != 1:
             raise ValueError(f"{file.name}: {key!r} must be one row of numbers")
+        if values.dtype == np.uint64 and (values > np.iinfo(np.int64).max).any():
+            raise ValueError(f"{file.name}: {key!r} must fit int64")
     return labels
 
 

@@ -65,6 +65,12 @@ def test_npy_folder_without_labels_or_validation(tmp_path, caplog):
     assert data[EDGE].in_order is True
 
 
+def test_labels_beyond_int64_are_refused(tmp_path):
+    labels = {"user_raw": np.array([31, 2**63 + 5], dtype=np.uint64)}
+    with pytest.raises(ValueError, match=r"labels\.npz: 'user_raw' must fit int64"):
+        load_interactions(write_npy_folder(tmp_path, **labels))
+
+
 def test_lists_may_say_that_they_are_in_no_order(tmp_path, caplog):
     data = load_interactions(write_npy_folder(tmp_path, in_order=[0]))
     assert "in_order" not in data[EDGE]

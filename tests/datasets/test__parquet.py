@@ -1,5 +1,6 @@
 import sys
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -92,6 +93,25 @@ def test_gigabytes_in_a_row_group_are_refused_before_they_are_read(write, monkey
     with pytest.raises(ValueError, match=r"r\.parquet: column 'user' has \d+ bytes in"):
         read_parquet(path, COLUMNS)
     read_parquet(path, COLUMNS | {"user": "note"})
+
+
+def test_chunks_of_a_small_row_group_are_not_looked_at():
+    """Where one is damaged, pyarrow aborts the process: no exception, no message."""
+
+    class Group:
+        total_byte_size = _parquet.LARGEST_CHUNK
+        num_columns = 1
+
+        def column(self, place):
+            raise AssertionError("must not be reached")
+
+    class Metadata:
+        num_row_groups = 1
+
+        def row_group(self, place):
+            return Group()
+
+    _parquet._check_chunks(Path("r.parquet"), Metadata(), ["user"])
 
 
 def test_a_truncated_file_is_refused(write):
