@@ -148,8 +148,8 @@ def by_numpy(files):
     for split in ("train", "valid", "test"):
         if f"{split}_list.npy" in files:
             pairs = from_npy(files[f"{split}_list.npy"]).tolist()
-            given = [labels.get(f"{split}_{key}") for key in ("tp", "pos")]
-            values = [[None] * len(pairs) if v is None else v.tolist() for v in given]
+            columns = [labels.get(f"{split}_{key}") for key in ("tp", "pos")]
+            values = [[None] * len(pairs) if v is None else v.tolist() for v in columns]
             assert all(len(v) == len(pairs) for v in values)
             splits[split] = [(*p, *v) for p, *v in zip(pairs, *values, strict=True)]
     return named(splits, labels.get("user_raw"), labels.get("movie_raw"))
