@@ -78,7 +78,7 @@ class Verdict:
         lines = [_in_words(self.test, self.rival, what, users)]
         if self.yardstick:
             name, test = self.yardstick
-            lines.append(_in_words(test, name, "the best yardstick"))
+            lines.append(_in_words(test, name, "the best yardstick that knows as much"))
         return lines
 
     @property
@@ -89,6 +89,9 @@ class Verdict:
             if test.counts():
                 return f"Use '{name}': it ranks better, and nothing is trained."
         if self.word == "helps":
+            if self.yardstick and not self.yardstick[1].significant():
+                name = self.yardstick[0]
+                return f"Use '{self.name}' or '{name}': they cannot be told apart."
             return f"Use '{self.name}'."
         if self.word == "hurts":
             return f"Do without it: '{self.rival}' ranks better."

@@ -39,6 +39,10 @@ img { max-width: 100%; }
 pre { white-space: pre-wrap; background: #f6f6f6; padding: .8rem; }
 .notes { color: #555; font-size: 90%; }
 ul.notes { padding-left: 1.2rem; }
+@media (max-width: 480px) {
+  table { font-size: 68%; }
+  th, td { padding: .1rem .2rem; }
+}
 </style>
 </head>
 <body>

@@ -189,7 +189,9 @@ def test_the_strongest_yardstick_has_a_test_of_its_own(make_result):
     assert test.difference == pytest.approx(0.1)
     _, first, second, _ = str(verdict).splitlines()
     assert "against 'mf', the best use of the backend without it" in first
-    assert second.startswith("NDCG@20 +28.6% against 'ease', the best yardstick (p = ")
+    assert second.startswith(
+        "NDCG@20 +28.6% against 'ease', the best yardstick that knows as much (p = "
+    )
     assert verdict.record()["yardstick"] == {"name": "ease", **test.record()}
     assert judge(row, rivals).yardstick is None
 
@@ -199,7 +201,10 @@ def test_a_yardstick_that_is_surely_better_is_what_to_use():
     verdict = Verdict("ddrm", "helps", "mf", helps, ("ease", worse))
     assert verdict.advice == "Use 'ease': it ranks better, and nothing is trained."
     perhaps = worse._replace(p_value=0.2)
-    assert replace(verdict, yardstick=("ease", perhaps)).advice == "Use 'ddrm'."
+    unsure = replace(verdict, yardstick=("ease", perhaps)).advice
+    assert unsure == "Use 'ddrm' or 'ease': they cannot be told apart."
+    better = replace(verdict, yardstick=("ease", helps)).advice
+    assert better == "Use 'ddrm'."
 
 
 def test_gain_over_nothing_helps_and_is_valid_json(make_result):
