@@ -45,19 +45,22 @@ def read_json_lines(
     table = None
     for first_line, block in read_blocks(path, encoding=encoding, size=size):
         records = _parse(path.name, first_line, block, parse)
+        first = next(records, None)
+        if first is None:
+            continue  # nothing but blanks
         if table is None:
-            line, record = next(records)
+            line, record = first
             column_of, inferred = find_columns(
                 f"{path.name}:{line}", [*record], columns
             )
             table = Table(path.name, column_of, inferred)
-            records = chain([(line, record)], records)
-        lines, values = _pick(path.name, records, table.column_of)
+        lines, values = _pick(path.name, chain([first], records), table.column_of)
         where = partial(_place, path.name, lines)
         table.append(
             dict(zip(table.column_of, map(_array, values), strict=True)), where
         )
-    assert table is not None  # a file without rows is refused by read_blocks
+    if table is None:
+        raise ValueError(f"{path.name}: no rows")
     return table
 
 

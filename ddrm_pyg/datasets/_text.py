@@ -70,13 +70,14 @@ def read_blocks(
 
     Yields:
         The number of the first line, counted from 1, and the rows, each ended by one
-        newline, none blank at the end.
+        newline, none empty at the end. Blanks are characters as others are: what they
+        mean in a line of their own is for its reader to say.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be unpacked, is no text, has a row beyond
-            :data:`LONGEST_ROW` or a quoted field without an end, or nothing but blank
-            lines.
+            :data:`LONGEST_ROW` or a quoted field without an end, or, at its end, had
+            nothing but blank lines.
     """
     line = 1
     is_blank = True
@@ -88,8 +89,8 @@ def read_blocks(
             block = dialect.with_newlines(raw)
             next_line = line + _count_lines(block)
             block = block.rstrip(b"\n")
-            if block and not block.isspace():
-                is_blank = False
+            if block:
+                is_blank = is_blank and block.isspace()
                 yield line, block + b"\n"
             line = next_line
     if is_blank:

@@ -172,3 +172,15 @@ def test_what_does_not_fit_is_refused_with_what_to_do(
 ):
     with pytest.raises(ValueError, match=re.escape(message)):
         read(tmp_path, name, content, size=size)
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+@pytest.mark.parametrize("place", [1, 2])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_row_of_blanks_is_refused_wherever_it_is(tmp_path, place, end, size):
+    lines = ["user,item", "1,2"]
+    lines.insert(place, "  ")
+    path = tmp_path / "r.csv"
+    path.write_text("\n".join(lines) + end)
+    with pytest.raises(ValueError, match=rf"r\.csv:{place + 1}: 1 fields, expected 2"):
+        read_delimited(path, COLUMNS, size=size)

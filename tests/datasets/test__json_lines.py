@@ -76,3 +76,17 @@ def test_a_bad_line_is_named(tmp_path, line, message, size):
         read_json_lines(path, COLUMNS, size=size)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+@pytest.mark.parametrize("blank", [" ", "\t", "\u2028", ""])
+def test_blank_lines_are_skipped_wherever_they_are(tmp_path, blank, size):
+    rows = [f'{{"user": {n}, "item": 1}}' for n in (5, 6)]
+    path = tmp_path / "r.jsonl"
+    for end in ("", "\n"):
+        path.write_text("\n".join([blank, rows[0], blank, rows[1], blank]) + end)
+        read = read_json_lines(path, COLUMNS, size=size).to_data()
+        assert read["user"].raw_id.tolist() == [5, 6]
+    path.write_text(f"{blank}\n{blank}")
+    with pytest.raises(ValueError, match=r"r\.jsonl: no rows"):
+        read_json_lines(path, COLUMNS, size=size)
