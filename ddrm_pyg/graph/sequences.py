@@ -20,6 +20,9 @@ from ddrm_pyg.graph.interaction_graph import (
 _FEW = 0.01
 """Share of interactions whose time may be unknown: they stand first, which is said."""
 
+_UNKNOWN = -1
+"""A time that is not there; any other negative one is before 1970."""
+
 logger = logging.getLogger("ddrm_pyg")
 
 
@@ -203,7 +206,7 @@ def _is_in_order(data: HeteroData) -> bool:
 
 def _times_tell(data: HeteroData) -> bool:
     time = interactions_of(data).get("edge_time")
-    if time is None or int((time < 0).sum()) > _FEW * time.numel():
+    if time is None or int((time == _UNKNOWN).sum()) > _FEW * time.numel():
         return False
     return bool((time != time[:1]).any())
 
@@ -212,10 +215,11 @@ def _check_time(graph: InteractionGraph, edge_time: Tensor) -> Tensor:
     """Return the times of a caller, if they put the interactions in order."""
     time = graph.check_time(edge_time).to(graph.device)
     count = graph.num_edges
-    unknown = int((time < 0).sum())
+    is_unknown = time == _UNKNOWN
+    unknown = int(is_unknown.sum())
     if unknown > _FEW * count:
         raise ValueError(
-            "'edge_time' must be known (>= 0) for 99 % of the interactions "
+            "'edge_time' must be known (not -1) for 99 % of the interactions "
             f"(got {unknown} of {count} unknown)"
         )
     if unknown:
@@ -229,4 +233,7 @@ def _check_time(graph: InteractionGraph, edge_time: Tensor) -> Tensor:
             "'edge_time' must tell interactions apart (got "
             f"{time[0].item()} for all {graph.num_edges})"
         )
-    return time
+    if not unknown:
+        return time
+    # others may be negative, too: what happened before 1970
+    return time.masked_fill(is_unknown, int(time.min()) - 1)

@@ -99,6 +99,20 @@ def test_few_unknown_times_come_first_and_are_said(caplog):
     assert "1 of 200 train interactions have no time" in caplog.text
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float64])
+def test_times_before_1970_are_times(dtype, caplog):
+    edges = torch.tensor([[0, 0, 0], [0, 1, 2]])
+    times = torch.tensor([-500, 7, -86_400], dtype=dtype)
+    graph = InteractionGraph(edges, 1, 3)
+    assert UserSequences.from_graph(graph, times).item.tolist() == [2, 0, 1]
+    many = torch.stack([torch.zeros(200, dtype=torch.int64), torch.arange(200)])
+    times = torch.arange(-300, -100).to(dtype)
+    times[150] = -1  # unknown: before all others
+    sequences = UserSequences.from_graph(InteractionGraph(many, 1, 200), times)
+    assert sequences.item[:2].tolist() == [150, 0]
+    assert "1 of 200 train interactions have no time" in caplog.text
+
+
 def timed(time, in_order=None):
     data = HeteroData()
     data["user"].num_nodes, data["item"].num_nodes = 1, 3
