@@ -124,10 +124,13 @@ def _label(path: Path, key: str, values: np.ndarray, num_pairs: int) -> Tensor:
     where = f"{name_of(path)}/labels.npz: {key!r}"
     if len(values) != num_pairs:
         raise ValueError(f"{where} must have {num_pairs} values (got {len(values)})")
+    if key.endswith("_rating"):
+        with np.errstate(over="ignore"):  # what does not fit becomes inf
+            values = values.astype(np.float32)
     if not np.isfinite(values).all():
         raise ValueError(f"{where} must be finite numbers")
     if key.endswith("_rating"):
-        return torch.from_numpy(values.astype(np.float32))
+        return torch.from_numpy(values)
     if key.endswith("_pos"):
         is_whole = values.dtype.kind in "iu"
         return torch.from_numpy(values.astype(np.int64 if is_whole else np.float64))
@@ -158,7 +161,16 @@ def _raw_ids(path: Path, labels: np.ndarray | None, nodes: list[Tensor]) -> Tens
             name_of(path),
             int(unknown.sum()),
         )
-    return torch.where(unknown, -1 - torch.arange(len(raw_id)), raw_id)
+    ids = torch.where(unknown, -1 - torch.arange(len(raw_id)), raw_id)
+    names, count = ids.unique(return_counts=True)
+    if bool((count > 1).any()):  # two rows would be one user or item to the caller
+        name = names[count > 1][0].item()
+        first, second = (ids == name).nonzero().flatten().tolist()[:2]
+        raise ValueError(
+            f"{name_of(path)}/labels.npz: every raw id must be there once "
+            f"(got {name} for rows {first} and {second})"
+        )
+    return ids
 
 
 def _read_lightgcn_folder(path: Path) -> HeteroData:

@@ -133,6 +133,9 @@ BAD_NPY = [
     (labels(train_tp=np.full(4, 2)), "'train_tp' must be 0 or 1"),
     (labels(train_tp=np.ones(4)), "'train_tp' must be one row of numbers"),
     (labels(train_rating=np.full(4, np.nan)), "'train_rating' must be finite"),
+    (labels(train_rating=np.full(4, 1e39)), "'train_rating' must be finite"),
+    (labels(user_raw=np.array([7, 7])), "must be there once (got 7 for rows 0 and 1)"),
+    (labels(user_raw=np.array([-2, 0])), "once (got -2 for rows 0 and 1)"),
     (labels(user_raw=np.ones(1, int)), "1 raw ids, but ids up to 1 in the lists"),
     (labels(user_raw=np.array([{}])), "labels.npz: not a plain .npz file"),
 ]
