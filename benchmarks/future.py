@@ -3,7 +3,8 @@
 Cells of the command line's own runner, so that a stopped study goes on. Everything is
 selected by validation: epochs by Recall@20, the recency of simple models by NDCG@20.
 Order-free rows read no order at inference; DDRM trained on order never counts as such,
-and its order-free start stands on a line of its own.
+and its order-free start stands on a line of its own. DDRM as published stands on
+LightGCN, with the small networks of ``ddrm_quick``.
 """
 
 import argparse
@@ -16,13 +17,15 @@ from _measure import RESULTS, load_thinned, plt
 
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.experiments.settings import denoised, load_settings
+from ddrm_pyg.experiments.settings import cell_for, denoised, load_settings
 from ddrm_pyg.experiments.tables import Row, paired_tests
 from ddrm_pyg.transforms import TemporalSplit
 
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 METRIC = "ndcg@20"
 SIMPLE = ("item_knn", "ease", "item_knn+recency", "ease+recency", "svd")
+PUBLISHED = "lightgcn+ddrm, as published"
 FUTURE = load_settings("ddrm_future", "ddrm")
 
 
@@ -44,11 +47,18 @@ def lines(width, seeds):
     sasrec = load_settings("sasrec", "sasrec")
     states = [Cell("sasrec", n, sasrec["model"], sasrec["fit"]) for n in range(seeds)]
     beside = [denoised(s, "ddrm", settings="ddrm_future_sasrec") for s in states]
+    graph = [cell_for("lightgcn", seed=n, variant="ml-1m") for n in range(seeds)]
+    published = [
+        denoised(g, "ddrm", settings="ddrm_quick", variant="ml-1m") for g in graph
+    ]
     free = [past(svd, seed, scales=[float("inf")]) for seed in range(seeds)]
     aware = [past(svd, seed) for seed in range(seeds)]
     return one | {
+        "lightgcn": graph,
+        PUBLISHED: published,
         "svd+ddrm, order-free start": free,
         "svd+ddrm": aware,
+        "tdiffrec": [cell_for("tdiffrec", seed=n) for n in range(seeds)],
         "sasrec": states,
         "sasrec+ddrm": beside,
     }
@@ -95,6 +105,8 @@ def main():
         path = RESULTS / f"{name_of}.json"
         path.write_text(json.dumps(rows, indent=1) + "\n")
     draw(rows, RESULTS / f"{name_of}.png")
+    if options.scope == "user":
+        draw_groups(rows, PICTURES / "future.png")
 
 
 def against(rows):
@@ -132,6 +144,33 @@ def draw(rows, path):
         axes.set_xlabel("test NDCG@20")
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def draw_groups(rows, path):
+    """README's plot: a group of bars a data set, the best simple model first."""
+    names = list(dict.fromkeys(row["data"] for row in rows))
+    value = {(r["data"], r["row"]): np.mean(r["test"][METRIC]) for r in rows}
+    for name in names:
+        value[name, "best simple model"] = max(value[name, row] for row in SIMPLE)
+    shown = {
+        PUBLISHED: ("LightGCN + DDRM, as published", "#bbbbbb"),
+        "best simple model": ("best simple model, tuned", "#8c8c8c"),
+        "sasrec": ("SASRec", "#5a5a5a"),
+        "svd+ddrm": ("SVD + DDRM, trained on what comes next", "C1"),
+        "sasrec+ddrm": ("SASRec + DDRM, the same", "#b35806"),
+    }
+    figure, axes = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
+    for place, (row, (label, colour)) in enumerate(shown.items()):
+        at = np.arange(len(names)) + 0.16 * (place - 2)
+        bars = axes.bar(
+            at, [value[n, row] for n in names], 0.15, label=label, color=colour
+        )
+        axes.bar_label(bars, fmt=lambda v: f"{v:.3f}"[1:], fontsize=7)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_ylabel("test NDCG@20")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=120)
 
 

@@ -127,14 +127,21 @@ def execute(
 def summary(rows: Sequence[Row], verdict: Verdict | None) -> str:
     """Write what a run found: its tables, the verdict, and what the files hold."""
     tables = "\n\n".join(table.text() for table in as_tables(rows))
-    depths = [
-        f"{row.name}: {depth} layer{'s' * (depth != 1)}, picked by validation "
-        f"{metric_title(METRIC)}"
-        for row in rows
-        if (depth := row.result.notes.get("num_layers")) is not None
-    ]
+    picked = [f"{row.name}: {_picked(row)}" for row in rows if _picked(row)]
     words = [str(verdict)] if verdict else []
-    return "\n".join([tables, "", *words, *contents_of(rows), *depths])
+    return "\n".join([tables, "", *words, *contents_of(rows), *picked])
+
+
+def _picked(row: Row) -> str:
+    """Say what validation picked for a row's backend, if anything."""
+    notes = row.result.notes
+    for name, unit in (("num_layers", "layer"), ("embedding_dim", "number")):
+        if (count := notes.get(name)) is not None:
+            by = next(key.split()[1] for key in notes if key.startswith("val "))
+            what = f"{count} {unit}{'s' * (count != 1)}"
+            where = " a vector" * (name == "embedding_dim")
+            return f"{what}{where}, picked by validation {metric_title(by)}"
+    return ""
 
 
 def contents_of(rows: Sequence[Row]) -> list[str]:

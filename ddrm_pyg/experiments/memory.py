@@ -134,7 +134,8 @@ def _vectors(
     cell: Cell, method: Method, factor: float, graph: Sizes | InteractionGraph
 ) -> int:
     nodes = graph.num_users + graph.num_items
-    vectors = factor * FLOAT * nodes * cell.model["embedding_dim"]
+    width = max(cell.model["embedding_dim"], cell.model.get("widest", 0))
+    vectors = factor * FLOAT * nodes * width
     return int(vectors + _PER_EDGE * graph.num_edges)
 
 

@@ -311,8 +311,13 @@ register(
         name="svd",
         role="backend",
         about="singular vectors in closed form; the history mean is item cosine",
-        run=_WORK + "solve",
-        model=Arguments(_MODELS + "SVD", inputs=("seed",)),
+        run=_WORK + "solve_wide",
+        model=Arguments(
+            _MODELS + "SVD",
+            inputs=("seed",),
+            around={"widest": 0, **_RECENCY},
+            later={"widest": 0, **_RECENCY},
+        ),
         held=Held("vectors", 5.0),
     ),
     Method(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ddrm_pyg.experiments.settings import check_history
 from ddrm_pyg.files import hash_file
 from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
-from ddrm_pyg.graph.sequences import edge_order
+from ddrm_pyg.graph.sequences import edge_order, tells_order
 from ddrm_pyg.ids import align, raw_ids, read_ids
 from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bce_loss, bpr_loss
 from ddrm_pyg.nn._pretrained import load_tensors
@@ -228,6 +228,13 @@ _INPUTS: dict[str, Callable[[Work], Any]] = {
 """Where constructors get what is no setting, by argument."""
 
 
+Weighted = Callable[[Tensor | None], Scorer]
+"""Maps weights of the train interactions, or None, to what ranks."""
+
+WORTH = 0.01
+"""What twice the width, and twice the time, must gain, relatively."""
+
+
 def solve(work: Work) -> Outcome:
     """Solve a closed form, whose users may weigh their items."""
     weights = {}
@@ -237,30 +244,77 @@ def solve(work: Work) -> Outcome:
     return Outcome(scorer, _tables(scorer))
 
 
+def solve_wide(work: Work) -> Outcome:
+    """Solve vectors that are twice as wide for as long as validation gains by it.
+
+    Their width begins at ``embedding_dim`` and ends at ``widest``, or at the smaller
+    side of the matrix; it is ``embedding_dim`` where ``widest`` is 0. Validation weighs
+    histories by the best recency, as DDRM does that starts from them.
+    """
+    widest = work.settings["widest"]
+    if not widest:
+        return solve(work)
+    limit = min(widest, work.graph.num_users, work.graph.num_items)
+    width = min(work.settings["embedding_dim"], limit)
+    scorer = work.build(embedding_dim=width).scorer(work.graph)
+    if InteractionGraph.from_data(work.data, splits=("val",)).num_edges == 0:
+        return Outcome(scorer, _tables(scorer))
+    widths, values = [width], [_best_recency(work, scorer)]
+    while width < limit:
+        widths.append(min(2 * width, limit))
+        wider = work.build(embedding_dim=widths[-1]).scorer(work.graph)
+        values.append(_best_recency(work, wider))
+        if values[-1] < (1 + WORTH) * values[-2]:
+            break
+        width, scorer = widths[-1], wider
+    by_width = {"widths": widths, f"val {work.settings['metric']} by width": values}
+    return Outcome(scorer, _tables(scorer), notes={"embedding_dim": width, **by_width})
+
+
+def _best_recency(work: Work, emb: Embeddings) -> float:
+    """What validation says of history means, as recent as they are best."""
+    item, graph = emb.item, work.graph
+
+    def weighted(weight: Tensor | None) -> Scorer:
+        return Embeddings(graph.history_mean(item, weight=weight), item)
+
+    taus = work.settings["taus"] if tells_order(work.data) else [None]
+    return max(_by_recency(work, taus, weighted).values())
+
+
 def solve_recent(work: Work) -> Outcome:
     """Solve a closed form once, and let validation pick how fast histories fade."""
     return _pick_recency(work, work.build().scorer(work.graph).weighted)
 
 
-def _pick_recency(work: Work, weighted: Callable[[Tensor | None], Scorer]) -> Outcome:
-    """Let validation pick how fast histories fade.
+def _pick_recency(work: Work, weighted: Weighted) -> Outcome:
+    """Let validation pick how fast histories fade, among the ``taus`` of the settings.
 
     Args:
-        work: Its settings name the ``taus`` to try, and the ``metric``.
+        work: What is worked on.
         weighted: Maps weights of the interactions (None weighs all alike) to what
             ranks.
     """
-    taus, metric = work.settings["taus"], work.settings["metric"]
-
-    def scorer(tau: float | None) -> Scorer:
-        return weighted(None if tau is None else recency_weight(work.data, tau))
-
-    values: dict[float | None, float] = {
-        tau: evaluate(scorer(tau), work.data, split="val")[metric] for tau in taus
-    }
+    values = _by_recency(work, work.settings["taus"], weighted)
     tau = max(values, key=values.__getitem__)
+    metric = work.settings["metric"]
     notes = {"tau": tau, f"val {metric} by tau": list(values.values())}
-    return Outcome(scorer(tau), notes=notes)
+    return Outcome(weighted(_recency(work, tau)), notes=notes)
+
+
+def _by_recency(
+    work: Work, taus: Sequence[float | None], weighted: Weighted
+) -> dict[float | None, float]:
+    """Map how fast histories fade to the validation ``metric`` of the settings."""
+    metric = work.settings["metric"]
+    return {
+        tau: evaluate(weighted(_recency(work, tau)), work.data, split="val")[metric]
+        for tau in taus
+    }
+
+
+def _recency(work: Work, tau: float | None) -> Tensor | None:
+    return None if tau is None else recency_weight(work.data, tau)
 
 
 def train(work: Work) -> Outcome:

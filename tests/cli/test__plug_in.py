@@ -100,12 +100,23 @@ def test_what_the_files_hold_is_said(make_result):
     ]
 
 
-@pytest.mark.parametrize(("depth", "words"), [(0, "0 layers"), (1, "1 layer,")])
-def test_the_depth_that_was_picked_is_said(make_result, depth, words):
-    row = Row(
-        "mf, best depth", [replace(make_result([0.1]), notes={"num_layers": depth})]
-    )
-    assert f"mf, best depth: {words}" in summary([row], None)
+DEPTHS, WIDTHS = {"val ndcg@20 by depth": [0.1]}, {"val recall@20 by width": [0.1]}
+
+
+@pytest.mark.parametrize(
+    ("notes", "words"),
+    [
+        ({"num_layers": 0, **DEPTHS}, "0 layers, picked by validation NDCG@20"),
+        ({"num_layers": 1, **DEPTHS}, "1 layer, picked by validation NDCG@20"),
+        (
+            {"embedding_dim": 512, **WIDTHS},
+            "512 numbers a vector, picked by validation Recall@20",
+        ),
+    ],
+)
+def test_what_validation_picked_is_said(make_result, notes, words):
+    row = Row("mf, best depth", [replace(make_result([0.1]), notes=notes)])
+    assert f"mf, best depth: {words}\n" in summary([row], None) + "\n"
 
 
 def test_recommendations_are_those_of_the_winner(finished, clicks):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from ddrm_pyg.experiments.work import (
     load_recommender,
 )
 from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
-from ddrm_pyg.graph.interaction_graph import EDGE
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.losses import bce_loss
 from ddrm_pyg.nn import ddrm
 from ddrm_pyg.nn.conv import light_propagate
@@ -142,6 +143,53 @@ def test_ddrm_is_trained_on_singular_vectors(tmp_path):
     torch.testing.assert_close(result.embeddings(), expected)
     denoised = runner.run(Cell("ddrm", 3, SMALL, FIT, svd))
     assert torch.equal(denoised.embeddings().item, expected.item)
+
+
+def best_of_recency(width, data):
+    """Validation of a history mean that is as recent as it is best, naively."""
+    graph = InteractionGraph.from_data(data)
+    model = SVD(width)
+    means = [model.scorer(graph)]
+    means += [
+        model.scorer(graph, history_weight=recency_weight(data, tau))
+        for tau in (1, 2, 5, 10, 20, 50)
+    ]
+    return max(evaluate(mean, data, split="val")["recall@20"] for mean in means)
+
+
+def test_singular_vectors_are_doubled_while_validation_gains_one_percent(tmp_path):
+    data = walks()
+    cell = Cell("svd", model={"embedding_dim": 2, "widest": 64})
+    result = Runner(data, tmp_path, progress=False).run(cell)
+    value = {  # no wider than there are users
+        width: best_of_recency(width, data) for width in (2, 4, 8, 16, 32, 60)
+    }
+    widths = list(value)
+    expected = next(
+        (a for a, b in pairwise(widths) if value[b] < 1.01 * value[a]), widths[-1]
+    )
+    assert expected > 2
+    assert result.notes["embedding_dim"] == expected
+    graph = InteractionGraph.from_data(data)
+    torch.testing.assert_close(result.embeddings(), SVD(expected).scorer(graph))
+    tried = result.notes["widths"]
+    assert tried == widths[: len(tried)]
+    values = result.notes["val recall@20 by width"]
+    assert values == pytest.approx([value[width] for width in tried])
+
+
+def test_singular_vectors_are_as_wide_as_asked_for_without_validation(tmp_path):
+    data = walks()
+    data[EDGE].val_edge_label_index = torch.empty(2, 0, dtype=torch.long)
+    cell = Cell("svd", model={"embedding_dim": 4, "widest": 64})
+    result = Runner(data, tmp_path, progress=False).run(cell)
+    assert result.embeddings().item.size(1) == 4
+
+
+def test_the_widest_singular_vectors_leave_old_names_alone():
+    plain = Cell("svd", model={"embedding_dim": 512})
+    assert plain == Cell("svd", model={"embedding_dim": 512, "widest": 0})
+    assert plain != Cell("svd", model={"embedding_dim": 512, "widest": 1024})
 
 
 def test_sasrec_keeps_what_encodes_other_histories(tmp_path):
