@@ -321,7 +321,8 @@ def _has_padded_integer(body: bytes, delimiter: str) -> bool:
 def _has_odd_integer(body: bytes, delimiter: str) -> bool:
     """Tell whether a field is like +7, -0 or 7 among blanks, which would become 7."""
     blank = b" \t\v\f\r".replace(delimiter.encode(), b"")
-    if not any(bytes([mark]) in body for mark in b'+"' + blank) and b"-0" not in body:
+    marked = any(bytes([mark]) in body for mark in b'+"' + blank)
+    if not marked and not (b"-" in body and b"-0" in body):
         return False
     edge = re.escape(delimiter.encode())
     leading = rb'[\n"%b](?:[+%b]|-0(?!\.))|"\n' % (edge, blank)
@@ -332,14 +333,11 @@ def _has_odd_integer(body: bytes, delimiter: str) -> bool:
 def _count_rows(layout: _Layout, body: bytes, first_line: int) -> int:
     """Return the number of rows once each has as many fields as there are names.
 
-    pandas pads short rows and, reading some columns only, cuts long ones. Deleting all
-    bytes but delimiters and line ends leaves a pattern that one comparison checks.
+    pandas pads short rows and, reading some columns only, cuts long ones.
     """
     num_fields = len(layout.names)
-    marks = layout.dialect.marks(body)
-    pattern = layout.dialect.delimiter.encode() * (num_fields - 1) + b"\n"
-    num_rows = len(marks) // len(pattern)
-    if marks == pattern * num_rows:
+    num_rows = layout.dialect.count_rows(body, num_fields)
+    if num_rows is not None:
         return num_rows
     for record in layout.dialect.records(body, first_line):
         if len(record.fields) != num_fields:
@@ -347,4 +345,4 @@ def _count_rows(layout: _Layout, body: bytes, first_line: int) -> int:
                 f"{layout.file}:{record.line}: {len(record.fields)} fields, expected "
                 f"{num_fields}"
             )
-    raise AssertionError("marks and records tell the same")
+    raise AssertionError("rows that are counted and read tell the same")

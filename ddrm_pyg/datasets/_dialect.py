@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+_BLANK = re.compile(rb"\n\n++")
+
 
 class Record(NamedTuple):
     """One row of a text.
@@ -38,7 +40,8 @@ class Dialect:
         self.quoted = quoted
         mark = re.escape(delimiter.encode())
         edge = mark + rb"\r\n"
-        opening, inside = rb'(?<![^%b])"' % edge, rb'(?:[^"]++|"")*+"'
+        # the quote comes first: for a byte the engine looks as fast as memory is read
+        opening, inside = rb'"(?<![^%b]")' % edge, rb'(?:[^"]++|"")*+"'
         self._opening = re.compile(opening)
         self._quoted = re.compile(opening + inside + rb"(?=[%b])" % edge)
         self._spoiled = re.compile(opening + inside + rb'(?=[^"%b])' % edge)
@@ -87,16 +90,22 @@ class Dialect:
             )
         return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def marks(self, rows: bytes) -> bytes:
-        """Return the delimiters and line ends of rows that are not blank, only those.
+    def count_rows(self, rows: bytes, num_fields: int) -> int | None:
+        """Return how many rows are not blank, None if one has fewer or more fields.
+
+        Deleting all bytes but delimiters and line ends leaves a pattern that one
+        comparison checks.
 
         Args:
             rows: As :meth:`with_newlines` returns them.
+            num_fields: Fields of a row, at least two.
         """
         rows = self._outside(rows)
-        if b"\n\n" in rows or rows.startswith(b"\n"):
-            rows = re.sub(rb"\n++", b"\n", rows).lstrip(b"\n")
-        return rows.translate(None, self._no_marks)
+        pattern = self.delimiter.encode() * (num_fields - 1) + b"\n"
+        num_rows = self._count(rows, pattern)
+        if num_rows is None:  # blank lines are slow to look for, and few files have one
+            num_rows = self._count(_BLANK.sub(b"\n", rows).lstrip(b"\n"), pattern)
+        return num_rows
 
     def records(self, rows: bytes, first_line: int = 1) -> Iterator[Record]:
         """Yield the rows that are not blank, slowly.
@@ -119,6 +128,11 @@ class Dialect:
                     yield Record(line, match.end(), fields)
                 fields, line = [], next_line
 
+    def _count(self, rows: bytes, pattern: bytes) -> int | None:
+        marks = rows.translate(None, self._no_marks)
+        num_rows = len(marks) // len(pattern)
+        return num_rows if marks == pattern * num_rows else None
+
     def _outside(self, text: bytes) -> bytes:
         """Return a text with a byte for each quoted field."""
         if self.quoted and b'"' in text:
@@ -131,8 +145,9 @@ class Dialect:
 
     def _opens(self, text: bytes) -> bool:
         """Tell whether a quote opens a field that does not end properly."""
-        outside = self._outside(text)
-        return self.quoted and self._opening.search(outside) is not None
+        if not self.quoted or b'"' not in text:
+            return False
+        return self._opening.search(self._outside(text)) is not None
 
 
 def _after_line_end(text: bytes, stop: int) -> int:

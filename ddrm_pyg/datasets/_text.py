@@ -88,10 +88,11 @@ def read_blocks(
                 raise _endless(path.name, line, raw, dialect)
             block = dialect.with_newlines(raw)
             next_line = line + _count_lines(block)
-            block = block.rstrip(b"\n")
-            if block:
+            if block.endswith(b"\n\n") or block == b"\n":
+                block = block.rstrip(b"\n") + b"\n"
+            if block != b"\n":
                 is_blank = is_blank and block.isspace()
-                yield line, block + b"\n"
+                yield line, block
             line = next_line
     if is_blank:
         raise ValueError(f"{path.name}: no rows")

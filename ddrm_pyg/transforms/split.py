@@ -131,19 +131,19 @@ class TemporalSplit(BaseTransform):
         """
         require_unsplit(data, "TemporalSplit")
         block = get_block(data, "train")
-        block = select(block, self._timeline(data, block))
+        order = self._timeline(data, block)
         if self.scope == "global":
-            split = self._assign_by_moment(block)
+            split = self._assign_by_moment(select(block, order))
         else:
-            split = self.assign(
-                block["index"][0], ~noise_of(block), data["user"].num_nodes
-            )
+            user = block["index"][0].index_select(0, order)
+            liked = ~noise_of(block).index_select(0, order)
+            split = self.assign(user, liked, data["user"].num_nodes)
         if not bool((split == SPLITS.index("test")).any()):
             raise ValueError(
                 f"{self!r} leaves no test pairs: no user has enough liked interactions"
             )
         for i, name in enumerate(SPLITS):
-            set_block(data, name, select(block, split == i))
+            set_block(data, name, select(block, order.masked_select(split == i)))
         return data
 
     def _timeline(self, data: HeteroData, block: dict[str, Tensor]) -> Tensor:
@@ -310,25 +310,44 @@ def order_by_user(user: Tensor, moment: Tensor) -> Tensor:
     Returns:
         The order ``[E]`` int64.
     """
-    by_moment = _stable_argsort(moment.numpy())
-    return torch.from_numpy(by_moment[_stable_argsort(user.numpy()[by_moment])])
+    return torch.from_numpy(_stable_argsort(user.numpy(), moment.numpy()))
 
 
-def _stable_argsort(values: np.ndarray) -> np.ndarray:
-    """Sort ``[E]``, integers with their places in the lower bits.
+def _stable_argsort(*keys: np.ndarray) -> np.ndarray:
+    """Sort places ``[E]`` by keys ``[E]``, the first one first; ties keep their order.
 
-    NumPy sorts numbers several times as fast as it sorts places by numbers, and, unlike
-    torch, no slower while other processes keep the cores busy.
+    Integers are packed into one number with their places in the lower bits: NumPy sorts
+    numbers several times as fast as it sorts places by numbers, and, unlike torch, no
+    slower while other processes keep the cores busy.
     """
-    if not len(values) or values.dtype.kind not in "iu":
-        return np.argsort(values, kind="stable")
-    bits = int(len(values) - 1).bit_length()
-    low, high = int(values.min()), int(values.max())
-    if (high - low) >> (63 - bits):
-        return np.argsort(values, kind="stable")
-    packed = ((values.astype(np.int64) - low) << bits) | np.arange(len(values))
-    packed.sort()
-    return packed & ((1 << bits) - 1)
+    packed = _packed(keys)
+    if packed is not None:
+        packed.sort()
+        return packed & ((1 << (len(packed) - 1).bit_length()) - 1)
+    *higher, lowest = keys
+    if not higher:
+        return np.argsort(lowest, kind="stable")
+    order = _stable_argsort(lowest)
+    return order[_stable_argsort(*(key[order] for key in higher))]
+
+
+def _packed(keys: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Return keys and places ``[E]`` as one int64, or None where they do not fit."""
+    count = len(keys[0])
+    if not count or any(key.dtype.kind not in "iu" for key in keys):
+        return None
+    lows = [int(key.min()) for key in keys]
+    spans = [int(key.max()) - low for key, low in zip(keys, lows, strict=True)]
+    widths, places = [span.bit_length() for span in spans], (count - 1).bit_length()
+    if sum(widths) + places > 63:
+        return None
+    packed = np.zeros(count, dtype=np.int64)
+    for key, low, width in zip(keys, lows, widths, strict=True):
+        packed <<= width
+        packed |= key.astype(np.int64, copy=False) - low
+    packed <<= places
+    packed |= np.arange(count)
+    return packed
 
 
 def _round(count: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddrm_pyg.datasets._table import Table, find_columns, objects
+from ddrm_pyg.datasets._table import Table, _rank, find_columns, objects
 from ddrm_pyg.transforms.core import EDGE
 
 COLUMNS = {role: role for role in ("user", "item", "rating", "time")}
@@ -44,6 +44,14 @@ def ids(data):
 def test_blocks_agree_on_ids(one, two, raw):
     blocks = ({"user": v, "item": [*range(10, 10 + len(v))]} for v in (one, two))
     assert ids(table_of(*blocks).to_data()) == raw
+
+
+@given(st.lists(st.integers(-9, 9) | st.integers(-(2**63), 2**63 - 1), min_size=1))
+def test_integers_are_ranked_as_numpy_ranks_them(values):
+    ids, rank = np.unique(np.array(values, dtype=np.int64), return_inverse=True)
+    ours = _rank(np.array(values, dtype=np.int64))
+    np.testing.assert_array_equal(ours[0], rank)
+    np.testing.assert_array_equal(ours[1], ids)
 
 
 def test_a_source_that_tells_numbers_from_texts_may_not_use_both_for_one_id():
