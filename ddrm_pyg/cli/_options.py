@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import glob
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -193,6 +194,9 @@ SafeCsv = Annotated[
         help="In CSV, put a ' before ids that a spreadsheet would run (=, +, -, @).",
     ),
 ]
+Memory = Annotated[
+    str, typer.Option(help="What DuckDB may take before it spills to disk.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Embeddings = Annotated[
     Path,
@@ -265,3 +269,8 @@ def parse_ratios(text: str) -> tuple[float, float, float]:
 def split(words: str) -> list[str]:
     """Split what has commas between its parts."""
     return [word.strip() for word in words.split(",")] if words else []
+
+
+def matches(words: Iterable[str]) -> list[Path]:
+    """List the files of patterns by name; a word that matches none as it is."""
+    return [Path(name) for word in words for name in sorted(glob.glob(word)) or [word]]

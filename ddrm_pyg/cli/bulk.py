@@ -10,10 +10,14 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.scale import local, ray
+from ddrm_pyg.scale.append import History
+from ddrm_pyg.scale.rows import MEMORY
 from ddrm_pyg.scale.worker import Job
-from ddrm_pyg.scale.world import World
 
-EXAMPLES = ("ddrm-pyg bulk world --weights trained --out lists",)
+EXAMPLES = (
+    "ddrm-pyg bulk world --weights trained/ddrm --out lists",
+    "ddrm-pyg bulk world --weights trained/ddrm --out today --history 'since/*.csv'",
+)
 """Shown below the help."""
 
 
@@ -37,32 +41,57 @@ def command(
             min=1, help="Groups of items looked at: approximate lists ([ann])."
         ),
     ] = None,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What happened since: tables or patterns such as 'since/*.parquet', "
+            "with users and items of the world or new ones."
+        ),
+    ] = None,
+    user: Annotated[str, typer.Option(help="Column of users there.")] = "user",
+    item: Annotated[str, typer.Option(help="Column of items there.")] = "item",
+    item_emb: Annotated[
+        Path | None,
+        typer.Option(
+            help="Vectors of new items by 'id', .csv or .parquet; those whom none is "
+            "given get the mean direction of their users."
+        ),
+    ] = None,
+    memory: options.Memory = MEMORY,
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
     """Denoise and rank for every user of a world; finished shards are kept."""
-    job = Job(world.resolve(), weights.resolve(), out.resolve(), k, seed, probes)
-    chosen = _chosen(shards, World.open(world).num_shards)
+    since = None
+    if history:
+        tables = tuple(path.resolve() for path in options.matches(history))
+        since = History(tables, user, item, item_emb and item_emb.resolve(), memory)
+    elif item_emb:
+        raise ValueError(f"'--item-emb' must come with '--history' (got {item_emb})")
+    folders = (world.resolve(), weights.resolve(), out.resolve())
+    job = Job(*folders, k, seed, probes, since)
+    chosen = _chosen(shards)
     if engine == "ray":
         count = ray.run(job, chosen, num_workers=workers)
     else:
         count = local.run(job, chosen, progress=not as_json)
-    record = {"users": count, "shards": len(chosen), "out": str(out)}
+    num_shards = job.grown().num_shards if chosen is None else len(chosen)
+    record = {"users": count, "shards": num_shards, "out": str(out)}
     if as_json:
         print_json(record)
         return
-    print(f"{count} users now, {len(chosen)} shards in {out}")
+    print(f"{count} users now, {num_shards} shards in {out}")
 
 
-def _chosen(words: str | None, count: int) -> list[int]:
-    """Read ``3-7`` or ``3``."""
+def _chosen(words: str | None) -> range | None:
+    """Read ``3-7`` or ``3``; None is all."""
     if words is None:
-        return list(range(count))
+        return None
     first, dash, last = words.partition("-")
     try:
-        chosen = list(range(int(first), int(last if dash else first) + 1))
+        chosen = range(int(first), int(last if dash else first) + 1)
     except ValueError:
-        chosen = []
-    if not chosen or chosen[-1] >= count or chosen[0] < 0:
-        raise ValueError(f"'--shards' must be within 0-{count - 1} (got '{words}')")
+        chosen = range(0)
+    if not chosen:
+        raise ValueError(f"'--shards' must be like 3-7 or 3 (got '{words}')")
     return chosen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.scale.ingest import shard
+from ddrm_pyg.scale.rows import MEMORY
 from ddrm_pyg.scale.world import ROWS_PER_SHARD, World, cut_embeddings
 
 EXAMPLES = (
@@ -39,9 +39,7 @@ def command(
     ratios: Annotated[
         str, typer.Option(help="Shares of train, validation and test of each user.")
     ] = "0.7,0.1,0.2",
-    memory: Annotated[
-        str, typer.Option(help="What DuckDB may take before it spills to disk.")
-    ] = "4GB",
+    memory: options.Memory = MEMORY,
     rows_per_shard: Annotated[
         int, typer.Option(help="Users of a shard, a multiple of 8192.")
     ] = ROWS_PER_SHARD,
@@ -50,7 +48,7 @@ def command(
     """Cut tables larger than memory into shards of users (needs [duckdb])."""
     if data and out and not (embeddings or world):
         made = shard(
-            [path for word in data for path in _matches(word)],
+            options.matches(data),
             out,
             user=user,
             item=item,
@@ -78,8 +76,3 @@ def command(
         f"{sum(made.num_edges.values())} pairs in {made.num_shards} shards: "
         f"{made.folder}"
     )
-
-
-def _matches(word: str) -> list[Path]:
-    """Files of a pattern in the order of their names; a word without one as it is."""
-    return [Path(name) for name in sorted(glob.glob(word))] or [Path(word)]

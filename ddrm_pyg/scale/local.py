@@ -8,12 +8,12 @@ from ddrm_pyg.progress import progress_bar
 from ddrm_pyg.scale.worker import Job, ShardWorker
 
 
-def run(job: Job, shards: Sequence[int], *, progress: bool = True) -> int:
+def run(job: Job, shards: Sequence[int] | None = None, *, progress: bool = True) -> int:
     """Make the lists of some shards; those that are there are left as they are.
 
     Args:
         job: What to make.
-        shards: Which ones.
+        shards: Which ones; all if None.
         progress: Show a bar on a terminal.
 
     Returns:
@@ -23,8 +23,9 @@ def run(job: Job, shards: Sequence[int], *, progress: bool = True) -> int:
         FileNotFoundError: A file of the job is not there.
         ValueError: Files that do not belong together, or ``out`` is another job's.
     """
-    worker = ShardWorker(job)
-    with job.claimed():
-        pending = job.pending(shards)
+    with job.claimed(shards) as pending:
+        if not pending:
+            return 0
+        worker = ShardWorker(job)
         shown = None if progress else False
         return sum(map(worker, progress_bar(pending, unit="shard", progress=shown)))

@@ -19,7 +19,7 @@ class _Actor:
         return {"users": [self.worker(int(shard)) for shard in batch["item"]]}
 
 
-def run(job: Job, shards: Sequence[int], *, num_workers: int = 1) -> int:
+def run(job: Job, shards: Sequence[int] | None = None, *, num_workers: int = 1) -> int:
     """Make the lists of some shards by actors, of the cluster that Ray is joined to.
 
     Only numbers of shards travel: an actor opens what it needs and writes its own
@@ -27,7 +27,7 @@ def run(job: Job, shards: Sequence[int], *, num_workers: int = 1) -> int:
 
     Args:
         job: What to make.
-        shards: Which ones; those that are there are left as they are.
+        shards: Which ones, all if None; those that are there are left as they are.
         num_workers: Actors, of one CPU each.
 
     Returns:
@@ -48,8 +48,7 @@ def run(job: Job, shards: Sequence[int], *, num_workers: int = 1) -> int:
             f"'num_workers' must be < {num_cpus}, the cluster's CPUs: one is needed to "
             f"hand out shards (got {num_workers})"
         )
-    with job.claimed():
-        pending = job.pending(shards)
+    with job.claimed(shards) as pending:
         if not pending:
             return 0
         done = data.from_items(pending).map_batches(

@@ -16,17 +16,19 @@ from torch import Tensor
 
 from ddrm_pyg.ann import ApproximateIndex
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.files import atomic_path, hash_file, read_json, write_json
-from ddrm_pyg.graph.interaction_graph import InteractionGraph, mean_item
-from ddrm_pyg.nn._noise import noise_rows
+from ddrm_pyg.files import atomic_folder, atomic_path, hash_file, read_json, write_json
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn._pretrained import CONFIG, WEIGHTS
-from ddrm_pyg.nn.ddrm import DDRM
 from ddrm_pyg.ranking import recommend
+from ddrm_pyg.scale.append import GrownWorld, History, append
+from ddrm_pyg.scale.ideal import IdealItems
 from ddrm_pyg.scale.world import WORLD, World, connect
-from ddrm_pyg.transforms.core import SPLITS
 
 LISTS = "lists.json"
 """Says what the lists of a folder were made of."""
+
+SINCE = "since"
+"""Folder inside: what came after the world."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Job:
         seed: Of the start's noise, as in ``DDRMRecommender(seed=)``.
         num_probes: Groups of items looked at by approximate lists, see
             :class:`~ddrm_pyg.ann.ApproximateIndex`; None lists exactly.
+        history: What happened since the world was made, if anything did.
     """
 
     world: Path
@@ -49,35 +52,52 @@ class Job:
     k: int = 20
     seed: int = 0
     num_probes: int | None = None
+    history: History | None = None
 
     def path(self, shard: int) -> Path:
         """File of a shard's lists."""
         return self.out / f"user-{shard:05d}.parquet"
+
+    def ideal(self) -> IdealItems:
+        """Open what ranks for the users of the world."""
+        return IdealItems(self.world, self.weights, self.seed)
+
+    def grown(self, out: Path | None = None) -> GrownWorld:
+        """Open the world and what came after it.
+
+        Args:
+            out: A claimed folder, or one that is being made; the job's own if None.
+        """
+        folder = (out or self.out) / SINCE if self.history else None
+        return GrownWorld(World.open(self.world), folder)
 
     def pending(self, shards: Sequence[int]) -> list[int]:
         """Those whose lists are not there yet."""
         return [shard for shard in shards if not self.path(shard).exists()]
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claimed(self, shards: Sequence[int] | None = None) -> Iterator[list[int]]:
         """Hold the folder of the lists against other jobs and other processes.
 
+        A new one is made where everything fits, with what came after the world.
+
+        Args:
+            shards: Which ones to make; all if None.
+
+        Yields:
+            Those whose lists are not there yet.
+
         Raises:
-            ValueError: It holds other lists or files, or another process writes there.
+            FileNotFoundError: A file is not there.
+            ValueError: It holds other lists or files, another process writes there,
+                files do not belong together, or there is no such shard.
         """
         config = self._config()
         path = self.out / LISTS
-        if path.is_file():
-            if read_json(path) != config:
-                raise ValueError(
-                    f"'out' must be new or hold these lists (got {self.out})"
-                )
-        elif self.out.exists() and any(self.out.iterdir()):
-            raise ValueError(
-                f"'out' must be a new folder or an empty one (got {self.out})"
-            )
-        else:
-            write_json(path, config)
+        if not path.is_file():
+            self._begin(config, shards)
+        elif read_json(path) != config:
+            raise ValueError(f"'out' must be new or hold these lists (got {self.out})")
         with path.open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,7 +105,16 @@ class Job:
                 raise ValueError(
                     f"'out' must have one writer (another process works in {self.out})"
                 ) from None
-            yield
+            yield self.pending(_chosen(shards, self.grown().num_shards))
+
+    def _begin(self, config: dict[str, Any], shards: Sequence[int] | None) -> None:
+        """Make the folder, whole or not at all."""
+        with atomic_folder(self.out) as folder:
+            ideal = self.ideal()
+            if self.history:
+                append(ideal, self.history, folder / SINCE)
+            _chosen(shards, self.grown(folder).num_shards)
+            write_json(folder / LISTS, config)
 
     def _config(self) -> dict[str, Any]:
         files = {
@@ -99,17 +128,28 @@ class Job:
             "k": self.k,
             "seed": self.seed,
             "num_probes": self.num_probes,
+            "history": self.history and self.history.config(),
         }
+
+
+def _chosen(shards: Sequence[int] | None, count: int) -> Sequence[int]:
+    """Refuse shards that are not there; all of them if None."""
+    chosen = range(count) if shards is None else shards
+    for shard in chosen:
+        if not 0 <= shard < count:
+            raise ValueError(f"'shards' must lie in 0 ... {count - 1} (got {shard})")
+    return chosen
 
 
 class ShardWorker:
     """Opens a job once and makes the lists of any of its shards.
 
     Lists have the bits of the whole tables': history means, noise and blocks of rows
-    are the same.
+    are the same. Whoever has interactions since gets the ideal item of the whole
+    history, without noise.
 
     Args:
-        job: What to open.
+        job: What to open; its folder is claimed where it has a history.
 
     Raises:
         FileNotFoundError: A file is not there.
@@ -118,20 +158,14 @@ class ShardWorker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.world = World.open(job.world)
-        self.ddrm = DDRM.from_pretrained(job.weights)
-        if self.ddrm.sampling_noise:
-            raise ValueError(
-                f"{job.weights}: a shard has no part of the noise of steps; the DDRM "
-                "must have 'sampling_noise' False (got True)"
-            )
-        self.item_emb = self.world.item_emb()
-        self.mean_item = mean_item(self.world.item_degree(), self.item_emb)
+        self.ideal = job.ideal()
+        self.grown = job.grown()
+        self.item_emb = self.grown.item_emb(self.ideal.item_emb)
         self.recommend: Callable[..., tuple[Tensor, Tensor]] = recommend
         if job.num_probes is not None:
             index = ApproximateIndex(self.item_emb)
             self.recommend = partial(index.recommend, num_probes=job.num_probes)
-        self.item_ids = self.world.ids("item", 0, self.world.num_items)
+        self.item_ids = self.grown.item_ids()
 
     def __call__(self, shard: int) -> int:
         """Write a shard's lists, whole or not at all.
@@ -139,36 +173,34 @@ class ShardWorker:
         Returns:
             Number of users.
         """
-        start, stop = self.world.bounds(shard)
-        size = stop - start
-        train, seen = (
-            InteractionGraph(
-                self.world.edge_index(shard, splits), size, self.world.num_items
-            )
-            for splits in (("train",), SPLITS)
-        )
-        ideal = self.ddrm.generate(
-            train.history_mean(self.item_emb, fallback=self.mean_item),
-            self.world.user_emb(shard),
-            noise=noise_rows(
-                start,
-                stop,
-                self.world.num_users,
-                self.ddrm.embedding_dim,
-                self.job.seed,
-            ),
-        )
+        seen = self.grown.seen(shard)
+        ideal = self._ideal(shard, seen)
         score, item = self.recommend(
             Embeddings(ideal, self.item_emb),
-            torch.arange(size),
+            torch.arange(seen.num_users),
             k=self.job.k,
             exclude=seen,
         )
-        self._write(shard, self.world.ids("user", start, stop), score, item)
-        return size
+        self._write(shard, self.grown.user_ids(shard), score, item)
+        return seen.num_users
+
+    def _ideal(self, shard: int, seen: InteractionGraph) -> Tensor:
+        """Ideal items of a shard's users, new ones of whom something is new."""
+        active = self.grown.since(shard)[0].unique()
+        if shard < self.grown.world.num_shards:
+            ideal = self.ideal.of_users(shard)
+        else:
+            ideal = torch.empty(seen.num_users, self.item_emb.size(1))
+        if len(active):
+            pairs = torch.stack(seen.rows(active))
+            history = InteractionGraph(pairs, len(active), seen.num_items)
+            ideal[active] = self.ideal.of_histories(
+                history, self.item_emb, self.ideal.mean_item
+            )
+        return ideal
 
     def _write(self, shard: int, user_ids: Any, score: Any, item: Any) -> None:
-        real = item < self.world.num_items
+        real = item < self.grown.num_items
         row = torch.arange(len(item)).unsqueeze(1).expand_as(item)[real]
         rank = torch.arange(1, item.size(1) + 1).expand_as(item)[real]
         frame = pd.DataFrame(

@@ -131,6 +131,18 @@ class World:
         with undamaged(path, "not of this world", "shard again"):
             return open_tables(path)["item_degree"].rows(0, self.num_items)
 
+    def count_items(self, splits: tuple[str, ...]) -> Tensor:
+        """Count how many interactions of some splits each item has, ``[num_items]``.
+
+        Reads the items of all shards.
+        """
+        paths = [self.pairs_path(n, i) for n in splits for i in range(self.num_shards)]
+        query = "SELECT item, count(*) AS n FROM read_parquet(?) GROUP BY item"
+        columns = self._read(query, paths)
+        degree = torch.zeros(self.num_items, dtype=torch.int64)
+        degree[torch.from_numpy(columns["item"])] = torch.from_numpy(columns["n"])
+        return degree
+
     def user_emb(self, shard: int) -> Tensor:
         """Read a shard's user vectors, ``[rows, D]`` float32."""
         start, stop = self.bounds(shard)

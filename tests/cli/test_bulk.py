@@ -44,16 +44,44 @@ def test_lists_in_own_ids(call, made, tmp_path):
     assert "must be new or hold these lists" in call(*words, "--seed", "1").error
 
 
-@pytest.mark.parametrize("words", ["1-0", "x", "3-", "0-9", "-1", "9"])
-def test_shards_that_are_not_there_are_refused(words):
-    with pytest.raises(ValueError, match=r"'--shards' must be within 0-8"):
-        _chosen(words, 9)
+@pytest.mark.parametrize("words", ["1-0", "x", "3-", "-1"])
+def test_no_shards_are_refused(words):
+    with pytest.raises(ValueError, match=r"'--shards' must be like 3-7 or 3"):
+        _chosen(words)
 
 
 def test_some_shards_are_chosen():
-    assert _chosen("3-5", 9) == [3, 4, 5]
-    assert _chosen("0", 9) == [0]
-    assert _chosen(None, 2) == [0, 1]
+    assert list(_chosen("3-5")) == [3, 4, 5]
+    assert list(_chosen("0")) == [0]
+    assert _chosen(None) is None
+
+
+def test_what_happened_since(call, made, tmp_path):
+    out = tmp_path / "lists"
+    rows = ["ann 0,book 1", "kim,book 2", "kim,a new book"]
+    (tmp_path / "since.csv").write_text("\n".join(["who,what", *rows]))
+    words = ["bulk", *made, "--out", out, "--history", tmp_path / "since*.csv"]
+    words += ["--user", "who", "--item", "what"]
+    record = json.loads(call(*words, "--json").out)
+    assert record == {"users": 6, "shards": 2, "out": str(out)}
+    new = pd.read_parquet(out / "user-00001.parquet")
+    assert new["user"].unique().tolist() == ["kim"]
+    assert not {"book 2", "a new book"} & set(new["item"])
+    old = pd.read_parquet(out / "user-00000.parquet")
+    assert "a new book" in set(old["item"])
+    assert "book 1" not in set(old[old["user"] == "ann 0"]["item"])
+    (tmp_path / "since.csv").write_text("who,what\nkim,book 1")
+    assert "must be new or hold these lists" in call(*words).error
+
+
+def test_vectors_need_a_history_and_shards_are_there(call, made, tmp_path):
+    words = ["bulk", *made, "--out", tmp_path / "lists"]
+    asked = ["--item-emb", "new.csv"]
+    assert "'--item-emb' must come with '--history'" in call(*words, *asked).error
+    assert "'shards' must lie in 0 ... 0 (got 1)" in call(*words, "--shards", 1).error
+    asked = ["--history", tmp_path / "none.csv"]
+    assert "none.csv" in call(*words, *asked).error
+    assert not (tmp_path / "lists").exists()
 
 
 def test_a_missing_file_is_named(call, made, tmp_path):

@@ -197,7 +197,7 @@ def test_little_memory_gives_the_same(tmp_path):
         ([("u", "a", 1)], {"user": "uid"}, r"a.csv: no column 'uid' \(there are 'us"),
         ([("u", "a", 1)], {"rows_per_shard": 100}, "must be a multiple of 8192"),
         ([("u", "a", 1)], {"ratios": (1, 0, 0)}, "'ratios' must leave"),
-        ([("u", "a", 1)], {"memory": "lots"}, "'shard': "),
+        ([("u", "a", 1)], {"memory": "lots"}, "'memory' must be a size such as '4GB' "),
     ],
 )
 def test_what_does_not_fit_is_refused_and_leaves_nothing(

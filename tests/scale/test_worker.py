@@ -73,8 +73,11 @@ def test_noise_of_steps_is_refused(tmp_path, made):
 
 def test_a_folder_is_claimed_for_one_job_and_one_writer(tmp_path, made):
     job = Job(made.world.folder, made.weights, tmp_path / "out")
-    with job.claimed():
-        assert job.pending([0, 1]) == [0, 1]
+    with pytest.raises(ValueError, match=r"must lie in 0 \.\.\. 1"), job.claimed([2]):
+        pass
+    assert not job.out.exists()
+    with job.claimed() as pending:
+        assert pending == [0, 1]
         job.path(0).touch()
         assert job.pending([0, 1]) == [1]
         with pytest.raises(ValueError, match="must have one writer"), job.claimed():
