@@ -28,3 +28,8 @@ def progress_bar(
     hidden = HIDDEN.get() or progress is False
     disable = True if hidden else (None if progress is None else False)
     return tqdm(iterable, disable=disable, **options)
+
+
+def on_terminal(progress: bool) -> bool | None:
+    """Turn a caller's switch into that of a bar which is shown on a terminal only."""
+    return None if progress else False

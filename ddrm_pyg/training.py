@@ -28,7 +28,7 @@ from ddrm_pyg.files import atomic_path, undamaged, write_text
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.graph.sequences import edge_order
 from ddrm_pyg.loader import processes
-from ddrm_pyg.progress import progress_bar
+from ddrm_pyg.progress import on_terminal, progress_bar
 from ddrm_pyg.ranking import evaluate
 from ddrm_pyg.typing import EpochEnd, Recommender
 
@@ -516,7 +516,7 @@ def _bar(name: str, epochs: int, progress: bool) -> tqdm:
         total=epochs,
         desc=name,
         unit="epoch",
-        progress=None if progress else False,
+        progress=on_terminal(progress),
         leave=False,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ddrm_pyg.progress import progress_bar
+from ddrm_pyg.progress import on_terminal, progress_bar
 from ddrm_pyg.scale.worker import Job, ShardWorker
 
 
@@ -27,5 +27,5 @@ def run(job: Job, shards: Sequence[int] | None = None, *, progress: bool = True)
         if not pending:
             return 0
         worker = ShardWorker(job)
-        shown = None if progress else False
+        shown = on_terminal(progress)
         return sum(map(worker, progress_bar(pending, unit="shard", progress=shown)))
