@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 
@@ -62,34 +63,43 @@ CLAIM = """
 import sys
 from pathlib import Path
 from ddrm_pyg.cli._folder import claim
-sys.stdin.readline()
-try:
-    claim(Path(sys.argv[1]), {"seed": int(sys.argv[2])})
-    print("claimed")
-except ValueError:
-    print("refused")
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        claim(Path(line.strip()), {"seed": int(sys.argv[1])})
+        print("claimed", flush=True)
+    except ValueError:
+        print("refused", flush=True)
 """
 
 
-def test_of_two_different_runs_one_claims_a_new_folder(tmp_path):
-    for race in range(3):
-        out = tmp_path / str(race)
-        racers = [
-            subprocess.Popen(
-                [sys.executable, "-c", CLAIM, str(out), str(seed)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
+@pytest.fixture
+def racers():
+    """Two processes, of one seed each, that claim the folders they read of."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", CLAIM, str(seed)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
             )
             for seed in range(2)
         ]
+
+
+def test_of_two_different_runs_one_claims_a_new_folder(tmp_path, racers):
+    assert [racer.stdout.readline() for racer in racers] == ["ready\n"] * 2
+    for race in range(20):
+        out = tmp_path / str(race)
         for racer in racers:
-            racer.stdin.write("go\n")
+            racer.stdin.write(f"{out}\n")
             racer.stdin.flush()
-        answers = [racer.communicate()[0].split() for racer in racers]
-        assert sorted(answers) == [["claimed"], ["refused"]]
-        winner = answers.index(["claimed"])
-        assert read_config(out, {"seed"}) == {"seed": winner}
+        answers = [racer.stdout.readline().strip() for racer in racers]
+        assert sorted(answers) == ["claimed", "refused"]
+        assert read_config(out, {"seed"}) == {"seed": answers.index("claimed")}
 
 
 @pytest.mark.parametrize(
