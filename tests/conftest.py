@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,21 @@ settings.register_profile(
     "ddrm_pyg", deadline=None, max_examples=40, derandomize=True, database=None
 )
 settings.load_profile("ddrm_pyg")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Test the whole on all cores, where pytest-xdist is there and ``-n`` is not."""
+    whole = config.args_source is config.ArgsSource.TESTPATHS
+    if whole and config.getoption("numprocesses", 0) is None:
+        config.option.numprocesses = "auto"
+        config.option.dist = "worksteal"  # neighbours share what they are tested with
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each process
+
+
+def pytest_collection_finish() -> None:
+    """Spare collections of garbage what is imported: 0.25 s at every training."""
+    gc.freeze()
 
 
 @st.composite
