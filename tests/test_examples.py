@@ -64,6 +64,7 @@ def test_every_example_is_listed():
     assert set(re.findall(r"\]\((\w+\.py)\)", readme)) == scripts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_example_says_what_it_should(name, tmp_path):
     done = subprocess.run(

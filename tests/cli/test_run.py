@@ -228,6 +228,7 @@ def test_file_is_no_folder(call, words, tmp_path):
     assert file.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on(call, words, finished, tmp_path):
     out = tmp_path / "run"
     process = subprocess.run(

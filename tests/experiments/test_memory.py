@@ -85,6 +85,7 @@ def random_data(num_users, num_items, num_edges):
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "sizes", "batch_size"),
     [

@@ -32,6 +32,7 @@ ray.shutdown()
 """
 
 
+@pytest.mark.slow
 def test_actors_make_the_lists_of_the_whole(tmp_path, made, assert_same_lists):
     pytest.importorskip("ray")
     job = Job(made.world.folder, made.weights, tmp_path / "out", k=5)

@@ -115,6 +115,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path, made):
     assert os.listdir(tmp_path) == ["mine"]
 
 
+@pytest.mark.slow
 def test_two_processes_do_one_job_and_one_goes_on(tmp_path, made, launch):
     words = ["--world", made.world.folder, "--hidden", "8", "--steps", "3"]
     words += ["--batch-size", "4096", "--lr", "0.01"]

@@ -85,6 +85,7 @@ def test_a_run_that_was_stopped_ends_with_the_bits_of_a_straight_one(tmp_path, b
         train_mf(other, tmp_path / "b", epochs=3, **QUICK, seed=1)
 
 
+@pytest.mark.slow
 def test_two_processes_hold_half_and_one_goes_on(tmp_path, bare, launch):
     other = copy(bare, tmp_path / "other")
     words = ["--method", "mf", "--dim", 6, "--batch-size", 4096, "--lr", 0.01]
