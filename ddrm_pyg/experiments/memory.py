@@ -29,6 +29,7 @@ from ddrm_pyg.experiments.sources import DOWNLOADS, NAMED, Source
 from ddrm_pyg.experiments.work import count_parameters
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.models._similarity import COLUMNS
+from ddrm_pyg.nn.models.ease import EXACT, FACTORS
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -118,6 +119,18 @@ def _pairs(
     return int(factor * graph.num_items**2) + columns
 
 
+def _inverse(
+    cell: Cell, method: Method, factor: float, graph: Sizes | InteractionGraph
+) -> int:
+    factors = cell.model.get("num_factors")
+    if factors is None and graph.num_items > EXACT:
+        factors = FACTORS
+    if factors is None:
+        return _pairs(cell, method, factor, graph)
+    nodes = graph.num_users + graph.num_items
+    return 5 * FLOAT * nodes * factors + _PER_EDGE * graph.num_edges
+
+
 def _tables(
     cell: Cell, method: Method, factor: float, graph: Sizes | InteractionGraph
 ) -> int:
@@ -170,6 +183,7 @@ def _widths(
 
 _HELD = {
     "pairs": _pairs,
+    "inverse": _inverse,
     "tables": _tables,
     "vectors": _vectors,
     "rows": _rows,
@@ -253,7 +267,7 @@ def _refuse_too_large(
 def _advice(cell: Cell) -> str:
     """Name the settings to lower; a closed form has none but fewer items."""
     method = find(cell.method)
-    if method.held is not None and method.held.kind == "pairs":
+    if method.held is not None and method.held.kind in ("pairs", "inverse"):
         return ": it holds all pairs of items, so it takes fewer items or none"
     if not method.trained:
         return ""

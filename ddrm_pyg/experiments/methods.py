@@ -40,11 +40,12 @@ class Held(NamedTuple):
         kind: ``"tables"`` of all users and items, for every layer; ``"vectors"`` of
             all users and items, once; dense ``"rows"`` of a batch; ``"places"`` of a
             batch's histories, for every layer; ``"widths"`` of all linear layers for a
-            batch; or ``"pairs"``, all pairs of items.
+            batch; ``"pairs"``, all pairs of items; or their ``"inverse"``, where a
+            large catalogue has factors instead.
         factor: How many of them, as measured; bytes of a pair.
     """
 
-    kind: Literal["tables", "vectors", "rows", "places", "widths", "pairs"]
+    kind: Literal["tables", "vectors", "rows", "places", "widths", "pairs", "inverse"]
     factor: float = 1.0
 
 
@@ -233,6 +234,7 @@ def each_once() -> tuple[str, ...]:
 _WORK = "ddrm_pyg.experiments.work:"
 _MODELS = "ddrm_pyg.nn.models:"
 _SIZES = ("num_users", "num_items")
+_EXACT = {"num_factors": None}
 _RECENCY = {"taus": (None, 1, 2, 5, 10, 20, 50), "metric": "recall@20"}
 
 register(
@@ -256,8 +258,8 @@ register(
         role="yardstick",
         about="linear item-item weights in closed form",
         run=_WORK + "solve",
-        model=Arguments(_MODELS + "EASE", around={"history": None}),
-        held=Held("pairs", 28.0),
+        model=Arguments(_MODELS + "EASE", around={"history": None}, later=_EXACT),
+        held=Held("inverse", 14.0),
     ),
     Method(
         name="item_knn+recency",
@@ -273,8 +275,8 @@ register(
         role="yardstick",
         about="ease of weighted histories: validation picks how fast they fade",
         run=_WORK + "solve_recent",
-        model=Arguments(_MODELS + "EASE", around=_RECENCY),
-        held=Held("pairs", 28.0),
+        model=Arguments(_MODELS + "EASE", around=_RECENCY, later=_EXACT),
+        held=Held("inverse", 14.0),
         order_aware=True,
     ),
     Method(

@@ -1,14 +1,20 @@
-"""What item-item models share: counts, their inverse, and rows times a matrix."""
+"""What item-item models share: counts, their inverse, factors, rows times a matrix."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from scipy.linalg import eigh
+from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.sparse import csr_array
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, csr_tensor, row_pointer
 from ddrm_pyg.loader import RowTable, UserRows
 
@@ -89,13 +95,99 @@ def inverse_gram(graph: InteractionGraph, l2: float) -> Tensor:
 
     Returns:
         ``[num_items, num_items]`` float64.
+
+    Raises:
+        ValueError: ``l2`` is so small that rounding leaves no inverse.
     """
-    size = (graph.num_items, graph.num_items)
-    gram = torch.empty(size, dtype=torch.float64, device=graph.device)
-    for start, block in cooccurrence(graph):
-        gram[:, start : start + block.shape[1]] = block
-    gram.diagonal().add_(l2)
-    return torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    gram = np.empty((graph.num_items, graph.num_items), order="F")
+    for start, block in shared_users(graph):
+        gram.T[start : start + len(block)] = block.to_dense().cpu().numpy()
+    gram.flat[:: graph.num_items + 1] += l2
+    # in place, and one triangle: half of what a solver makes that returns new matrices
+    factor, failed = dpotrf(gram, lower=1, overwrite_a=1)
+    if failed:
+        raise ValueError(f"'l2' must be large enough to invert the counts (got {l2})")
+    inverse, _ = dpotri(factor, lower=1, overwrite_c=1)
+    for start in range(0, graph.num_items, COLUMNS):
+        stop = min(start + COLUMNS, graph.num_items)
+        block = inverse[start:stop, start:stop]
+        block[:] = np.tril(block) + np.tril(block, -1).T
+        inverse[start:stop, stop:] = inverse[stop:, start:stop].T
+    return torch.from_numpy(inverse.T).to(graph.device)  # symmetric, rows in a row
+
+
+def top_items(matrix: csr_array, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    r"""Decompose :math:`X \approx U S V^\top`, the largest singular values first.
+
+    By Lanczos iterations on the smaller of the two Gram matrices, which is only built
+    where ``k`` is a quarter of its size or more.
+
+    Args:
+        matrix: ``[num_users, num_items]`` float64.
+        k: How many.
+        seed: Seed of the vectors that the iterations begin with.
+
+    Returns:
+        ``[k]`` of :math:`S^2`, and ``[num_items, k]`` of :math:`V S`.
+    """
+    items_are_fewer = matrix.shape[1] <= matrix.shape[0]
+    narrow = matrix if items_are_fewer else matrix.T.tocsr()
+    square, vector = _top_eigen(narrow, k, seed)
+    return square, vector * np.sqrt(square) if items_are_fewer else narrow @ vector
+
+
+def _top_eigen(matrix: csr_array, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the k largest eigenvalues of ``matrix.T @ matrix``, largest first.
+
+    Returns:
+        ``[k]`` eigenvalues, and ``[matrix.shape[1], k]`` their vectors.
+    """
+    size = matrix.shape[1]
+    transpose = matrix.T.tocsr()  # by rows, as fast as the matrix itself
+    if 4 * k >= size:  # Lanczos would hold half as much and take longer
+        gram = (transpose @ matrix).toarray()
+        value, vector = eigh(gram, subset_by_index=[size - k, size - 1])
+    else:
+        gram = LinearOperator(
+            (size, size), lambda x: transpose @ (matrix @ x), dtype=matrix.dtype
+        )
+        value, vector = eigsh(gram, k, rng=np.random.default_rng(seed))
+    order = np.argsort(value)[::-1]
+    return value[order].clip(min=0), vector[:, order]
+
+
+class FactoredScorer:
+    """The mean of a user's items in one table, beside the items of another.
+
+    Args:
+        graph: Train interactions; a pair that repeats counts as often.
+        left: ``[num_items, D]`` float32, averaged over a user's history.
+        right: ``[num_items, D]`` float32, ranked by inner product.
+        history_weight: ``[E]`` weight of each interaction; equal if None.
+
+    Raises:
+        ValueError: ``history_weight`` does not have one value >= 0 per interaction.
+    """
+
+    def __init__(
+        self,
+        graph: InteractionGraph,
+        left: Tensor,
+        right: Tensor,
+        history_weight: Tensor | None = None,
+    ) -> None:
+        self.graph, self.left = graph, left
+        user = graph.history_mean(left, weight=history_weight)
+        self.embeddings = Embeddings(user, right)
+
+    def weighted(self, history_weight: Tensor | None) -> FactoredScorer:
+        """Return a scorer of the same tables and other weights of the histories."""
+        right = self.embeddings.item
+        return FactoredScorer(self.graph, self.left, right, history_weight)
+
+    def scores(self, user: Tensor) -> Tensor:
+        """Inner products of the users' means with all items; ``[B, num_items]``."""
+        return self.embeddings.scores(user)
 
 
 class SimilarityScorer:

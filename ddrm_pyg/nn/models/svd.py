@@ -6,14 +6,13 @@ import logging
 
 import numpy as np
 import torch
-from scipy.linalg import eigh
 from scipy.sparse import csr_array
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from ddrm_pyg.checks import check_size
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.nn.models._similarity import top_items
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -85,17 +84,14 @@ class SVD:
         if width == 0:
             raise ValueError("'graph' must have train interactions to decompose")
         width = min(width, self.embedding_dim)
-        items_are_fewer = matrix.shape[1] <= matrix.shape[0]
-        narrow = matrix if items_are_fewer else matrix.T.tocsr()
-        square, vector = _top_eigen(narrow, width, self.seed)
+        square, table = top_items(matrix, width, self.seed)
         rank = int((square > _NUMERICAL_RANK**2 * square[0]).sum())
         if rank < self.embedding_dim:
             logger.warning(
                 "SVD: %d wide, the rank of the train interactions (%d were asked for)",
                 *(rank, self.embedding_dim),
             )
-            square, vector = square[:rank], vector[:, :rank]
-        table = vector * np.sqrt(square) if items_are_fewer else narrow @ vector
+            table = table[:, :rank]
         table *= np.sign(np.take_along_axis(table, abs(table).argmax(0)[None], 0))
         return table / np.linalg.norm(table, axis=1).mean()
 
@@ -108,23 +104,3 @@ def _normalised(graph: InteractionGraph) -> csr_array:
     user, item = graph.edge_index.cpu().numpy()
     value = 1 / np.sqrt(graph.degree("item").cpu().numpy()[item])
     return csr_array((value, (user, item)), shape=(graph.num_users, graph.num_items))
-
-
-def _top_eigen(matrix: csr_array, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the k largest eigenvalues of ``matrix.T @ matrix``, largest first.
-
-    Returns:
-        ``[k]`` eigenvalues, and ``[matrix.shape[1], k]`` their vectors.
-    """
-    size = matrix.shape[1]
-    transpose = matrix.T.tocsr()  # by rows, as fast as the matrix itself
-    if 4 * k >= size:  # Lanczos would hold half as much and take longer
-        gram = (transpose @ matrix).toarray()
-        value, vector = eigh(gram, subset_by_index=[size - k, size - 1])
-    else:
-        gram = LinearOperator(
-            (size, size), lambda x: transpose @ (matrix @ x), dtype=matrix.dtype
-        )
-        value, vector = eigsh(gram, k, rng=np.random.default_rng(seed))
-    order = np.argsort(value)[::-1]
-    return value[order].clip(min=0), vector[:, order]

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.nn.models import EASE
+from ddrm_pyg.nn.models import EASE, ease
+from ddrm_pyg.nn.models._similarity import FactoredScorer
 from ddrm_pyg.typing import HasScorer
 
 GRAPHS = st.from_type(InteractionGraph)
@@ -70,6 +71,50 @@ def test_l2_must_be_positive(l2):
 def test_is_what_the_protocols_ask():
     assert isinstance(EASE(), HasScorer)
     assert repr(EASE(20.0)) == "EASE(l2=20.0)"
+    assert repr(EASE(20.0, 8)) == "EASE(l2=20.0, num_factors=8)"
+
+
+@given(graph=GRAPHS, l2=st.sampled_from([0.1, 1.0, 50.0]))
+def test_all_factors_are_the_exact_weights(graph, l2):
+    exact = EASE(l2).scorer(graph).matrix
+    factored = EASE(l2, num_factors=graph.num_items).scorer(graph)
+    weights = factored.left @ factored.embeddings.item.T
+    weights.fill_diagonal_(0)
+    torch.testing.assert_close(weights, exact, rtol=1e-4, atol=1e-5)
+
+
+@given(graph=GRAPHS, number=st.integers(1, 4))
+def test_factors_are_those_of_the_largest_singular_values(graph, number):
+    rows = rows_of(graph.without_repeats())
+    _, value, vector = np.linalg.svd(rows, full_matrices=False)
+    gap = np.append(value, 0)
+    number = min(number, len(value))
+    assume(gap[number - 1] - gap[number] > 1e-3)  # else which ones is anyone's choice
+    kept = vector[:number].T * value[:number] / np.sqrt(value[:number] ** 2 + 2)
+    low = kept @ kept.T
+    expected = low / (1 - low.diagonal())
+    factored = EASE(2.0, num_factors=number).scorer(graph)
+    weights = factored.left @ factored.embeddings.item.T
+    np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_factored_lists_are_the_exact_ones(checkerboard):
+    factored = EASE(10.0, num_factors=checkerboard.graph.num_items)
+    scorer = factored.scorer(checkerboard.graph)
+    assert torch.equal(checkerboard.first_choice(scorer), checkerboard.withheld)
+    weight = torch.rand(checkerboard.graph.num_edges)
+    again = factored.scorer(checkerboard.graph, history_weight=weight)
+    user = torch.arange(checkerboard.graph.num_users)
+    assert torch.equal(scorer.weighted(weight).scores(user), again.scores(user))
+
+
+def test_large_catalogues_get_factors_and_are_told_so(monkeypatch, caplog, path_graph):
+    monkeypatch.setattr(ease, "EXACT", 1)
+    factored = EASE(1.0).scorer(path_graph)
+    assert isinstance(factored, FactoredScorer)
+    assert "EASE: 1024 factors in place of exact weights, for 2 items" in caplog.text
+    with pytest.raises(ValueError, match=r"'num_factors' must be .* \(got 0\)"):
+        EASE(num_factors=0)
 
 
 def test_history_weights_move_the_rows_and_not_the_weights(path_graph):

@@ -1,0 +1,84 @@
+"""EASE against the bare LAPACK calls, and what factors cost it in quality.
+
+The calls invert a float64 matrix of the same size in place (potrf and potri), which is
+the least that EASE must do. Factors are what catalogues beyond 20,000 items get; here
+they stand beside the exact weights, on sets that are small enough for both.
+"""
+
+import _measure  # first: it sets what torch's workers do
+import numpy as np
+import torch
+from scipy.linalg.lapack import dpotrf, dpotri
+
+from ddrm_pyg import evaluate
+from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.nn.models import EASE
+from ddrm_pyg.nn.models._similarity import inverse_gram, shared_users
+from ddrm_pyg.transforms import TemporalSplit
+
+METRICS = ("recall@20", "ndcg@20")
+FACTORS = (256, 512, 1024, None)
+
+
+def main():
+    """Measure."""
+    parser = _measure.options(__doc__)
+    parser.add_argument("--data", nargs="+", required=True)
+    args = parser.parse_args()
+    _measure.choose(args)
+    rows = [row for source in args.data for row in quality(source)]
+    name, data = _measure.load_thinned(args.data[0], TemporalSplit())
+    graph = InteractionGraph.from_data(data).without_repeats()
+    gram = np.empty((graph.num_items, graph.num_items), order="F")
+    for start, block in shared_users(graph):
+        gram.T[start : start + len(block)] = block.to_dense().numpy()
+    gram.flat[:: graph.num_items + 1] += 1000
+
+    def bare():
+        factor, _ = dpotrf(gram.copy(order="F"), lower=1, overwrite_a=1)
+        dpotri(factor, lower=1, overwrite_c=1)
+
+    def fresh():  # nothing sorted yet
+        return InteractionGraph(graph.edge_index, graph.num_users, graph.num_items)
+
+    seconds = _measure.alternate(
+        {
+            "LAPACK, potrf and potri": bare,
+            "counts and their inverse": lambda: inverse_gram(fresh(), 1000.0),
+            "EASE": lambda: EASE().scorer(fresh()),
+        },
+        args.runs,
+    )
+    median = {side: float(np.median(times)) for side, times in seconds.items()}
+    bare_seconds = seconds["LAPACK, potrf and potri"]
+    ratio = {s: float(np.median(t / bare_seconds)) for s, t in seconds.items()}
+    for side, value in median.items():
+        print(f"{name:20} {side:28} {value:.3f} s  {ratio[side]:.2f}")
+    record = {
+        "benchmark": "ease",
+        "data": name,
+        "items": graph.num_items,
+        "threads": torch.get_num_threads(),
+        "seconds": {side: round(value, 4) for side, value in median.items()},
+        "ratio": {side: round(value, 3) for side, value in ratio.items()},
+        "quality": rows,
+    }
+    _measure.keep("ease", record)
+
+
+def quality(source):
+    """Validation and test of exact weights and of factors."""
+    name, data = _measure.load_thinned(source, TemporalSplit())
+    graph = InteractionGraph.from_data(data)
+    for factors in FACTORS:
+        scorer = EASE(num_factors=factors).scorer(graph)
+        row = {"data": name, "factors": factors or "exact"}
+        for split in ("val", "test"):
+            metrics = evaluate(scorer, data, split=split)
+            row[split] = {m: round(float(metrics[m]), 5) for m in METRICS}
+        print(row, flush=True)
+        yield row
+
+
+if __name__ == "__main__":
+    main()
