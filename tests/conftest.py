@@ -30,10 +30,11 @@ settings.load_profile("ddrm_pyg")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Test the whole on all cores, where pytest-xdist is there and ``-n`` is not."""
+    """Test the whole on eight cores or less, where pytest-xdist is, but no ``-n``."""
     whole = config.args_source is config.ArgsSource.TESTPATHS
     if whole and config.getoption("numprocesses", 0) is None:
-        config.option.numprocesses = "auto"
+        config.option.numprocesses = "logical"
+        config.option.maxprocesses = config.option.maxprocesses or 8
         config.option.dist = "worksteal"  # neighbours share what they are tested with
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each process
 
