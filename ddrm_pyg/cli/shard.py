@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,9 +36,26 @@ def command(
     user: Annotated[str, typer.Option(help="Column of users.")] = "user",
     item: Annotated[str, typer.Option(help="Column of items.")] = "item",
     time: Annotated[str, typer.Option(help="Column of times.")] = "time",
+    no_time: Annotated[
+        bool, typer.Option("--no-time", help="Read no times: split at random.")
+    ] = False,
+    rating: Annotated[str, typer.Option(help="Column of ratings.")] = "rating",
+    liked_from: Annotated[
+        float | None,
+        typer.Option(help="Ratings below this are false positives: never in test."),
+    ] = None,
     ratios: Annotated[
-        str, typer.Option(help="Shares of train, validation and test of each user.")
+        str, typer.Option(help="Shares of train, validation and test.")
     ] = "0.7,0.1,0.2",
+    split: Annotated[
+        Literal["user", "global"],
+        typer.Option(
+            help="Cut each user's own timeline, or everyone's at the same two moments."
+        ),
+    ] = "user",
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Seed of a random split.")
+    ] = 0,
     memory: options.Memory = MEMORY,
     rows_per_shard: Annotated[
         int, typer.Option(help="Users of a shard, a multiple of 8192.")
@@ -52,8 +69,12 @@ def command(
             out,
             user=user,
             item=item,
-            time=time,
+            time=not no_time and time,
+            rating=rating,
+            liked_from=liked_from,
             ratios=options.parse_ratios(ratios),
+            seed=seed,
+            split=split,
             memory=memory,
             rows_per_shard=rows_per_shard,
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from ddrm_pyg.nn._pretrained import save_tensors
 from ddrm_pyg.scale.rows import MEMORY, quoted, read_tables
 from ddrm_pyg.scale.world import BLOCK, ROWS_PER_SHARD, World
 from ddrm_pyg.transforms.core import SPLITS
-from ddrm_pyg.transforms.split import TemporalSplit
+from ddrm_pyg.transforms.split import Scope, TemporalSplit
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -28,8 +30,12 @@ def shard(
     *,
     user: str = "user",
     item: str = "item",
-    time: str = "time",
+    time: str | Literal[False] = "time",
+    rating: str = "rating",
+    liked_from: float | None = None,
     ratios: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+    split: Scope = "user",
     memory: str = MEMORY,
     rows_per_shard: int = ROWS_PER_SHARD,
 ) -> World:
@@ -46,8 +52,17 @@ def shard(
         user: Column of users.
         item: Column of items.
         time: Column of times: numbers, or timestamps. They are kept as whole seconds
-            (numbers: as they are), as floats where one has a fraction.
-        ratios: Shares of train, validation and test of each user.
+            (numbers: as they are), as floats where one has a fraction. False reads
+            none: each user is then split at random, which takes 8 bytes of memory for
+            each pair.
+        rating: Column of ratings, read for ``liked_from`` alone.
+        liked_from: The lowest rating that counts as liked. Lower ones are false
+            positives: they are never in test. None takes all as liked.
+        ratios: Shares of train, validation and test of each user, with
+            ``split="global"`` of all interactions.
+        seed: Seeds the random split.
+        split: ``"user"`` cuts each user's own timeline, ``"global"`` everyone's at the
+            same two moments, see :class:`~ddrm_pyg.transforms.TemporalSplit`.
         memory: What DuckDB may take before it spills, such as ``"500MB"``.
         rows_per_shard: Users of a shard, a multiple of 8192.
 
@@ -56,35 +71,36 @@ def shard(
         ValueError: ``out`` is not empty, or a value that is no id or no time.
         ImportError: DuckDB is not installed.
     """
-    split = TemporalSplit(ratios)
+    cut = TemporalSplit(ratios, seed=seed, scope=split)
     if rows_per_shard < BLOCK or rows_per_shard % BLOCK:
         raise ValueError(
             f"'rows_per_shard' must be a multiple of {BLOCK} (got {rows_per_shard})"
         )
+    if split == "global" and not time:
+        raise ValueError("split='global' needs a column of times (got time=False)")
+    columns = {"user": user, "item": item}
+    if time:
+        columns["time"] = time
+    if liked_from is not None:
+        if not math.isfinite(liked_from):
+            raise ValueError(f"'liked_from' must be a number (got {liked_from})")
+        columns["rating"] = rating
     with atomic_folder(out) as folder:
-        columns = {"user": user, "item": item, "time": time}
-        _build(folder, sources, columns, split, memory, rows_per_shard)
+        spill = folder / "spill"
+        with read_tables(sources, columns, spill, memory) as database:
+            sizes = _number(database, folder, liked_from)
+            if not time:
+                _draw(database, seed)
+            if split == "global":
+                _assign_by_moment(database, cut)
+            world = World(folder, *sizes, rows_per_shard, dict.fromkeys(SPLITS, 0))
+            _cut(database, world, cut, timed=bool(time))
+        shutil.rmtree(spill)
+        world.save()
     return World.open(out)
 
 
-def _build(
-    folder: Path,
-    sources: Sequence[Path],
-    columns: Mapping[str, str],
-    split: TemporalSplit,
-    memory: str,
-    rows_per_shard: int,
-) -> None:
-    spill = folder / "spill"
-    with read_tables(sources, columns, spill, memory) as database:
-        sizes = _number(database, folder)
-        world = World(folder, *sizes, rows_per_shard, dict.fromkeys(SPLITS, 0))
-        _cut(database, world, split)
-    shutil.rmtree(spill)
-    world.save()
-
-
-def _number(database: Any, folder: Path) -> tuple[int, int]:
+def _number(database: Any, folder: Path, liked_from: float | None) -> tuple[int, int]:
     """Number ids in their own order, keep earliest pairs, sort by user and time."""
     (folder / "ids").mkdir()
     for kind in ("user", "item"):
@@ -92,10 +108,13 @@ def _number(database: Any, folder: Path) -> tuple[int, int]:
     sizes = [_number_ids(database, folder, kind) for kind in ("user", "item")]
     if not sizes[0]:
         raise ValueError("'sources': no rows")
+    liked = "true"
+    if liked_from is not None:  # ratings are 32 bits wide, and so is what parts them
+        liked = f"rating >= CAST({float(np.float32(liked_from))!r} AS FLOAT)"
     database.execute(
         "CREATE TABLE pairs AS SELECT user, item, unnest(event) FROM ("
-        "SELECT users.row AS user, items.row AS item, "
-        "min({'time': time, 'fraction': fraction, 'place': place}) AS event "
+        "SELECT users.row AS user, items.row AS item, min({'time': time, "
+        f"'fraction': fraction, 'place': place, 'liked': {liked}}}) AS event "
         "FROM raw JOIN users ON raw.user = users.text "
         "JOIN items ON raw.item = items.text "
         "GROUP BY users.row, items.row) ORDER BY user, event"
@@ -142,25 +161,86 @@ def _number_ids(database: Any, folder: Path, kind: str) -> int:
     return database.execute(f"SELECT count(*) FROM {kind}s").fetchone()[0]
 
 
-def _cut(database: Any, world: World, split: TemporalSplit) -> None:
+def _draw(database: Any, seed: int) -> None:
+    """Put a random order in the place of time, that of ``TemporalSplit``."""
+    ((count,),) = database.execute("SELECT count(*) FROM pairs").fetchall()
+    draw = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    database.register("draws", pd.DataFrame({"draw": draw.numpy()}))
+    database.execute(
+        "CREATE TABLE drawn AS SELECT user, item, draw AS time, fraction, place, liked "
+        "FROM (SELECT *, row_number() OVER (ORDER BY place) AS n FROM pairs) "
+        "JOIN (SELECT draw, row_number() OVER () AS n FROM draws) USING (n)"
+    )
+    database.unregister("draws")
+    database.execute("DROP TABLE pairs")
+    database.execute("ALTER TABLE drawn RENAME TO pairs")
+
+
+def _assign_by_moment(database: Any, cut: TemporalSplit) -> None:
+    """Add the column ``block``: a position in the splits, NULL for those left out.
+
+    Raises:
+        ValueError: All times are equal.
+    """
+    count, times = database.execute(
+        "SELECT count(*), count(DISTINCT (time, fraction)) FROM pairs"
+    ).fetchone()
+    if times < 2:
+        raise ValueError("split='global' needs times that tell interactions apart")
+    val, test = cut.moments(count)
+    database.execute(
+        f"CREATE TABLE ranked AS SELECT *, (rank > {val})::INT + (rank > {test})::INT "
+        "AS block FROM (SELECT *, row_number() OVER "
+        "(ORDER BY time, fraction, user, place) AS rank FROM pairs)"
+    )
+    database.execute("DROP TABLE pairs")
+    train = "(SELECT {} FROM ranked WHERE block = 0)"
+    reasons = {
+        "of users that train does not have": f"user NOT IN {train.format('user')}",
+        "of items that train does not have": f"item NOT IN {train.format('item')}",
+        "that are false positives of the test": "block = 2 AND NOT liked",
+    }
+    for reason, condition in reasons.items():
+        (number,) = database.execute(
+            f"SELECT count(*) FROM ranked WHERE block > 0 AND {condition}"
+        ).fetchone()
+        if number:
+            logger.warning("%d held-out interactions %s: left out", number, reason)
+    left_out = " OR ".join(f"({condition})" for condition in reasons.values())
+    database.execute(
+        "CREATE TABLE pairs AS SELECT user, item, time, fraction, place, liked, "
+        f"CASE WHEN block = 0 OR NOT ({left_out}) THEN block END AS block FROM ranked"
+    )
+    database.execute("DROP TABLE ranked")
+
+
+def _cut(database: Any, world: World, cut: TemporalSplit, *, timed: bool) -> None:
     """Write each shard's pairs by split, and how often items are in train."""
     degree = torch.zeros(world.num_items, dtype=torch.int64)
     for name in SPLITS:
         (world.folder / name).mkdir()
     fractions = database.execute("SELECT bool_or(fraction <> 0) FROM pairs").fetchone()
     time = "time + fraction AS time" if fractions[0] else "time"
+    by_moment = cut.scope == "global"
+    block = ", coalesce(block, -1) AS block" if by_moment else ""
     for shard in range(world.num_shards):
         start, stop = world.bounds(shard)
         frame = database.execute(
-            f"SELECT user, item, {time} FROM pairs WHERE user >= ? AND user < ? "
-            "ORDER BY user, pairs.time, fraction, place",
+            f"SELECT user, item, {time}, liked{block} FROM pairs WHERE user >= ? AND "
+            "user < ? ORDER BY user, pairs.time, fraction, place",
             [start, stop],
         ).df()
-        user = torch.from_numpy(frame["user"].to_numpy(copy=True)) - start
-        liked = torch.ones(len(user), dtype=torch.bool)
-        block = split.assign(user, liked, stop - start)
+        user, liked = (
+            torch.tensor(frame[name].to_numpy()) for name in ("user", "liked")
+        )
+        split = (
+            torch.tensor(frame["block"].to_numpy())
+            if by_moment
+            else cut.assign(user - start, liked, stop - start)
+        )
+        frame = frame[["user", "item", "time"] if timed else ["user", "item"]]
         for number, name in enumerate(SPLITS):
-            part = frame[(block == number).numpy()]
+            part = frame[(split == number).numpy()]
             _write(database, part, world.pairs_path(name, shard))
             world.num_edges[name] += len(part)
             if name == "train":

@@ -191,7 +191,7 @@ class TemporalSplit(BaseTransform):
                 "scope='user' does without"
             )
         count = block["time"].numel()
-        bounds = [_round(torch.tensor(count * share)) for share in self._until()]
+        bounds = self.moments(count)
         split = torch.empty(count, dtype=torch.int64)
         rank = torch.arange(count)
         split[torch.from_numpy(_stable_argsort(block["time"].numpy()))] = sum(
@@ -221,9 +221,15 @@ class TemporalSplit(BaseTransform):
             )
         return split.masked_fill(unseen.any(0) | disliked, -1)
 
-    def _until(self) -> tuple[float, float]:
-        """Shares of the interactions before validation, and before test."""
-        return self.ratios[0], self.ratios[0] + self.ratios[1]
+    def moments(self, count: int) -> tuple[int, int]:
+        """Tell how many of some interactions come before validation, and before test.
+
+        Args:
+            count: Interactions of all users, for ``scope="global"``.
+        """
+        until = (self.ratios[0], self.ratios[0] + self.ratios[1])
+        val, test = (int(_round(torch.tensor(count * share))) for share in until)
+        return val, test
 
     def _sizes(self, num_liked: Tensor) -> Tensor:
         """Return the block sizes ``[U, 3]`` in the order of :data:`SPLITS`."""

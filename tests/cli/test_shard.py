@@ -35,6 +35,27 @@ def test_a_pattern_and_its_embeddings(call, logs, tmp_path):
     assert torch.equal(World.open(out).user_emb(0), emb.user)
 
 
+def test_ratings_and_splits(call, tmp_path):
+    """Five users, ten items each; the last three of each are disliked."""
+    rows = [
+        f"u{n % 5},i{(n % 5 + n // 5) % 10},{n},{5 if n < 35 else 1}" for n in range(50)
+    ]
+    text = "\n".join(["user,item,time,stars", *rows])
+    (tmp_path / "log.csv").write_text(text)
+    asked = {
+        "liked": ["--rating", "stars", "--liked-from", "4"],
+        "global": ["--split", "global"],
+        "random": ["--no-time", "--seed", "3"],
+    }
+    edges = {}
+    for name, words in asked.items():
+        words = ["shard", tmp_path / "log.csv", "--out", tmp_path / name, *words]
+        edges[name] = json.loads(call(*words, "--json").out)["num_edges"]
+    assert edges["liked"] == {"train": 25, "val": 20, "test": 5}
+    assert edges["global"] == {"train": 35, "val": 5, "test": 10}
+    assert edges["random"] == {"train": 35, "val": 5, "test": 10}
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -46,6 +67,8 @@ def test_a_pattern_and_its_embeddings(call, logs, tmp_path):
         (["a.csv", "--out", "w", "--world", "w"], "give DATA and '--out'"),
         (["a.csv", "--out", "w"], "a.csv: no such file"),
         (["a.csv", "--out", "w", "--ratios", "1"], "'--ratios' must be three numbers"),
+        ([".", "--out", "w"], "must be a table, not a folder"),
+        (["a.csv", "--out", "w", "--no-time", "--split", "global"], "needs a column"),
         (["--embeddings", "e.safetensors", "--world", "w"], "w: not a world"),
     ],
 )

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,48 @@ def test_several_files_are_one_table(tmp_path):
     frame[40:50].to_parquet(parts[2])
     frame[50:].to_json(parts[3], orient="records", lines=True)
     assert_same(shard(parts, tmp_path / "world"), load_interactions(whole))
+
+
+EVENT = st.tuples(
+    st.integers(0, 5),
+    st.integers(0, 7),
+    st.sampled_from(["0", "1", "2.5", "2", "9"]),
+    st.sampled_from(["1", "3.9", "4", "4.1", "5"]),
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(EVENT, min_size=1, max_size=60),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "liked_from": st.sampled_from([4.0, 4.1, 0.0, 9.0]),
+            "time": st.just(False),
+            "split": st.just("global"),
+            "ratios": st.sampled_from([(0.5, 0.2, 0.3), (0.4, 0.0, 0.6)]),
+            "seed": st.integers(0, 3),
+        },
+    ),
+)
+def test_splits_are_those_of_load_interactions(tmp_path_factory, rows, options):
+    folder = tmp_path_factory.mktemp("ingest")
+    path = write(folder / "data.csv", rows, ("user", "item", "time", "rating"))
+    # ratings that are not asked for are not read
+    source = {} if "liked_from" in options else {"rating": False}
+    reason = "test pair|needs '?edge_time|needs times|needs a column of times"
+    try:
+        expected = load_interactions(path, **source, **options)
+    except ValueError as error:
+        assert re.search(reason, str(error))  # noqa: PT017
+        with pytest.raises(ValueError, match=reason):
+            shard([path], folder / "world", **options)
+        assert os.listdir(folder) == ["data.csv"]
+        return
+    world = shard([path], folder / "world", **options)
+    assert_same(world, expected)
+    columns = pd.read_parquet(world.pairs_path("train", 0)).columns.tolist()
+    assert columns == ["user", "item", *(["time"] if "time" not in options else [])]
 
 
 JSON_IDS = st.one_of(
@@ -197,6 +240,11 @@ def test_little_memory_gives_the_same(tmp_path):
         ([("u", "a", 1)], {"user": "uid"}, r"a.csv: no column 'uid' \(there are 'us"),
         ([("u", "a", 1)], {"rows_per_shard": 100}, "must be a multiple of 8192"),
         ([("u", "a", 1)], {"ratios": (1, 0, 0)}, "'ratios' must leave"),
+        ([("u", "a", 1)], {"liked_from": 4.0}, r"no column 'rating'"),
+        ([("u", "a", 1)], {"liked_from": float("nan")}, "must be a number"),
+        ([("u", "a", 1)], {"split": "all"}, "'scope' must be"),
+        ([("u", "a", 1)], {"split": "global", "time": False}, "a column of times"),
+        ([("u", "a", 1)], {"split": "global"}, "times that tell interactions apart"),
         ([("u", "a", 1)], {"memory": "lots"}, "'memory' must be a size such as '4GB' "),
     ],
 )
