@@ -66,24 +66,32 @@ def build_graph(
 
 def _repeated(blocks: Blocks, num_items: int) -> Tensor | None:
     """Return a mask of the repeats ``[E]`` that go, or None where there are none."""
-    index = torch.cat([block["index"] for block in blocks.values()], dim=1)
-    key = (index[0] * num_items + index[1]).numpy()
+    index = [block["index"] for block in blocks.values()]
+    key = torch.cat([user * num_items + item for user, item in index]).numpy()
     ordered = np.sort(key)  # an eighth of the time of a hash table, and mostly enough
-    if (ordered[1:] != ordered[:-1]).all():
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(twice):
         return None
-    order = _by_time(blocks)
-    repeated = np.empty(len(key), dtype=bool)
-    repeated[order] = pd.Series(key[order]).duplicated().to_numpy()
+    suspect = _by_time(blocks, pd.Series(key).isin(twice).to_numpy())
+    repeated = np.zeros(len(key), dtype=bool)
+    repeated[suspect] = pd.Series(key[suspect]).duplicated().to_numpy()
     return torch.from_numpy(repeated)
 
 
-def _by_time(blocks: Blocks) -> np.ndarray:
-    """Return the places ``[E]`` of all pairs, split by split, each by time if known."""
+def _by_time(blocks: Blocks, mask: np.ndarray) -> np.ndarray:
+    """Return the places ``[n]`` of some pairs, split by split, each by time if known.
+
+    Args:
+        blocks: As for :func:`build_graph`.
+        mask: ``[E]`` which pairs.
+    """
     orders, start = [], 0
     for block in blocks.values():
         count = block["index"].size(1)
-        time = block.get("time", torch.zeros(count))
-        orders.append(start + np.argsort(time.numpy(), kind="stable"))
+        place = mask[start : start + count].nonzero()[0]
+        if "time" in block:
+            place = place[np.argsort(block["time"].numpy()[place], kind="stable")]
+        orders.append(start + place)
         start += count
     return np.concatenate(orders)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ddrm_pyg.datasets._table import Columns, Table, find_columns, objects
+from ddrm_pyg.datasets._table import Coded, Columns, Table, find_columns, objects
 from ddrm_pyg.extras import import_extra
 
 BATCH_SIZE = 1 << 18  # rows that are looked at together
@@ -72,7 +72,7 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
                 if batch is None:
                     return table
                 values = {
-                    role: arrow_values(batch.column(name))
+                    role: _values(role, batch.column(name))
                     for role, name in column_of.items()
                 }
             except MemoryError:
@@ -81,6 +81,15 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
                 raise _unreadable(path, error) from error
             table.append(values, partial(_place, path.name, start))
             start += batch.num_rows
+
+
+def _values(role: str, column: Any) -> np.ndarray | Coded:
+    """Return a column; texts that are ids by Arrow's own dictionary."""
+    is_text = import_pyarrow().types.is_string(column.type)
+    if role not in ("user", "item") or not is_text or column.null_count:
+        return arrow_values(column)
+    coded = column.dictionary_encode()
+    return Coded(coded.indices.to_numpy(), coded.dictionary.to_pylist())
 
 
 def _check_chunks(path: Path, metadata: Any, names: list[str]) -> None:

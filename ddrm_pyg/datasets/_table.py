@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
 
@@ -33,6 +34,22 @@ Columns = Mapping[str, str | Literal[False] | None]
 
 None takes the usual name where there is one, False no column at all.
 """
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Ids of a column, each distinct one once: Python makes no object per row.
+
+    Attributes:
+        code: ``[n]`` integers, the place of each row's id.
+        texts: The distinct ones.
+    """
+
+    code: np.ndarray
+    texts: list[Any]
+
+    def __getitem__(self, row: int) -> Any:
+        return self.texts[self.code[row]]
 
 
 class Table:
@@ -65,13 +82,13 @@ class Table:
         self._times = _Times()
 
     def append(
-        self, columns: Mapping[str, np.ndarray], where: Callable[[int], str]
+        self, columns: Mapping[str, np.ndarray | Coded], where: Callable[[int], str]
     ) -> None:
         """Add rows.
 
         Args:
             columns: For each found role its values ``[n]``: numbers, moments, or
-                objects as they stand in the source.
+                objects as they stand in the source; ids may be coded.
             where: The place of a row, counted from 0, as people know it.
 
         Raises:
@@ -79,12 +96,14 @@ class Table:
         """
         for role, values in columns.items():
             try:
-                if role == "rating":
-                    self._ratings.append(_ratings(values))
-                elif role == "time":
-                    self._times.append(values)
-                else:
+                if role in self._ids:
                     self._ids[role].append(values)
+                elif isinstance(values, Coded):
+                    raise TypeError(f"only ids may be coded (got {role!r})")
+                elif role == "rating":
+                    self._ratings.append(_ratings(values))
+                else:
+                    self._times.append(values)
             except _RefusedError as refused:
                 without = (
                     f"; --no-{role}, in Python {role}=False, reads without it"
@@ -114,17 +133,20 @@ class Table:
                         f"{self.name}: column {self.column_of[role]!r} has the number "
                         f"{both} and the text {str(both)!r}; write one id in one way"
                     )
-        user, user_raw = self._ids["user"].numbered()
-        item, item_raw = self._ids["item"].numbered()
-        if not len(user):
+        raw: dict[str, RawIds] = {}
+        index = torch.empty(2, len(self._ids["user"]), dtype=torch.int64)
+        if not index.numel():
             raise ValueError(f"{self.name}: no rows")
-        block = {"index": torch.from_numpy(np.stack([user, item], dtype=np.int64))}
+        for row, (role, ids) in zip(index, self._ids.items(), strict=True):
+            place, raw[role] = ids.numbered()
+            row.copy_(torch.from_numpy(place))
+        block = {"index": index}
         if "rating" in self.column_of:
             block["rating"] = torch.from_numpy(np.concatenate(self._ratings))
             self._ratings.clear()
         if "time" in self.column_of:
             block["time"] = self._times.joined(self.name)
-        return build_graph(self.name, {"train": block}, user_raw, item_raw)
+        return build_graph(self.name, {"train": block}, raw["user"], raw["item"])
 
 
 def check_column(
@@ -174,14 +196,20 @@ class _Ids:
         self._code_of: dict[int | str, int] = {}
         self._codes: list[np.ndarray] = []
 
-    def append(self, values: np.ndarray) -> None:
+    def __len__(self) -> int:
+        return sum(map(len, self._integers or self._codes))
+
+    def append(self, values: np.ndarray | Coded) -> None:
         """Number some values ``[n]``, integers or texts.
 
         Raises:
             _RefusedError: A value is neither, or an empty text.
         """
-        if values.dtype.kind == "O":
+        if isinstance(values, Coded):
+            coded = values
+        elif values.dtype.kind == "O":
             _check_types(values, (str, int), "an id")
+            coded = _coded(values)
         elif values.dtype.kind not in "iu":
             raise _RefusedError(0, "an id (an integer or a text)")
         elif not self._codes and values.dtype != np.uint64:
@@ -191,19 +219,19 @@ class _Ids:
             )
             self._integers.append(values.astype(np.int32 if small else np.int64))
             return
+        else:
+            coded = _coded(values)
         earlier, self._integers = self._integers, []
-        for block in (*earlier, values):
+        for block in (*map(_coded, earlier), coded):
             self._number(block)
 
-    def _number(self, values: np.ndarray) -> None:
-        code_in_block, distinct = pd.factorize(values)
-        ids = distinct.tolist()
-        no_id = [i for i, name in enumerate(ids) if not _is_id(name)]
+    def _number(self, values: Coded) -> None:
+        no_id = [i for i, name in enumerate(values.texts) if not _is_id(name)]
         if no_id:
-            raise _RefusedError(int(np.isin(code_in_block, no_id).argmax()), "an id")
+            raise _RefusedError(int(np.isin(values.code, no_id).argmax()), "an id")
         row_of = self._code_of
-        codes = [row_of.setdefault(name, len(row_of)) for name in ids]
-        self._codes.append(np.array(codes, dtype=np.int32)[code_in_block])
+        codes = [row_of.setdefault(name, len(row_of)) for name in values.texts]
+        self._codes.append(np.array(codes, dtype=np.int32)[values.code])
 
     def number_and_text(self) -> int | None:
         """Return an integer whose digits are an id of their own, if there is one."""
@@ -221,16 +249,26 @@ class _Ids:
             self._integers.clear()
             row_of_value, values = _rank(whole)
             return row_of_value, torch.from_numpy(values)
-        names = list(self._code_of)
-        codes = np.concatenate(self._codes) if names else np.empty(0, dtype=np.int32)
+        codes = np.concatenate(self._codes)
         self._codes.clear()
-        integers = [_canonical_integer(name) for name in names]
-        if None in integers:
-            texts = np.array([str(name) for name in names], dtype=object)
-            row_of, ids = pd.factorize(texts, sort=True)
-            return row_of[codes], ids.tolist()
-        row_of, ids = pd.factorize(np.array(integers, dtype=np.int64), sort=True)
-        return row_of[codes], torch.from_numpy(ids)
+        names = [*self._code_of]
+        self._code_of.clear()
+        if all(_canonical_integer(name) is not None for name in names):
+            row_of, ids = pd.factorize(
+                np.array([*map(int, names)], dtype=np.int64), sort=True
+            )
+            return row_of[codes], torch.from_numpy(ids)
+        texts = [*map(str, names)]
+        raw = sorted(set(texts))
+        rank = dict(zip(raw, range(len(raw)), strict=True))
+        row_of = np.array([rank[text] for text in texts], dtype=np.int64)
+        return row_of[codes], raw
+
+
+def _coded(values: np.ndarray) -> Coded:
+    """Code integers or objects ``[n]``."""
+    code, distinct = pd.factorize(values)
+    return Coded(code, distinct.tolist())
 
 
 def _rank(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
