@@ -70,7 +70,7 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
             try:
                 batch = next(batches, None)
                 if batch is None:
-                    return table
+                    break
                 values = {
                     role: _values(role, batch.column(name))
                     for role, name in column_of.items()
@@ -81,11 +81,14 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
                 raise _unreadable(path, error) from error
             table.append(values, partial(_place, path.name, start))
             start += batch.num_rows
+    import_pyarrow().default_memory_pool().release_unused()  # a row group's size
+    return table
 
 
 def _values(role: str, column: Any) -> np.ndarray | Coded:
     """Return a column; texts that are ids by Arrow's own dictionary."""
-    is_text = import_pyarrow().types.is_string(column.type)
+    kinds = import_pyarrow().types
+    is_text = kinds.is_string(column.type) or kinds.is_large_string(column.type)
     if role not in ("user", "item") or not is_text or column.null_count:
         return arrow_values(column)
     coded = column.dictionary_encode()

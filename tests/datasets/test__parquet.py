@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ddrm_pyg.datasets import _parquet
+from ddrm_pyg.datasets._memory import read_columns
 from ddrm_pyg.datasets._parquet import is_parquet, read_parquet
 from ddrm_pyg.transforms.core import EDGE
 
@@ -122,3 +125,22 @@ def test_a_truncated_file_is_refused(write):
         with pytest.raises(ValueError, match=r"^r\.parquet: not a whole parquet file"):
             read_parquet(path, COLUMNS)
         assert is_parquet(path) == bool(content)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "7", "07", " é"]), st.text("1b", min_size=1)),
+        min_size=1,
+    ),
+    st.integers(1, 4),
+)
+def test_texts_coded_by_arrow_are_those_of_a_frame(tmp_path_factory, rows, size):
+    pytest.importorskip("pyarrow", reason="the extra [parquet] is absent")
+    frame = pd.DataFrame(rows, columns=["user", "item"])
+    path = tmp_path_factory.mktemp("coded") / "x.parquet"
+    frame.to_parquet(path, row_group_size=3)
+    data = read_parquet(path, COLUMNS, size=size).to_data()
+    expected = read_columns(frame, COLUMNS).to_data()
+    for kind in ("user", "item"):
+        assert list(data[kind].raw_id) == list(expected[kind].raw_id)
+    assert data[EDGE].edge_index.equal(expected[EDGE].edge_index)
