@@ -413,6 +413,7 @@ def train_and_die(model, folder, kill_at):
         os._exit(1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, and kills, processes")
 def test_a_killed_process_resumes_in_another_to_the_same_bits(data, tmp_path):
     makers = {make.__name__: make for make in (make_mf, make_ddrm)}
@@ -585,6 +586,7 @@ def train_together(rank, folder):
     torch.save(out, folder / f"out{rank}.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
 def test_two_processes_train_as_one(data, tmp_path):
     subprocess.run(
