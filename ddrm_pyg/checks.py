@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection, Iterable
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 MAX_NUMBER = 3.4e38
@@ -80,6 +82,17 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     """Suggest what was probably meant, as the end of a message; empty if nothing."""
     close = difflib.get_close_matches(str(word), map(str, choices), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def nearest_path(path: str | os.PathLike[str]) -> str:
+    """Suggest what beside a missing file was probably meant; empty if nothing."""
+    name, folder = Path(path).name, Path(path).parent
+    try:
+        beside = [other.name for other in folder.iterdir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(name, beside, n=1)
+    return f"; did you mean '{folder / close[0]}'?" if close else ""
 
 
 def _check_finite(name: str, value: float) -> None:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import CompletionItem, TyperGroup
 
+from ddrm_pyg.checks import nearest_path
 from ddrm_pyg.cli._command import PLAIN, add
 from ddrm_pyg.cli._report import COMMAND
 
@@ -161,7 +162,10 @@ def _print_version(asked: bool) -> None:
 def _message(error: Exception) -> str:
     """What went wrong; of the system's errors, the file first and no number."""
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+        problem = f"{error.strerror[0].lower()}{error.strerror[1:]}"
+        missing = isinstance(error, FileNotFoundError)
+        hint = nearest_path(error.filename) if missing else ""
+        return f"{error.filename}: {problem}{hint}"
     if isinstance(error, MemoryError) and not error.args:
         return "out of memory, and Python does not say what for"
     return str(error)

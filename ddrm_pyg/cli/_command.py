@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
+
+from ddrm_pyg.checks import nearest
 
 PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
 """How all typer apps print."""
@@ -77,6 +80,27 @@ class Command(TyperCommand):
             with formatter.section("Examples"):
                 for line in self.epilog.splitlines():
                     formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+class Group(TyperGroup):
+    """Commands of one kind, below a command's name, with whole summaries."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands with the first lines of their helps."""
+        lines = {n: str(c.help).splitlines()[0] for n, c in self.commands.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl([*lines.items()])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find what is called; of anything else, show how a call is written."""
+        if args and args[0] not in self.commands:
+            command, names = ctx.command_path, list(self.commands)
+            example = f"; for example: {command} {names[0]} {shlex.join(args)}"
+            raise ValueError(
+                f"'{command}' must go on with {' or '.join(map(repr, names))} "
+                f"(got '{args[0]}'){nearest(args[0], names) or example}"
+            )
+        return super().resolve_command(ctx, args)
 
 
 def add(app: typer.Typer, name: str, command: Any, examples: Sequence[str]) -> None:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.cli._folder import CONFIG, read_config
-from ddrm_pyg.cli._plug_in import EMBEDDINGS, FINISHED, HELD, KEYS
+from ddrm_pyg.cli._folder import CONFIG, read_run_config
+from ddrm_pyg.cli._plug_in import EMBEDDINGS, FINISHED, HELD
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import (
+    CELLS,
     Cell,
     cell_from_record,
     chain,
@@ -23,7 +24,7 @@ from ddrm_pyg.experiments.cells import (
     starts_from_past,
 )
 from ddrm_pyg.experiments.plug_in import rows_for
-from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
+from ddrm_pyg.experiments.runner import Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source, nearest
 from ddrm_pyg.experiments.work import (
     ONCE,
@@ -134,9 +135,7 @@ def open_run(folder: Path) -> FinishedRun:
     Raises:
         ValueError: No such folder, an unfinished run, or changed data.
     """
-    config = read_config(folder, KEYS)
-    if config is None:
-        raise ValueError(f"{folder}: not the folder of a run (no {CONFIG} of one)")
+    config = read_run_config(folder)
     record = {}
     if (folder / FINISHED).exists():
         with undamaged(folder / FINISHED, *_NOT_OURS):

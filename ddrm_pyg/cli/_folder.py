@@ -5,17 +5,42 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ddrm_pyg.experiments.runner import CELLS
+from ddrm_pyg.checks import nearest_path
+from ddrm_pyg.experiments.cells import CELLS
 from ddrm_pyg.files import held, read_json, remove_abandoned, write_json
 
 logger = logging.getLogger("ddrm_pyg")
 
 CONFIG = "config.json"
 """Written first: says what a folder holds the results of."""
+
+
+KEYS = ("source", "fingerprint", "backend", "denoise")
+"""What the config of a run says."""
+
+
+def check_free(out: Path, keys: Iterable[str], option: str = "--out") -> None:
+    """Refuse, before anything is loaded, a folder that holds something else.
+
+    Args:
+        out: The folder.
+        keys: What the config of a run of this kind says.
+        option: What the folder was given by.
+
+    Raises:
+        ValueError: It is a file, or holds what is no such run.
+    """
+    if out.is_dir():
+        remove_abandoned(out)
+    is_ours = not out.exists() or (
+        out.is_dir() and (not any(out.iterdir()) or read_config(out, set(keys)))
+    )
+    if not is_ours:
+        raise ValueError(f"'{option}' must be a new folder or a run's (got {out})")
 
 
 def claim(
@@ -72,6 +97,21 @@ def _claim(
         (out / finished).unlink(missing_ok=True)  # first: the rest is no run now
         shutil.rmtree(out / CELLS, ignore_errors=True)
     write_json(out / CONFIG, config)
+
+
+def read_run_config(folder: Path) -> dict[str, Any]:
+    """Read what ``run`` or ``denoise`` said of a folder of theirs.
+
+    Raises:
+        ValueError: It is no such folder.
+    """
+    config = read_config(folder, KEYS)
+    if config is None:
+        meant = "" if folder.exists() else nearest_path(folder)
+        raise ValueError(
+            f"{folder}: not the folder of a run (no {CONFIG} of one){meant}"
+        )
+    return config
 
 
 def read_config(folder: Path, keys: Any) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-import torch
 import typer
 
 from ddrm_pyg.cli._command import Command, parameters_of
@@ -16,8 +15,17 @@ from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.files import hash_file
 
 
+def check_there(*paths: Path | None) -> None:
+    """Refuse files to read that are not there, before anything else is done."""
+    for path in paths:
+        if path is not None:
+            path.stat()  # its own error names it
+
+
 def _check_device(name: str | None) -> str | None:
-    if name is not None:
+    if name not in (None, "cpu"):
+        import torch
+
         try:
             torch.zeros(1, device=name).item()  # "meta" holds no numbers
         except (RuntimeError, AssertionError) as error:
@@ -123,6 +131,7 @@ class SourceCommand(Command):
         """Make the source, see :func:`source_of`."""
         values = (ctx.params.pop(name) for name in self.columns)
         ctx.obj = _source(*values)
+        ctx.obj.check()
         return super().invoke(ctx)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.cli._folder import claim
+from ddrm_pyg.cli._folder import KEYS, claim
 from ddrm_pyg.cli._output import (
     in_csv,
     print_json,
@@ -21,7 +21,7 @@ from ddrm_pyg.cli._output import (
 from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.cli._start import log_memory
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.cells import CELLS, Cell
 from ddrm_pyg.experiments.plots import (
     plot_panels,
     run_panels,
@@ -39,7 +39,7 @@ from ddrm_pyg.experiments.plug_in import (
     plug_in,
     rows_for,
 )
-from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
+from ddrm_pyg.experiments.runner import Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.tables import metric_title
 from ddrm_pyg.files import hash_file, write_json
@@ -49,9 +49,6 @@ from ddrm_pyg.ranking import recommend_chunks
 
 FINISHED = "metrics.json"
 """Written last: a folder that has it is complete."""
-
-KEYS = ("source", "fingerprint", "backend", "denoise")
-"""What the config of a run says."""
 
 HELD = ("winner", "with_vectors")
 """What a finished run says of its files: the row whose lists they hold, which is best

@@ -5,42 +5,27 @@ from __future__ import annotations
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._folder import claim
-from ddrm_pyg.cli._output import in_csv, print_json, write_csv
+from ddrm_pyg.cli._folder import check_free, claim
 from ddrm_pyg.cli._report import REPORT, write_report
-from ddrm_pyg.cli._start import begin
-from ddrm_pyg.experiments.audit import (
-    as_record,
-    as_table,
-    combine,
-    compute_signals,
-    count_table,
-    injected_weights,
-    noisiest_table,
-    signals_cell,
-    to_frame,
-)
-from ddrm_pyg.experiments.plots import (
-    audit_panels,
-    plot_panels,
-    to_pictures,
-    write_png,
-)
-from ddrm_pyg.experiments.runner import CELLS, fingerprint
+from ddrm_pyg.experiments.cells import CELLS
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.tables import Table
 from ddrm_pyg.files import write_json
-from ddrm_pyg.graph.interaction_graph import EDGE
-from ddrm_pyg.ids import raw_ids
-from ddrm_pyg.noise_audit import Estimate, NoiseAudit
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+    from ddrm_pyg.experiments.tables import Table
+    from ddrm_pyg.noise_audit import Estimate, NoiseAudit
 
 KINDS = ("user", "item")
+
+KEYS = ("source", "fingerprint", "backend", "weights", "seed")
+"""What the config of an audit says."""
 
 FINISHED = "audit.json"
 
@@ -92,15 +77,22 @@ def command(
     measure how well the scores find noise.
     """
     source = options.source_of(context)
-    data = begin(source, device, [signals_cell(backend)])
     out = out or Path("runs") / f"audit-{source.name}"
-    config = {
-        "source": source.located().record(),
-        "fingerprint": fingerprint(data),
-        "backend": backend,
-        "weights": weights,
-        "seed": seed,
-    }
+    check_free(out, KEYS)
+    from ddrm_pyg.cli._output import print_json
+    from ddrm_pyg.cli._start import begin
+    from ddrm_pyg.experiments.audit import (
+        as_record,
+        combine,
+        compute_signals,
+        injected_weights,
+        signals_cell,
+    )
+    from ddrm_pyg.experiments.runner import fingerprint
+
+    data = begin(source, device, [signals_cell(backend)])
+    values = (source.located().record(), fingerprint(data), backend, weights, seed)
+    config = dict(zip(KEYS, values, strict=True))
     claim(out, config, finished=FINISHED, overwrite=overwrite)
     settings: dict[str, Any] = {
         "backend": backend,
@@ -158,6 +150,15 @@ def _write(
     safe_csv: bool,
 ) -> list[Table]:
     """Write the scores and the page; the tables that are on it."""
+    from ddrm_pyg.cli._output import in_csv, write_csv
+    from ddrm_pyg.experiments.audit import (
+        as_table,
+        count_table,
+        noisiest_table,
+        to_frame,
+    )
+    from ddrm_pyg.ids import raw_ids
+
     frame = to_frame(audit, data, {kind: raw_ids(data, kind) for kind in KINDS})
     ids = {kind: in_csv(frame[kind].tolist(), safe=safe_csv) for kind in KINDS}
     write_csv(out / "audit.csv", frame.assign(**ids), float_format="%.6g")
@@ -182,6 +183,14 @@ def _pictures(out: Path, data: HeteroData, audit: NoiseAudit) -> dict[str, bytes
     """Draw how well the scores find noise, in a file and for the page."""
     if not audit.measures:
         return {}
+    from ddrm_pyg.experiments.plots import (
+        audit_panels,
+        plot_panels,
+        to_pictures,
+        write_png,
+    )
+    from ddrm_pyg.graph.interaction_graph import EDGE
+
     panels = audit_panels(audit, data[EDGE].edge_is_noise)
     write_png(out / "audit.png", plot_panels(panels, (11, 4.4)))
     return to_pictures(panels, 4.0)

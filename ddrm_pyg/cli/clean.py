@@ -6,40 +6,20 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._folder import claim
-from ddrm_pyg.cli._output import (
-    check_safe_csv,
-    print_json,
-    with_ids_in_csv,
-    write_ids,
-)
+from ddrm_pyg.cli._folder import check_free, claim
 from ddrm_pyg.cli._report import REPORT, write_report
-from ddrm_pyg.cli._start import begin
-from ddrm_pyg.datasets.writers import is_csv, save_interactions, table_writer
-from ddrm_pyg.experiments.audit import combine, compute_signals, signals_cell
-from ddrm_pyg.experiments.clean import (
-    CLEANED,
-    as_records,
-    as_table,
-    choices,
-    headline,
-    is_worth,
-    retrain,
-    without,
-)
-from ddrm_pyg.experiments.plots import cleaning_panels, to_pictures
-from ddrm_pyg.experiments.runner import CELLS, fingerprint
+from ddrm_pyg.experiments.cells import CELLS
 from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.files import write_json
-from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.ids import raw_ids
+
+if TYPE_CHECKING:
+    from ddrm_pyg.experiments.work import Result
 
 KINDS = ("user", "item")
 
@@ -87,15 +67,39 @@ def command(
     much at random and of the rarest items; validation and test are the same for all.
     """
     source = options.source_of(context)
-    cell = cell_for(backend, seed=seed, settings=backend_settings, epochs=epochs)
     if not 0 < drop < 1:
         raise ValueError(f"'--drop' must lie in (0, 1) (got {drop})")
     if out.exists():
         raise ValueError(f"'--out' must be new (got {out})")
+    runs = runs or Path("runs") / f"clean-{source.name}"
+    check_free(runs, ["fingerprint"], "--runs")
+    from ddrm_pyg.cli._output import (
+        check_safe_csv,
+        print_json,
+        with_ids_in_csv,
+        write_ids,
+    )
+    from ddrm_pyg.cli._start import begin
+    from ddrm_pyg.datasets.writers import is_csv, save_interactions, table_writer
+    from ddrm_pyg.experiments.audit import combine, compute_signals, signals_cell
+    from ddrm_pyg.experiments.clean import (
+        CLEANED,
+        as_records,
+        as_table,
+        choices,
+        headline,
+        retrain,
+        without,
+    )
+    from ddrm_pyg.experiments.plots import cleaning_panels, to_pictures
+    from ddrm_pyg.experiments.runner import fingerprint
+    from ddrm_pyg.graph.interaction_graph import InteractionGraph
+    from ddrm_pyg.ids import raw_ids
+
     is_folder = table_writer(out) is None  # refuses what it cannot write
     check_safe_csv(safe_csv, is_folder or is_csv(out), out)
+    cell = cell_for(backend, seed=seed, settings=backend_settings, epochs=epochs)
     data = begin(source, device, [cell, signals_cell()])
-    runs = runs or Path("runs") / f"clean-{source.name}"
     claim(runs, {"fingerprint": fingerprint(data)}, option="--runs")
     where: dict[str, Any] = {"device": device, "progress": not as_json}
     signals = compute_signals(data, seed=seed, folder=runs / CELLS, **where)
@@ -131,6 +135,9 @@ def command(
 
 def _advice(results: Mapping[str, Result], source: Source, out: Path) -> str:
     """What to do with the copy, and the command that does it."""
+    from ddrm_pyg.datasets.writers import table_writer
+    from ddrm_pyg.experiments.clean import is_worth
+
     run = ["ddrm-pyg", "run"]
     if is_worth(results):
         copy = Source(str(out))

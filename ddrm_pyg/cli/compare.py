@@ -4,36 +4,23 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._folder import claim
-from ddrm_pyg.cli._output import print_json, write_csv
+from ddrm_pyg.cli._folder import check_free, claim
 from ddrm_pyg.cli._report import REPORT, write_report
-from ddrm_pyg.cli._start import begin, log_memory
-from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.compare import (
-    Comparison,
-    as_tables,
-    cannot_say,
-    compare,
-    to_frame,
-    verdict,
-    with_default_ddrm,
-)
+from ddrm_pyg.experiments.cells import CELLS, Cell
 from ddrm_pyg.experiments.methods import each_once, names_of, yardsticks
-from ddrm_pyg.experiments.plots import (
-    comparison_panels,
-    plot_panels,
-    to_pictures,
-    write_png,
-)
-from ddrm_pyg.experiments.runner import CELLS, Runner, fingerprint
 from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.files import write_json
-from ddrm_pyg.graph.interaction_graph import InteractionGraph
+
+if TYPE_CHECKING:
+    from ddrm_pyg.experiments.compare import Comparison
+
+KEYS = ("source", "fingerprint")
+"""What the config of a comparison says."""
 
 FINISHED = "compare.json"
 
@@ -76,18 +63,32 @@ def command(
     data.
     """
     source = options.source_of(context)
+    out = out or Path("runs") / f"compare-{source.name}"
+    check_free(out, KEYS)
     names = list(each_once()) if methods == "all" else options.split(methods) or [""]
     cells = {
         name: _cells(name, range(seed, seed + seeds), settings_of, epochs)
         for name in names
         if name not in names_of("yardstick")
     }
+    from ddrm_pyg.cli._output import print_json
+    from ddrm_pyg.cli._start import begin, log_memory
+    from ddrm_pyg.experiments.compare import (
+        as_tables,
+        cannot_say,
+        compare,
+        verdict,
+        with_default_ddrm,
+    )
+    from ddrm_pyg.experiments.runner import Runner, fingerprint
+    from ddrm_pyg.graph.interaction_graph import InteractionGraph
+
     data = begin(source, device)
     methods_here = with_default_ddrm(cells, data, epochs=epochs)
     firsts = [*map(Cell, yardsticks()), *(c[0] for c in methods_here.values())]
     log_memory(firsts, InteractionGraph.from_data(data))
-    out = out or Path("runs") / f"compare-{source.name}"
-    config = {"source": source.located().record(), "fingerprint": fingerprint(data)}
+    values = source.located().record(), fingerprint(data)
+    config = dict(zip(KEYS, values, strict=True))
     claim(out, config, finished=FINISHED, overwrite=overwrite)
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
     rows = compare(runner, methods_here)
@@ -148,6 +149,9 @@ def _report(
     record: dict[str, Any],
     config: dict[str, Any],
 ) -> None:
+    from ddrm_pyg.experiments.compare import as_tables
+    from ddrm_pyg.experiments.plots import comparison_panels, to_pictures
+
     headline, *meaning = _in_words(record["verdict"])
     silent = [f"cannot be said here: {text}" for text in record["cannot_say"]]
     write_report(
@@ -162,6 +166,10 @@ def _report(
 
 
 def _write(out: Path, rows: list[Comparison], record: dict[str, Any]) -> None:
+    from ddrm_pyg.cli._output import write_csv
+    from ddrm_pyg.experiments.compare import to_frame
+    from ddrm_pyg.experiments.plots import comparison_panels, plot_panels, write_png
+
     size = (11, 1.2 + 0.28 * len(rows))
     write_png(out / "compare.png", plot_panels(comparison_panels(rows), size))
     write_csv(out / "compare.csv", to_frame(rows), index=True)

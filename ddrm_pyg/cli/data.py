@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import typer
-from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._command import PLAIN, add
-from ddrm_pyg.cli._output import (
-    check_safe_csv,
-    print_json,
-    with_ids_in_csv,
-    write_ids,
-)
-from ddrm_pyg.datasets.summary import plot_degrees, summarize
-from ddrm_pyg.datasets.writers import is_csv, save_interactions, table_writer
-from ddrm_pyg.experiments.runner import fingerprint
+from ddrm_pyg.cli._command import PLAIN, Group, add
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.ids import raw_ids
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 logger = logging.getLogger("ddrm_pyg")
 
 
 def app() -> typer.Typer:
     """Show a data set, or write it in another format."""
-    group = typer.Typer(help=app.__doc__, **PLAIN, add_completion=False)
+    group = typer.Typer(help=app.__doc__, cls=Group, **PLAIN, add_completion=False)
     add(group, "describe", describe, ["ddrm-pyg data describe clicks.csv --user uid"])
     convert_it = "ddrm-pyg data convert clicks.csv --user uid --out clicks.parquet"
     add(group, "convert", convert, [convert_it])
@@ -47,7 +38,12 @@ def describe(
     """Count users, items and interactions, and identify them by a hash."""
     if out is not None and out.suffix != ".png":
         raise ValueError(f"'--out' must end in .png (got {out})")
-    data = _load(options.source_of(context))
+    source = options.source_of(context)
+    from ddrm_pyg.cli._output import print_json
+    from ddrm_pyg.datasets.summary import plot_degrees, summarize
+    from ddrm_pyg.experiments.runner import fingerprint
+
+    data = _load(source)
     record = summarize(data) | {"fingerprint": fingerprint(data)}
     if out is not None:
         plot_degrees(data, out)
@@ -71,6 +67,8 @@ def _load(source: Source) -> HeteroData:
 
 
 def _shown_time(ends: list[float], unit: str | None) -> str:
+    import numpy as np
+
     first, last = ends
     if unit is None:  # ranks rather than moments
         return f"{first} to {last}"
@@ -109,6 +107,16 @@ def convert(
     """Write a data set in another format, in a file or folder that is not there yet."""
     if out.exists():
         raise ValueError(f"'--out' must not be there yet (got {out})")
+    from ddrm_pyg.cli._output import (
+        check_safe_csv,
+        print_json,
+        with_ids_in_csv,
+        write_ids,
+    )
+    from ddrm_pyg.datasets.summary import summarize
+    from ddrm_pyg.datasets.writers import is_csv, save_interactions, table_writer
+    from ddrm_pyg.ids import raw_ids
+
     is_table = table_writer(out) is not None
     check_safe_csv(safe_csv, not is_table or is_csv(out), out)
     data = options.source_of(context).load(split=not is_table)

@@ -8,13 +8,9 @@ from typing import Annotated
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._plug_in import execute
-from ddrm_pyg.cli._start import begin
-from ddrm_pyg.embeddings import Embeddings
+from ddrm_pyg.cli._folder import KEYS, check_free
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.plug_in import default_ddrm
 from ddrm_pyg.experiments.settings import denoised
-from ddrm_pyg.experiments.work import in_order_of
 from ddrm_pyg.files import hash_file
 
 EXAMPLES = (
@@ -45,7 +41,15 @@ def command(
 ) -> None:
     """Plug DDRM onto given embeddings, compare, and write what is best."""
     source = options.source_of(context)
+    options.check_there(embeddings)
     ids = options.id_files(user_ids, item_ids)
+    check_free(out, KEYS)
+    from ddrm_pyg.cli._plug_in import execute
+    from ddrm_pyg.cli._start import begin
+    from ddrm_pyg.embeddings import Embeddings
+    from ddrm_pyg.experiments.plug_in import default_ddrm
+    from ddrm_pyg.experiments.work import in_order_of
+
     tables = Embeddings.load(embeddings)
     base = Cell(
         "embeddings",

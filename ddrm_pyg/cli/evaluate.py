@@ -8,11 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.experiments.work import load_embeddings
-from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.nn.conv import light_propagate
-from ddrm_pyg.ranking import evaluate
 
 EXAMPLES = (
     "ddrm-pyg evaluate --data clicks.csv --embeddings vectors.npz",
@@ -36,9 +31,16 @@ def command(
 ) -> None:
     """Rank all items by given embeddings and print the metrics."""
     source = options.source_of(context)
+    options.check_there(embeddings)
+    ids = options.id_files(user_ids, item_ids)
+    from ddrm_pyg.cli._output import print_json
+    from ddrm_pyg.experiments.work import load_embeddings
+    from ddrm_pyg.graph.interaction_graph import InteractionGraph
+    from ddrm_pyg.nn.conv import light_propagate
+    from ddrm_pyg.ranking import evaluate
+
     loaded = source.load()
     graph = InteractionGraph.from_data(loaded)
-    ids = options.id_files(user_ids, item_ids)
     tables = load_embeddings(embeddings, loaded, ids)
     scorer = light_propagate(tables, graph, num_layers, combine)
     metrics = evaluate(scorer, loaded, split=split, progress=sys.stderr.isatty())

@@ -6,28 +6,20 @@ import logging
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 import typer
-from torch_geometric.data import HeteroData
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._finished import FinishedRun, open_run, reader_of
-from ddrm_pyg.cli._output import (
-    Chunks,
-    check_safe_csv,
-    in_csv,
-    lists,
-    print_json,
-    write_recommendations,
-)
-from ddrm_pyg.datasets.readers import load_interactions
+from ddrm_pyg.cli._folder import read_run_config
 from ddrm_pyg.experiments.cells import is_order_aware
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
-from ddrm_pyg.ids import raw_ids
-from ddrm_pyg.ranking import recommend_chunks
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+    from ddrm_pyg.cli._finished import FinishedRun
+    from ddrm_pyg.cli._output import Chunks
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -41,13 +33,18 @@ EXAMPLES = (
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="Folder of a finished run."),
+    ],
     user: Annotated[
         list[str] | None, typer.Option(help="Ids of known users; all if none is given.")
     ] = None,
     history: Annotated[
         Path | None,
-        typer.Option(help="Table of new users, with columns as in the run's data."),
+        typer.Option(
+            help="Table of new users, with columns as in the run's data.",
+        ),
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="List length.")] = 10,
     out: Annotated[
@@ -60,6 +57,18 @@ def command(
     """List the best unseen items, in your own ids."""
     if user and history:
         raise ValueError("'--user' and '--history' exclude each other (got both)")
+    options.check_there(history)
+    read_run_config(run)  # or refused
+    from ddrm_pyg.cli._finished import open_run
+    from ddrm_pyg.cli._output import (
+        check_safe_csv,
+        in_csv,
+        lists,
+        print_json,
+        write_recommendations,
+    )
+    from ddrm_pyg.ids import raw_ids
+
     is_csv = out.suffix != ".parquet" if out else not as_json
     check_safe_csv(safe_csv, is_csv, out or "--json")
     opened = open_run(run)
@@ -84,6 +93,11 @@ def command(
 def _of_users(
     run: FinishedRun, row: str, user_ids: list[Any], wanted: list[str] | None, k: int
 ) -> Chunks:
+    import torch
+
+    from ddrm_pyg.graph.interaction_graph import InteractionGraph
+    from ddrm_pyg.ranking import recommend_chunks
+
     rows = torch.arange(len(user_ids))
     if wanted:
         row_of = {str(name): row for row, name in enumerate(user_ids)}
@@ -101,6 +115,13 @@ def _of_users(
 def _new(
     run: FinishedRun, row: str | None, item_ids: list[Any], file: Path, k: int
 ) -> tuple[Chunks, list[Any]]:
+    import torch
+
+    from ddrm_pyg.cli._finished import reader_of
+    from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+    from ddrm_pyg.ids import raw_ids
+    from ddrm_pyg.ranking import recommend_chunks
+
     row = _row_for_new(run, row)
     reader = reader_of(run, row, "'--history'")
     read = _read_history(file, run.source)
@@ -140,6 +161,8 @@ def _row_for_new(run: FinishedRun, row: str | None) -> str:
 
 def _read_history(file: Path, source: Source) -> HeteroData:
     """Read a table whose columns are called as in the run's data, or user and item."""
+    from ddrm_pyg.datasets.readers import load_interactions
+
     columns: dict[str, Any] = {"user": source.user, "item": source.item}
     time: Literal[False] | None = None if source.time is not False else False
     read = partial(load_interactions, file, rating=False, time=time, split=False)

@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._plug_in import execute
-from ddrm_pyg.cli._start import begin
-from ddrm_pyg.experiments.plug_in import default_ddrm
+from ddrm_pyg.cli._folder import KEYS, check_free
 from ddrm_pyg.experiments.settings import cell_for, denoised
 
 EXAMPLES = (
@@ -52,12 +50,17 @@ def command(
         raise ValueError(f"'--ddrm-epochs' must come with DDRM (got '{denoise}')")
     if settings is not None and denoise == "none":
         raise ValueError("'--settings' are of '--denoise', which must not be none")
+    out = out or Path("runs") / f"{source.name}-{backend}-{denoise}-seed{seed}"
+    check_free(out, KEYS)
+    from ddrm_pyg.cli._plug_in import execute
+    from ddrm_pyg.cli._start import begin
+    from ddrm_pyg.experiments.plug_in import default_ddrm
+
     base = cell_for(backend, seed=seed, settings=backend_settings, epochs=epochs)
     last = None
     if denoise != "none":
         added = ddrm_epochs if denoise == "ddrm" else epochs
         last = denoised(base, denoise, seed=seed, settings=settings, epochs=added)
-    default = f"{source.name}-{backend}-{denoise}-seed{seed}"
     data = begin(source, device)
     if denoise == "ddrm" and settings is None:
         last = default_ddrm(base, data, seed=seed, epochs=ddrm_epochs)
@@ -66,7 +69,7 @@ def command(
         data,
         base,
         last,
-        out or Path("runs") / default,
+        out,
         device=device,
         overwrite=overwrite,
         safe_csv=safe_csv,

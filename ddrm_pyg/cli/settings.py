@@ -9,24 +9,22 @@ from typing import Annotated, Any
 import typer
 
 from ddrm_pyg.checks import nearest
-from ddrm_pyg.cli._command import PLAIN, add
+from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli._command import PLAIN, Group, add
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "settings"
 """One JSON file for each name that ``--settings`` knows."""
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-"""As in ``_options``, which imports torch."""
-
 
 def app() -> typer.Typer:
     """List the stored settings, or show some."""
-    group = typer.Typer(help=app.__doc__, **PLAIN, add_completion=False)
+    group = typer.Typer(help=app.__doc__, cls=Group, **PLAIN, add_completion=False)
     add(group, "list", list_settings, ["ddrm-pyg settings list"])
     add(group, "show", show, ["ddrm-pyg settings show ddrm_future > mine.json"])
     return group
 
 
-def list_settings(as_json: Json = False) -> None:
+def list_settings(as_json: options.Json = False) -> None:
     """List names, methods and where each comes from."""
     settings = {name: _read(name) for name in _names()}
     if as_json:
@@ -39,7 +37,7 @@ def list_settings(as_json: Json = False) -> None:
 
 def show(
     name: Annotated[str, typer.Argument(help="A name that `settings list` gives.")],
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Print settings as the JSON that --settings takes."""
     names = _names()

@@ -11,8 +11,8 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._output import print_json
 from ddrm_pyg.cli._start import begin
-from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.runner import CELLS, Runner
+from ddrm_pyg.experiments.cells import CELLS, Cell
+from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import cell_for, paper_name
 from ddrm_pyg.experiments.tune import Trial, tune
 from ddrm_pyg.files import held, write_json

@@ -10,6 +10,9 @@ from typing import Any
 
 from ddrm_pyg.experiments.methods import find
 
+CELLS = "cells"
+"""Where the commands keep cells, in the folder of their results."""
+
 
 @dataclass(frozen=True)
 class Cell:

@@ -43,9 +43,6 @@ from ddrm_pyg.typing import EpochEnd, Recommender, Scorer
 
 logger = logging.getLogger("ddrm_pyg")
 
-CELLS = "cells"
-"""Where the commands keep cells, in the folder of their results."""
-
 
 PER_USER = "per_user.safetensors"
 """Every user's metrics. ``result.json`` has a hash of it and of every table, so that

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddrm_pyg.checks import nearest
+from ddrm_pyg.checks import nearest, nearest_path
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -134,9 +134,19 @@ class Source:
 
         Raises:
             ValueError: Options do not go with a name.
+            FileNotFoundError: Neither a known name nor a path that exists.
         """
-        if self.data in NAMED and self != Source(self.data):
-            raise ValueError(f"column options go with a file (got --data {self.data})")
+        if self.data in NAMED:
+            if self != Source(self.data):
+                raise ValueError(
+                    f"column options go with a file (got --data {self.data})"
+                )
+        elif not Path(self.data).exists():
+            meant = nearest_path(self.data) or nearest(self.data, NAMED)
+            raise FileNotFoundError(
+                f"{self.data}: neither a file, a folder nor a known data set "
+                f"({', '.join(NAMED)}){meant}"
+            )
 
     def load(self, *, split: bool = True) -> HeteroData:
         """Load the data set.
@@ -154,11 +164,6 @@ class Source:
         if self.data in NAMED:
             return NAMED[self.data]()
         how = True if self.split == "user" else self.split
-        if not Path(self.data).exists():
-            raise FileNotFoundError(
-                f"{self.data}: neither a file, a folder nor a known data set "
-                f"({', '.join(NAMED)}){nearest(self.data, NAMED)}"
-            )
         return load_interactions(
             self.data,
             user=self.user,

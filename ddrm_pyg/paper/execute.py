@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ddrm_pyg.checks import nearest
-from ddrm_pyg.experiments.cells import Cell, chain, folder_name, identity, seed_of
-from ddrm_pyg.experiments.runner import CELLS, Runner
+from ddrm_pyg.experiments.cells import (
+    CELLS,
+    Cell,
+    chain,
+    folder_name,
+    identity,
+    seed_of,
+)
+from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import paper_name
 from ddrm_pyg.experiments.sources import NAMED, Source
 from ddrm_pyg.experiments.work import Result

@@ -1,6 +1,7 @@
 """Options that commands share."""
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -67,7 +68,9 @@ def app(cls) -> typer.Typer:
     return app
 
 
-def test_source_is_built_from_options():
+def test_source_is_built_from_options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("x.csv").touch()  # what is not there is refused at once
     words = ["--data", "x.csv", "--liked-from", "4", "--ratios", ".8,.1,.1", "--flag"]
     words += ["--encoding", "latin-1", "--separator", "::", "--source-split", "global"]
     words += ["--no-rating", "--time", "when", "--split", "test"]
@@ -90,7 +93,9 @@ def test_data_may_have_to_be_named():
     assert "Missing option '--data'" in answer.output
 
 
-def test_data_may_be_an_argument():
+def test_data_may_be_an_argument(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").touch()
     answer = CliRunner().invoke(app(PathCommand), ["a.csv", "--user", "uid"])
     assert answer.output.strip() == f"{Source('a.csv', 'uid')} False own"
     assert "Missing argument" in CliRunner().invoke(app(PathCommand), []).output

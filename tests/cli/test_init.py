@@ -157,8 +157,27 @@ def test_torch_waits_for_thread_options():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["rnu"], ["--bogus"]])
-def test_what_only_prints_imports_no_torch(words):
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([], ["--help"], ["--version"], ["rnu"], ["--bogus"], ["run", "--help"]),
+        ["run", "--data", "absent.csv"],
+        ["run", "--seed", "-1"],
+        ["run", "--backend", "mf2"],
+        ["run", "--out", __file__],
+        ["run", "--out", str(Path(__file__).parent)],
+        ["compare", "--out", str(Path(__file__).parent)],
+        ["audit", "--out", str(Path(__file__).parent)],
+        ["clean", "--data", "synthetic", "--out", "copy", "--drop", "2"],
+        ["denoise", "--data", "synthetic", "--embeddings", "absent.npz", "--out", "x"],
+        ["evaluate", "--data", "ml-1m", "--user", "u", "--embeddings", __file__],
+        ["recommend", "absent"],
+        ["data", "clicks.csv"],
+        ["data", "describe", "absent.csv"],
+        ["data", "--help"],
+    ],
+)
+def test_what_prints_or_refuses_options_imports_no_torch(words):
     program = (
         "import sys\n"
         "from ddrm_pyg.cli import main\n"
@@ -177,3 +196,26 @@ def test_the_help_lists_every_command_with_its_own_words(call):
         assert re.search(rf"^  {name} +{re.escape(summary[:30])}", call().out, re.M)
     files = {path.stem for path in Path(ddrm_pyg.cli.__file__).parent.glob("[a-z]*.py")}
     assert set(COMMANDS) == files
+
+
+def test_a_missing_file_is_named_with_its_neighbour(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("ratings.csv").write_text("user,item\n")
+    said = call("run", "--data", "rating.csv")
+    assert said.error.endswith("clean); did you mean 'ratings.csv'?")
+    assert said.err.count("\n") == 1  # nothing is announced of what is not there
+    answer = call("evaluate", "--data", "ratings.csv", "--embeddings", "rating.csv")
+    assert answer.error == (
+        "rating.csv: no such file or directory; did you mean 'ratings.csv'?"
+    )
+    assert list(Path().iterdir()) == [Path("ratings.csv")]
+
+
+def test_a_group_called_without_its_command_shows_how(call):
+    assert call("data", "clicks.csv").error == (
+        "'ddrm-pyg data' must go on with 'describe' or 'convert' (got 'clicks.csv'); "
+        "for example: ddrm-pyg data describe clicks.csv"
+    )
+    assert call("settings", "shwo").error.endswith("did you mean 'show'?")
+    for line in call("data", "--help").out.splitlines():
+        assert "..." not in line or line.startswith("Usage: ")

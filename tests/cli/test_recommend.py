@@ -157,7 +157,7 @@ def test_integer_ids_find_their_items(call, settings, tmp_path):
         (["--user", "ann"], "'--user' must be in the data (got ann); new users need"),
         (["--user", "ann, 1", "--user", "bob"], "(got bob)"),
         (["--user", "ann, 1", "--history", "x.csv"], "exclude each other"),
-        (["--history", "none.csv"], "none.csv: no such file or folder"),
+        (["--history", "none.csv"], "none.csv: no such file or directory"),
         (["--history", "odd.csv"], "odd.csv:1: no column 'Customer'"),
         (["-k", "0"], "Invalid value for '-k'"),
     ],
