@@ -39,6 +39,25 @@ SIZES = {
 """Users, items and interactions of the data sets whose size a world can have."""
 ML1M_TRAIN = 429_993
 WARM_UP = 1
+COPY, PRODUCT = "bare copy", "bare product"
+"""The sides of :func:`bare_sides`."""
+
+
+class Least(NamedTuple):
+    """What a side must at least do, read off its sizes.
+
+    Attributes:
+        bytes: Bytes that it must read and write.
+        flop: Floating-point operations.
+    """
+
+    bytes: float = 0.0
+    flop: float = 0.0
+
+
+BARE = {"cpu": Least(1 << 28, 2 * 1024**3), "cuda": Least(1 << 31, 2 * 8192**3)}
+"""What the bare copy and the bare product do: enough to leave the caches, and to keep
+all units busy."""
 
 
 class Setting(NamedTuple):
@@ -150,6 +169,9 @@ def alternate(
 ) -> dict[str, np.ndarray]:
     """Time all sides once per round, each round starting with another side.
 
+    Where torch has one thread and no GPU is used, these are processor seconds, which
+    depend less on what else the machine does; elsewhere they are those of the wall.
+
     Args:
         sides: What to run, by name.
         runs: Timed rounds.
@@ -160,15 +182,63 @@ def alternate(
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     names = list(sides)
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    clock = time.process_time if alone else time.perf_counter
     for turn in range(warm_up + runs):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             finish()
-            begin = time.perf_counter()
+            begin = clock()
             sides[name]()
             finish()
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append(clock() - begin)
     return {name: np.array(values[warm_up:]) for name, values in seconds.items()}
+
+
+def bare_sides(device: str) -> dict[str, Callable[[], Any]]:
+    """Make a copy and a product of matrices, to be timed beside other sides.
+
+    Their rates, in the same process and the same round, are the limits of all others.
+    """
+    bare = BARE[torch.device(device).type]
+    source = torch.ones(int(bare.bytes) // 8, device=device)
+    target = torch.empty_like(source)
+    width = round((bare.flop / 2) ** (1 / 3))
+    left, right = torch.randn(2, width, width, device=device)
+    return {COPY: lambda: target.copy_(source), PRODUCT: lambda: left @ right}
+
+
+def shares(
+    least: Mapping[str, Least], seconds: Mapping[str, np.ndarray], device: str
+) -> dict[str, dict[str, Any]]:
+    """Tell how much of its limit each side reaches.
+
+    A side cannot take less than its bytes at the rate of the bare copy, nor less than
+    its operations at that of the bare product: the longer of the two is its limit.
+
+    Args:
+        least: What sides must at least do, by name.
+        seconds: Of these, and of :func:`bare_sides`.
+        device: Where they ran.
+
+    Returns:
+        By side, what limits it, how much of that it must do, and the median over
+        rounds of the limit over the side's time.
+    """
+    bare = BARE[torch.device(device).type]
+    result = {}
+    for side, (num_bytes, flop) in least.items():
+        copied = num_bytes / bare.bytes * seconds[COPY]
+        multiplied = flop / bare.flop * seconds[PRODUCT]
+        by_copy = np.median(copied) > np.median(multiplied)
+        limit, what = (
+            (copied, f"copy of {num_bytes / 1e6:,.3g} MB")
+            if by_copy
+            else (multiplied, f"products of {flop / 1e9:,.3g} GFLOP")
+        )
+        share = float(np.median(limit / seconds[side]))
+        result[side] = {"limit": what, "share": round(share, 3)}
+    return result
 
 
 def finish() -> None:
@@ -185,6 +255,7 @@ def report(
     *,
     reference: str,
     ours: Sequence[str],
+    least: Mapping[str, Least] | None = None,
     **facts: Any,
 ) -> dict[str, float]:
     """Print a table and a JSON line; keep the line and a plot in results/.
@@ -196,6 +267,7 @@ def report(
         seconds: As :func:`alternate` returns it.
         reference: The side that all are compared with.
         ours: The sides that this package stands for, coloured in the plot.
+        least: What sides must at least do; then ``seconds`` hold :func:`bare_sides`.
         facts: More for the JSON line.
 
     Returns:
@@ -205,6 +277,7 @@ def report(
         side: float(np.median(t / seconds[reference])) for side, t in seconds.items()
     }
     median = {side: float(np.median(t)) * 1e3 for side, t in seconds.items()}
+    limits = shares(least, seconds, setting.device) if least else {}
     width = max(map(len, seconds))
     print(f"{title}\n{setting.source}: {setting.graph}")
     print(f"{setting.threads} threads, median and quartiles of {setting.runs} rounds\n")
@@ -212,8 +285,14 @@ def report(
     for side, times in seconds.items():
         low, high = np.quantile(times, (0.25, 0.75)) * 1e3
         quartiles = f"{low:.2f} - {high:.2f}"
+        limit = (
+            "{share:6.0%} of the {limit}".format(**limits[side])
+            if side in limits
+            else ""
+        )
         print(
             f"{side:{width}}  {median[side]:10.2f}  {quartiles:>19}  {ratio[side]:8.2f}"
+            f"  {limit}".rstrip()
         )
     record = {
         "benchmark": name,
@@ -229,11 +308,13 @@ def report(
         "reference": reference,
         "median_ms": {side: round(value, 3) for side, value in median.items()},
         "ratio": {side: round(value, 3) for side, value in ratio.items()},
+        **({"limits": limits} if limits else {}),
         **facts,
     }
     print("\n" + json.dumps(record))
     keep(f"{name}{setting.suffix}", record)
-    _plot(f"{name}{setting.suffix}", title, setting, seconds, ratio, ours)
+    drawn = {side: t for side, t in seconds.items() if side not in (COPY, PRODUCT)}
+    _plot(f"{name}{setting.suffix}", title, setting, drawn, ratio, ours)
     return ratio
 
 
