@@ -376,12 +376,23 @@ class _DDRMTraining(Training):
 
 @contextmanager
 def launched() -> Iterator[None]:
-    """Join the processes that torchrun started; nothing where there is only one."""
+    """Join the processes that torchrun started; nothing where there is only one.
+
+    Raises:
+        ConnectionError: Another process is gone.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     distributed.init_process_group("gloo")
     try:
         yield
+    except RuntimeError as error:
+        if "gloo" not in str(error):  # how torch says it, whoever asked
+            raise
+        raise ConnectionError(
+            "another process of this training is gone; start all of them again to go "
+            "on from the last checkpoint"
+        ) from error
     finally:
         distributed.destroy_process_group()

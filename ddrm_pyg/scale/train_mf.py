@@ -30,7 +30,7 @@ from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.files import read_json, undamaged, write_json
 from ddrm_pyg.loader import Triplets, triplet_batches
 from ddrm_pyg.losses.pairwise import bpr_loss
-from ddrm_pyg.scale.train import Training, generator_of, state_of
+from ddrm_pyg.scale.train import State, Training, generator_of, state_of
 from ddrm_pyg.scale.world import BLOCK, World
 from ddrm_pyg.training import BROKEN_CHECKPOINT
 
@@ -230,8 +230,9 @@ class _MFTraining(Training):
                 saved["steps"] = int(saved["steps"])
             self.check_settings(settings)
             self.state = state
-            tensors = {**self._weights(), **self._moments(saved["steps"])}
-            self._load(self.state.epoch, tensors)
+            if state.epoch:
+                tensors = {**self._weights(), **self._moments(saved["steps"])}
+                self._load(state.epoch, tensors)
             return
         self.check_new()
         there = self.world.emb_path("item")
@@ -244,6 +245,8 @@ class _MFTraining(Training):
         """Write this process's rows; then the first process says that they count."""
         state, folder = self.state, self._folder(self.state.epoch)
         if self.rank == 0:
+            if not (self.out / STATE).exists():  # else the first half would be foreign
+                self._declare(State(), 0)
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         self._wait()
@@ -254,13 +257,17 @@ class _MFTraining(Training):
                 {**self._weights(), **self._moments(steps)}, storage_writer=writer
             )
         if self.rank == 0:
-            record = {"settings": self.settings, "state": asdict(state), "steps": steps}
-            write_json(self.out / STATE, record)
+            self._declare(state, steps)
             self.write_log()
             needed = {self._folder(n) for n in (state.epoch, state.best_epoch or 0)}
             for other in set(self.out.glob("epoch-*")) - needed:
                 shutil.rmtree(other)
         self._wait()
+
+    def _declare(self, state: State, steps: int) -> None:
+        """Say which checkpoint counts; that of epoch 0 is the beginning."""
+        record = {"settings": self.settings, "state": asdict(state), "steps": steps}
+        write_json(self.out / STATE, record)
 
     def _folder(self, epoch: int) -> Path:
         return self.out / f"epoch-{epoch:05d}"

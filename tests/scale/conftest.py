@@ -104,8 +104,8 @@ def make_world():
     return build_world
 
 
-def launch_processes(count, *words):
-    """Start ``train`` in as many processes as torchrun would; the first's history."""
+def start_processes(count, *words):
+    """Start ``train`` in as many processes as torchrun would."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -122,11 +122,23 @@ def launch_processes(count, *words):
                 text=True,
             )
         )
+    return children
+
+
+def launch_processes(count, *words):
+    """Train in several processes; the first's history."""
+    children = start_processes(count, *words)
     answers = [child.communicate(timeout=240) for child in children]
     assert [child.returncode for child in children] == [0] * count, answers
     (first, _), *others = answers
     assert [out for out, _ in others] == [""] * (count - 1)
     return json.loads(first)["history"]
+
+
+@pytest.fixture
+def start():
+    """Start to train in several processes."""
+    return start_processes
 
 
 @pytest.fixture

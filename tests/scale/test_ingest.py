@@ -68,7 +68,7 @@ def test_rows_are_those_of_load_interactions(tmp_path_factory, users, items, dat
     if len(set(items)) < 3:
         return  # too few for a test pair
     expected = load_interactions(path)
-    assert_same(shard([path], folder / "world"), expected)
+    assert_same(shard([path], folder / "world", memory="50MB"), expected)
 
 
 def test_several_files_are_one_table(tmp_path):

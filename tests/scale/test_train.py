@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
 
 import pytest
 import torch
@@ -133,3 +135,30 @@ def test_two_processes_do_one_job_and_one_goes_on(tmp_path, made, launch):
     on = launch(1, *words, "--out", tmp_path / "two", "--epochs", 2)
     assert on[0] == two[0]
     assert [record["epoch"] for record in on] == [1, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ddrm", "mf"])
+def test_of_two_processes_one_is_killed(tmp_path, made, bare, start, launch, method):
+    """The other ends in a line; both go on from the last checkpoint."""
+    world = made.world if method == "ddrm" else bare
+    words = ["--world", world.folder, "--method", method, "--patience", 500]
+    words += ["--hidden", "8", "--steps", "3"] if method == "ddrm" else ["--dim", 6]
+    words += ["--batch-size", "4096", "--out", tmp_path / "out"]
+    launch(2, *words, "--epochs", 1)
+    rest, killed = start(2, *words, "--epochs", 500)
+    log = tmp_path / "out" / "log.jsonl"
+    deadline = time.monotonic() + 200
+    while len(log.read_text().splitlines()) < 3 and time.monotonic() < deadline:
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    _, error = rest.communicate(timeout=200)
+    killed.communicate()
+    assert rest.returncode == 2, error
+    last = error.splitlines()[-1]
+    assert last.startswith("ddrm-pyg: error: another process of this training is gone")
+    assert "Traceback" not in error
+    epochs = len(log.read_text().splitlines()) + 1
+    on = launch(2, *words, "--epochs", epochs)
+    assert [record["epoch"] for record in on] == [*range(1, epochs + 1)]

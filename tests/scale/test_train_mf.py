@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -138,3 +141,34 @@ def test_a_damaged_checkpoint_ends_in_a_line(tmp_path, bare):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"state\.json: not a readable"):
             train_mf(bare, tmp_path / "out", epochs=2, **QUICK)
+
+
+FULL = """
+import sys
+from resource import RLIMIT_FSIZE, setrlimit
+from ddrm_pyg.cli import main
+setrlimit(RLIMIT_FSIZE, (65536, 65536))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of files are POSIX")
+def test_a_checkpoint_that_cannot_be_written_ends_in_a_line(tmp_path, bare):
+    words = ["train", "--method", "mf", "--world", bare.folder, "--dim", 6]
+    words += ["--out", tmp_path / "out", "--epochs", 1, "--batch-size", 4096]
+    full = subprocess.run(
+        [sys.executable, "-c", FULL, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert full.returncode == 2, full.stderr
+    assert full.stderr.splitlines()[-1].startswith("ddrm-pyg: error: ")
+    assert "epoch-00001" in full.stderr.splitlines()[-1]
+    assert "Traceback" not in full.stderr
+    assert not bare.emb_path("item").exists()
+    fit = {"embedding_dim": 6, "batch_size": 4096}
+    on = train_mf(bare, tmp_path / "out", epochs=1, **fit)
+    other = copy(bare, tmp_path / "other")
+    shutil.rmtree(other.folder / "embeddings")
+    assert on == train_mf(other, tmp_path / "straight", epochs=1, **fit)
