@@ -56,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, ArithmeticError, OSError, ImportError, MemoryError) as error:
         return _fail(_message(error))
     if result == _INTERRUPTED:  # typer's word for it, too
-        print("ddrm-pyg: interrupted", file=sys.stderr)
+        goes_on = words and words[0] in RESUMED
+        hint = "; the same command goes on from here" if goes_on else ""
+        print(f"ddrm-pyg: interrupted{hint}", file=sys.stderr)
     return result if isinstance(result, int) else 0
 
 
@@ -78,6 +80,12 @@ COMMANDS = (
 )
 """Files of this folder, in the order of the help: a function ``command`` and its
 ``EXAMPLES`` each, or a function ``app`` that makes a group of commands."""
+
+RESUMED = (
+    *("run", "compare", "reproduce", "denoise", "train", "bulk", "tune"),
+    *("audit", "clean"),
+)
+"""What keeps all that it has finished, and goes on where it was stopped."""
 
 
 class Commands(TyperGroup):

@@ -41,7 +41,7 @@ from ddrm_pyg.experiments.plug_in import (
 )
 from ddrm_pyg.experiments.runner import Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source
-from ddrm_pyg.experiments.tables import metric_title
+from ddrm_pyg.experiments.tables import counted, metric_title
 from ddrm_pyg.files import hash_file, write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ids import raw_ids
@@ -126,7 +126,20 @@ def summary(rows: Sequence[Row], verdict: Verdict | None) -> str:
     tables = "\n\n".join(table.text() for table in as_tables(rows))
     picked = [f"{row.name}: {_picked(row)}" for row in rows if _picked(row)]
     words = [str(verdict)] if verdict else []
-    return "\n".join([tables, "", *words, *contents_of(rows), *picked])
+    return "\n".join([tables, "", *words, *contents_of(rows), *picked, *_epochs(rows)])
+
+
+def _epochs(rows: Sequence[Row]) -> list[str]:
+    """Say what picked the epochs, where that is not what picked the row."""
+    metrics = {
+        str(row.result.cell.fit["metric"])
+        for row in rows
+        if row.result.best_epoch is not None
+    }
+    names = " and ".join(map(metric_title, sorted(metrics - {METRIC})))
+    if not names:
+        return []
+    return [f"epochs are picked by validation {names}, rows by {metric_title(METRIC)}"]
 
 
 def _picked(row: Row) -> str:
@@ -135,9 +148,9 @@ def _picked(row: Row) -> str:
     for name, unit in (("num_layers", "layer"), ("embedding_dim", "number")):
         if (count := notes.get(name)) is not None:
             by = next(key.split()[1] for key in notes if key.startswith("val "))
-            what = f"{count} {unit}{'s' * (count != 1)}"
             where = " a vector" * (name == "embedding_dim")
-            return f"{what}{where}, picked by validation {metric_title(by)}"
+            what = f"{counted(count, unit)}{where}"
+            return f"{what}, picked by validation {metric_title(by)}"
     return ""
 
 
@@ -174,6 +187,7 @@ def _report(
         [
             *((*verdict.reasons, verdict.advice) if verdict else ()),
             *contents_of(rows),
+            *_epochs(rows),
         ],
         as_tables(rows),
         to_pictures(run_panels(rows), height),

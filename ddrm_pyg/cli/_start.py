@@ -17,6 +17,7 @@ from ddrm_pyg.experiments.memory import (
     to_run,
 )
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.experiments.tables import counted
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 
 logger = logging.getLogger("ddrm_pyg")
@@ -25,14 +26,14 @@ logger = logging.getLogger("ddrm_pyg")
 def announce(source: Source, device: str | None) -> None:
     """Say what there is to work with, and what reading a source takes."""
     needed = to_load(source)
+    reading = f"; reading {source.name} takes about {gibibytes(needed or 0)}"
     logger.info(
-        "%d threads, device %s %s bf16 units, %s free; reading %s takes %s",
-        torch.get_num_threads(),
+        "%s, device %s %s bf16 units, %s free%s",
+        counted(torch.get_num_threads(), "thread"),
         device or "cpu",
         "with" if has_bf16(device) else "without",
         gibibytes(free_memory(device)),
-        source.name,
-        "an unknown amount" if needed is None else f"about {gibibytes(needed)}",
+        "" if needed is None else reading,
     )
 
 

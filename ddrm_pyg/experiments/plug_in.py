@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch_geometric.data import HeteroData
@@ -41,6 +42,15 @@ METRIC = "ndcg@20"
 
 MEASURES = (*METRICS, "coverage@20")
 """What the table shows."""
+
+_WORDS = {
+    "popularity": "popularity, item_knn, ease: yardsticks, simple models to beat.",
+    "best depth": "best depth: vectors smoothed on the graph as validation likes.",
+    "history mean": "history mean: a user is the mean of the items taken, no DDRM.",
+    "recency": "recency: late clicks count more; validation picks how much.",
+    "one pass": "one pass: DDRM restores once, from a start without noise.",
+}
+"""A line below the table for each of these words in the names of its rows."""
 
 
 @dataclass(frozen=True)
@@ -298,13 +308,44 @@ def as_record(row: Row) -> dict[str, Any]:
 
 def as_tables(rows: Sequence[Row]) -> list[Table]:
     """Lay out each block for people; the best values of its columns are starred."""
-    return in_blocks(rows, _as_table)
+    names = ", ".join(row.name for row in rows)
+    words = [text for word, text in _WORDS.items() if word in names]
+    return in_blocks(rows, partial(_as_table, words=[*words, *_alike(rows)]))
 
 
-def _as_table(rows: Sequence[Row]) -> Table:
+def _alike(rows: Sequence[Row]) -> list[str]:
+    """Say which rows have the same numbers, and why that is no mistake."""
+    groups: dict[tuple[float, ...], list[Row]] = {}
+    for row in rows:
+        values = dict(row.result.test)
+        numbers = tuple(round(values[name], 6) for name in MEASURES)
+        groups.setdefault(numbers, []).append(row)
+    return [
+        f"{names}: the same numbers{''.join(reasons)}."
+        for group in groups.values()
+        if len(group) > 1
+        for names in [", ".join(f"'{row.name}'" for row in group)]
+        if (reasons := [why for row in group if (why := _why_alike(row.result))])
+    ]
+
+
+def _why_alike(result: Result) -> str:
+    """Why a use of a backend may rank as the backend itself does."""
+    cell = result.cell
+    if cell.method == "best_depth" and result.notes.get("num_layers") == 0:
+        return "; the best depth is none"
+    if cell.method == "history_mean" and cell.base and cell.base.method == "svd":
+        return "; SVD's vector of a user is the history mean"
+    return ""
+
+
+def _as_table(rows: Sequence[Row], words: Sequence[str]) -> Table:
     frame = metric_frame({row.name: row.result.test for row in rows})
     columns = measure_columns(MEASURES)
     marked = [row.name for row in rows if row.result.cell.method == "ddrm"]
     return Table(
-        star_best(frame, METRICS), columns, notes=legend(columns), marked=marked
+        star_best(frame, METRICS),
+        columns,
+        notes=[*legend(columns), *words],
+        marked=marked,
     )

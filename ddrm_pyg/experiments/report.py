@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.metadata import version
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,7 @@ class Report:
             f'<div class="pictures">{"".join(pictures)}</div>',
             "<h2>How this was made</h2>",
             preformatted(self.command),
+            paragraph(f"ddrm_pyg {version('ddrm_pyg')}", "notes"),
             details("settings", json.dumps(self.settings, indent=1)),
         ]
         return page(self.title, parts)

@@ -130,6 +130,7 @@ class Runner:
             }
             self._write(cell, folder, outcome, cost)
             (folder / "checkpoint.pt").unlink(missing_ok=True)
+            logger.info("%s: %.1f s", cell.method, seconds)
         return _read(cell, folder)
 
     def scorer(self, cell: Cell) -> Scorer:

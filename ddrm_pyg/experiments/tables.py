@@ -189,6 +189,11 @@ def short_title(measure: str) -> str:
     return f"{_SHORT[name]}@{k}" if name in _SHORT else name
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a number of things: ``1 layer``, ``2 layers``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def metric_title(metric: str) -> str:
     """Write a metric's name for people: ``NDCG@20``, ``Recall@20``."""
     return metric.upper() if metric.startswith("ndcg") else metric.capitalize()

@@ -13,6 +13,7 @@ import torch
 from ddrm_pyg.cli._finished import open_run
 from ddrm_pyg.cli._plug_in import contents_of, summary
 from ddrm_pyg.datasets.readers import load_interactions
+from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.tables import Row
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ids import raw_ids
@@ -117,6 +118,21 @@ DEPTHS, WIDTHS = {"val ndcg@20 by depth": [0.1]}, {"val recall@20 by width": [0.
 def test_what_validation_picked_is_said(make_result, notes, words):
     row = Row("mf, best depth", [replace(make_result([0.1]), notes=notes)])
     assert f"mf, best depth: {words}\n" in summary([row], None) + "\n"
+
+
+def test_what_picked_the_epochs_is_said_where_it_is_not_what_picked_the_row(
+    make_result,
+):
+    by_recall, by_ndcg = (
+        replace(
+            make_result([0.1], best_epoch=3), cell=Cell("mf", fit={"metric": metric})
+        )
+        for metric in ("recall@20", "ndcg@20")
+    )
+    assert summary([Row("mf", [by_recall])], None).endswith(
+        "\nepochs are picked by validation Recall@20, rows by NDCG@20"
+    )
+    assert "epochs are" not in summary([Row("mf", [by_ndcg])], None)
 
 
 def test_recommendations_are_those_of_the_winner(finished, clicks):

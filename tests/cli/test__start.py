@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from ddrm_pyg.experiments import memory
+from ddrm_pyg.experiments.tables import counted
 
 
 def test_says_what_there_is_and_what_is_needed(call, words, tmp_path):
     answer = call(*words, "--out", tmp_path / "run")
     assert answer.code == 0
     lines = answer.err.splitlines()
-    assert lines[0].startswith(f"{torch.get_num_threads()} threads, device cpu with")
+    assert lines[0].startswith(
+        f"{counted(torch.get_num_threads(), 'thread')}, device cpu"
+    )
     assert lines[0].endswith("free; reading clicks takes about 1 MiB")
     (at,) = (i for i, line in enumerate(lines) if line.startswith("clicks: 20 users"))
     assert lines[at + 1].startswith("training takes about ")

@@ -117,6 +117,7 @@ def test_wrong_tables_are_refused(ask, changed, message):
     ],
 )
 def test_wrong_options_are_refused(ask, options, message):
+    Path("emb.txt").touch()
     assert message in ask(*options).error
 
 

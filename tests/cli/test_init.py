@@ -125,7 +125,11 @@ def test_interrupt_is_130(call, monkeypatch, words, tmp_path, interrupt):
     monkeypatch.setattr("ddrm_pyg.cli._plug_in.plug_in", stop)
     answer = call(*words, "--out", tmp_path / "run")
     assert answer.code == 130
-    assert answer.err.splitlines()[-1] == "ddrm-pyg: interrupted"
+    assert answer.err.splitlines()[-1] == (
+        "ddrm-pyg: interrupted; the same command goes on from here"
+    )
+    monkeypatch.setattr("ddrm_pyg.cli.doctor.diagnose", stop)
+    assert call("doctor").err == "ddrm-pyg: interrupted\n"
 
 
 @pytest.mark.parametrize("error", [FloatingPointError, PermissionError, ValueError])

@@ -337,3 +337,23 @@ def test_each_block_has_its_own_table_and_stars(make_result):
     assert free.rows[0][4] == "0.4000*"
     assert aware.rows[0][4] == "0.1500*"
     assert (free.notes, len(aware.notes)) == ((), 3)
+
+
+def test_rows_of_the_same_numbers_are_explained(make_result):
+    base = Cell("svd")
+    depth = replace(make_result([0.1, 0.2]), cell=Cell("best_depth", base=base))
+    rows = [
+        Row("svd", [replace(depth, cell=base)]),
+        Row("svd, best depth", [replace(depth, notes={"num_layers": 0})]),
+        Row("history mean", [replace(depth, cell=Cell("history_mean", base=base))]),
+        Row("ddrm", [make_result([0.1, 0.2], "ddrm")]),
+    ]
+    (table,) = as_tables(rows[:3])
+    assert table.notes[-3:] == [
+        "best depth: vectors smoothed on the graph as validation likes.",
+        "history mean: a user is the mean of the items taken, no DDRM.",
+        "'svd', 'svd, best depth', 'history mean': the same numbers; the best depth is "
+        "none; SVD's vector of a user is the history mean.",
+    ]
+    (unexplained,) = as_tables([rows[0], rows[3]])  # a chance that nobody foresaw
+    assert len(unexplained.notes) == 3

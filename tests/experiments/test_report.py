@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from html import escape
 from html.parser import HTMLParser
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
@@ -85,7 +86,12 @@ def test_a_report_says_what_it_means_first_and_how_it_was_made_last():
     assert [data for _, data in page.texts[2:]] == [
         *("a <title>", "it helps", "Use it.", "With care."),
         *("X", "mf", "0.5000", "How this was made"),
-        *("ddrm-pyg run --out 'a b'", "settings", '{\n "seed": 0\n}'),
+        *(
+            "ddrm-pyg run --out 'a b'",
+            f"ddrm_pyg {version('ddrm_pyg')}",
+            "settings",
+            '{\n "seed": 0\n}',
+        ),
     ]
     assert len(page.links) == 1
 
