@@ -1,18 +1,20 @@
 """ItemKNN against the same in plain SciPy: fitting, and lists for all users.
 
 The other side multiplies SciPy's sparse matrices and picks the nearest row by row; its
-lists are of 500 users at a time. Similarities are compared first and must agree. With
---memory only ours is run, once, and its peak memory is measured.
+lists are of 500 users at a time. Similarities are compared first and must agree. Where
+the library implicit is installed, its cosine is a third side. With --memory only ours
+is run, once, and its peak memory is measured.
 """
 
 import itertools
 import json
 import time
+from importlib.util import find_spec
 
 import _measure  # first: it sets what torch's workers do
 import numpy as np
 import torch
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, csr_matrix
 
 from ddrm_pyg.experiments.memory import PeakMemory
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
@@ -56,6 +58,12 @@ def compare(args, setting):
             "plain SciPy": lambda: lists(rows, plain),
         },
     }
+    if find_spec("implicit"):
+        tables["fit"]["implicit"] = lambda: cosine(as_scipy(graph), args.k)
+        others = cosine(rows, args.k)
+        tables["lists"]["implicit"] = lambda: others.recommend(
+            users.numpy(), csr_matrix(rows), N=LENGTH
+        )
     for name, sides in tables.items():
         _measure.report(
             f"neighbours_{name}_{args.k}",
@@ -88,6 +96,15 @@ def nearest(rows, k):
     counts.data[~kept] = 0
     counts.eliminate_zeros()
     return counts.T.tocsr()
+
+
+def cosine(rows, k):
+    """The same by implicit; one that is already listed is left out by default."""
+    from implicit.nearest_neighbours import CosineRecommender
+
+    model = CosineRecommender(K=k, num_threads=torch.get_num_threads())
+    model.fit(csr_matrix(rows), show_progress=False)
+    return model
 
 
 def lists(rows, similar):

@@ -216,6 +216,7 @@ class SimilarityScorer:
         if matrix.layout == torch.sparse_csr:
             share = matrix.values().numel() / max(matrix.shape.numel(), 1)
             self._blocks = _columns(matrix) if share > _DENSE else []
+        self._rows = None if self._blocks or matrix.is_cuda else _as_scipy(matrix)
 
     def weighted(self, history_weight: Tensor | None) -> SimilarityScorer:
         """Return a scorer of the same matrix and other weights of the histories."""
@@ -233,13 +234,21 @@ class SimilarityScorer:
             ]
             return sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
         shape = (user.numel(), len(self.matrix))
-        return (
-            csr_tensor(pointer, rows.item, rows.value, shape) @ self.matrix
-        ).to_dense()
+        histories = csr_tensor(pointer, rows.item, rows.value, shape)
+        if self._rows is None:
+            return (histories @ self.matrix).to_dense()
+        # MKL, below torch, would convert the whole matrix for every batch
+        return torch.from_numpy((_as_scipy(histories) @ self._rows).toarray())
 
 
 def _row_table(graph: InteractionGraph, weight: Tensor | None) -> RowTable:
     return RowTable(graph, None if weight is None else graph.check_weight(weight))
+
+
+def _as_scipy(matrix: Tensor) -> csr_array:
+    parts = (matrix.values(), matrix.col_indices(), matrix.crow_indices())
+    num_rows, num_columns = matrix.shape
+    return csr_array(tuple(map(Tensor.numpy, parts)), shape=(num_rows, num_columns))
 
 
 def _columns(matrix: Tensor) -> list[Tensor]:
