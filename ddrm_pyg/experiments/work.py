@@ -249,7 +249,8 @@ def solve_wide(work: Work) -> Outcome:
 
     Their width begins at ``embedding_dim`` and ends at ``widest``, or at the smaller
     side of the matrix; it is ``embedding_dim`` where ``widest`` is 0. Validation weighs
-    histories by the best recency, as DDRM does that starts from them.
+    histories by the recency that is best at the first width, as DDRM does that starts
+    from them.
     """
     widest = work.settings["widest"]
     if not widest:
@@ -259,27 +260,29 @@ def solve_wide(work: Work) -> Outcome:
     scorer = work.build(embedding_dim=width).scorer(work.graph)
     if InteractionGraph.from_data(work.data, splits=("val",)).num_edges == 0:
         return Outcome(scorer, _tables(scorer))
-    widths, values = [width], [_best_recency(work, scorer)]
+    taus = work.settings["taus"] if tells_order(work.data) else [None]
+    by_tau = _by_recency(work, taus, _weighted_mean(work, scorer))
+    tau = max(by_tau, key=by_tau.__getitem__)
+    widths, values = [width], [by_tau[tau]]
     while width < limit:
         widths.append(min(2 * width, limit))
         wider = work.build(embedding_dim=widths[-1]).scorer(work.graph)
-        values.append(_best_recency(work, wider))
+        values += _by_recency(work, [tau], _weighted_mean(work, wider)).values()
         if values[-1] < (1 + WORTH) * values[-2]:
             break
         width, scorer = widths[-1], wider
     by_width = {"widths": widths, f"val {work.settings['metric']} by width": values}
-    return Outcome(scorer, _tables(scorer), notes={"embedding_dim": width, **by_width})
+    notes = {"embedding_dim": width, "tau": tau, **by_width}
+    return Outcome(scorer, _tables(scorer), notes=notes)
 
 
-def _best_recency(work: Work, emb: Embeddings) -> float:
-    """What validation says of history means, as recent as they are best."""
-    item, graph = emb.item, work.graph
+def _weighted_mean(work: Work, emb: Embeddings) -> Weighted:
+    """History means of an item table, by weights of the interactions."""
 
     def weighted(weight: Tensor | None) -> Scorer:
-        return Embeddings(graph.history_mean(item, weight=weight), item)
+        return Embeddings(work.graph.history_mean(emb.item, weight=weight), emb.item)
 
-    taus = work.settings["taus"] if tells_order(work.data) else [None]
-    return max(_by_recency(work, taus, weighted).values())
+    return weighted
 
 
 def solve_recent(work: Work) -> Outcome:
