@@ -4,8 +4,8 @@ A made-up log of 0.1 to 10 million rows (ten rows a user) goes through `shard`, 
 of `train` (MF, then DDRM) in one and in two processes, and `bulk` in this process and
 by one and two actors of Ray (extras [duckdb], [ray]). Processor seconds do not depend
 on what else the machine does; memory is what a process has of its own (RssAnon), at its
-peak. Beyond a million rows one process trains, and lists are made of two shards: the
-rest is arithmetic, see docs/howto/scale.md.
+peak. Training stops at a million rows and lists are made of two shards: the rest is
+arithmetic, see docs/howto/scale.md.
 """
 
 from __future__ import annotations
@@ -28,14 +28,13 @@ import pandas as pd
 import psutil
 from matplotlib import pyplot as plt
 
-from ddrm_pyg import DDRM
+from ddrm_pyg import DDRM, Embeddings
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.scale.world import World
 
 ROWS_PER_SHARD = 16_384
 BATCH, DIM, K = 8192, 64, 20
-MOST_SPLIT = 1_000_000
-"""Rows that two processes and actors are measured on at most."""
+MOST_TRAINED = 1_000_000
 RAY = """
 import sys
 from pathlib import Path
@@ -185,23 +184,25 @@ def run(rows: int, folder: Path) -> dict[str, Any]:
 
     words = ["--memory", "500MB", "--rows-per-shard", ROWS_PER_SHARD]
     note("shard", measure([command("shard", log, "--out", world, *words)]))
-    counts = (1, 2) if rows <= MOST_SPLIT else (1,)
-    for count in counts:
+    small = rows <= MOST_TRAINED
+    for count in (1, 2) if small else ():
         tables = world / "embeddings"
         if tables.exists():
             tables.rename(folder / "first")
         out = folder / f"mf{count}"
         note(f"mf, {count}", train(world, out, count, "--method", "mf", "--dim", DIM))
-    for count in counts:
+    for count in (1, 2) if small else ():
         out = folder / f"ddrm{count}"
         note(f"ddrm, {count}", train(world, out, count, "--hidden", "500,200,500"))
     weights = folder / "weights"
+    if not small:
+        put_vectors(World.open(world))
     DDRM(DIM, (500, 200, 500)).eval().save_pretrained(weights)
     opened = World.open(world)
     made = ["--weights", weights, "--shards", f"0-{min(1, opened.num_shards - 1)}"]
     line = command("bulk", world, *made, "--out", folder / "local", "-k", K)
     note("bulk, local", measure([line]))
-    for workers in (1, 2) if rows == MOST_SPLIT else ():
+    for workers in (1, 2) if rows == MOST_TRAINED else ():
         with tempfile.TemporaryDirectory(prefix="ray") as short:
             words = [world, weights, folder / f"ray{workers}", short, workers]
             environment = {"HOME": short, "RAY_USAGE_STATS_ENABLED": "0"}
@@ -216,6 +217,18 @@ def run(rows: int, folder: Path) -> dict[str, Any]:
         "users_listed": listed,
         **{name: cost._asdict() for name, cost in costs.items()},
     }
+
+
+def put_vectors(world: World) -> None:
+    """Fill a world with vectors that nothing was trained for."""
+    random = _measure.torch.Generator().manual_seed(0)
+    emb = Embeddings(
+        _measure.torch.randn(world.num_users, DIM, generator=random),
+        _measure.torch.randn(world.num_items, DIM, generator=random),
+    )
+    world.save_emb("item", emb.item)
+    for shard in range(world.num_shards):
+        world.save_emb("user", emb.user[slice(*world.bounds(shard))], shard)
 
 
 def plot(results: dict[int, dict[str, Any]]) -> None:

@@ -219,7 +219,7 @@ def _history_means(past: Past) -> list[HistoryMeans]:
         if not isinstance(source, HistoryMeans):
             raise ValueError(
                 "an export reads histories by means of their item vectors alone "
-                f"(got {type(source).__name__})"
+                f"(got {type(source).__name__}); 'recommend --history' lists by others"
             )
     return cast("list[HistoryMeans]", list(past.sources))
 
