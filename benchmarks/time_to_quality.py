@@ -1,101 +1,182 @@
-"""How long SASRec and DDRM from the past train until validation is equally good.
+"""Validation Recall@20 against the processor seconds that training takes, by method.
 
-Epochs come from logs of `fit` (`log.jsonl` in a cell's folder): how many until
-Recall@20 on validation is what the worst of the logs has at best. Seconds are those
-epochs times the batches of an epoch times a step, all steps timed side by side here.
-Validation itself is left out.
+Curves are those of `fit`, one seed. Cells are kept under --out and never trained twice;
+a training that was stopped counts as far as it went. An epoch's seconds are those of
+drawing its batches, and its steps times the median of a few, measured here for every
+method in this process; validation is left out. What a method starts from counts before
+its first epoch: a closed form as it is solved here, a training with all its epochs.
 
-    python benchmarks/time_to_quality.py --data ml-1m/natural --sasrec LOG --ddrm LOG
+    python benchmarks/time_to_quality.py --data ml-1m/natural --variant ml-1m --out runs
 """
 
 import json
+import time
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import _measure
+import numpy as np
 import torch
 
-from ddrm_pyg import DDRM, DDRMRecommender
-from ddrm_pyg.experiments.settings import load_settings
-from ddrm_pyg.graph.interaction_graph import EDGE
-from ddrm_pyg.nn.models import SVD, SASRec
+from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.methods import resolve
+from ddrm_pyg.experiments.runner import Runner
+from ddrm_pyg.experiments.settings import cell_for, denoised, load_settings
+from ddrm_pyg.transforms import TemporalSplit
 
-METRIC = "recall@20"
-
-
-def read(path):
-    """The validated epochs of a log as (epoch, value)."""
-    lines = map(json.loads, Path(path).read_text().splitlines())
-    return [(line["epoch"], line[METRIC]) for line in lines if METRIC in line]
+METRIC, STEPS = "recall@20", 8
+FUTURE = load_settings("ddrm_future", "ddrm")
 
 
-def epochs_until(curve, level):
-    """The first epoch that reaches a level."""
-    return next(epoch for epoch, value in curve if value >= level)
+class BuiltError(Exception):
+    """Ends a cell's work where its training would begin."""
 
 
-def stepper(model, settings, graph):
-    """Batches of an epoch, and a function that trains on one after the other."""
-    generator = torch.Generator().manual_seed(0)
-    size = settings["fit"]["batch_size"]
-    batches = list(model.batches(graph, batch_size=size, generator=generator))
-    optimizer = torch.optim.Adam(model.parameters())
-    turn = iter(range(1_000_000))
+def cells(variant, width):
+    """Row name to cell."""
+    plain = {
+        name: cell_for(method, variant=variant)
+        for name, method in {
+            "LightGCN": "lightgcn",
+            "SGL": "sgl",
+            "MultiVAE": "multivae",
+            "DiffRec": "diffrec",
+            "SASRec": "sasrec",
+        }.items()
+    }
+    svd = Cell("svd", model={"embedding_dim": width})
+    published = denoised(plain["LightGCN"], "ddrm", settings="ddrm_lightgcn_ml-1m")
+    published = replace(published, fit={**published.fit, "epochs": 12})
+    return plain | {
+        "LightGCN + DDRM, as published": published,
+        "SVD + DDRM, from the past": Cell(
+            "ddrm", 0, FUTURE["model"], FUTURE["fit"], svd
+        ),
+    }
 
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        batch = batches[next(turn) % len(batches)]
-        next(model.losses(batch, graph, generator=generator)).mean().backward()
-        optimizer.step()
 
-    return len(batches), step
+def history(runner, cell):
+    """The records of a training, one per epoch; trained here if it never was."""
+    log = runner.cell_folder(cell) / "log.jsonl"
+    if not log.exists():
+        runner.run(cell)
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def epoch_seconds(runner, cell):
+    """Processor seconds of an epoch: its batches, and all its steps by a few."""
+    built = []
+
+    def build(model):
+        built.append(model)
+        raise BuiltError
+
+    work = replace(runner.work(cell), fit=build)
+    try:
+        resolve(work.method.run)(work)
+    except BuiltError:
+        (model,) = built
+    draw = torch.Generator().manual_seed(0)
+    options = {"batch_size": cell.fit["batch_size"], "generator": draw}
+    begin = time.process_time()
+    count = sum(1 for _ in model.batches(runner.graph, **options))
+    drawn = time.process_time() - begin
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    model.train()
+    seconds = []
+    for batch in islice(model.batches(runner.graph, **options), STEPS):
+        begin = time.process_time()
+        for loss in model.losses(batch, runner.graph, generator=draw):
+            optimizer.zero_grad(set_to_none=True)
+            loss.mean().backward()
+            optimizer.step()
+        seconds.append(time.process_time() - begin)
+    return drawn + count * float(np.median(seconds))
+
+
+def solve_seconds(runner, cell):
+    """Processor seconds of a closed form."""
+    begin = time.process_time()
+    resolve(runner.work(cell).method.run)(runner.work(cell))
+    return time.process_time() - begin
+
+
+def measure(runner, cell, begin):
+    """A cell's curve, after the seconds of what it starts from."""
+    records, each = history(runner, cell), epoch_seconds(runner, cell)
+    points = [
+        (round(begin + each * r["epoch"], 1), round(r[METRIC], 5))
+        for r in records
+        if METRIC in r
+    ]
+    return {
+        "seconds before": round(begin, 1),
+        "seconds of an epoch": round(each, 2),
+        "epochs": len(records),
+        "best": max(value for _, value in points),
+        "curve": points,
+    }
+
+
+def before(runner, cell, rows):
+    """Processor seconds of what a cell starts from."""
+    if cell.base is None:
+        return 0.0
+    if cell.base.method == "svd":
+        return solve_seconds(runner, cell.base)
+    trained = rows["LightGCN"]
+    return trained["epochs"] * trained["seconds of an epoch"]
 
 
 def main():
-    """Measure, print and keep."""
-    parser = _measure.data_options(__doc__)
-    parser.add_argument("--sasrec", nargs="+", required=True, help="logs of fit")
-    parser.add_argument("--ddrm", nargs="+", required=True, help="logs of fit")
+    """Train what was not yet, measure, print and keep."""
+    parser = _measure.options(__doc__, rounds=False)
+    parser.add_argument("--data", required=True, help="lists, or a table to split")
+    parser.add_argument("--variant", help="prefer settings stored for a data set")
+    parser.add_argument("--out", type=Path, required=True, help="where cells are kept")
     parser.add_argument("--width", type=int, default=512, help="of SVD (512)")
     args = parser.parse_args()
-    setting = _measure.setting_of(args)
-    graph, time = setting.graph, setting.data[EDGE].edge_time
-    settings = {
-        "SASRec": load_settings("sasrec", "sasrec"),
-        "SVD + DDRM": load_settings("ddrm_future", "ddrm"),
+    _measure.choose(args)
+    name, data = _measure.load_thinned(args.data, TemporalSplit())
+    runner = Runner(data, args.out / name, device=args.device, progress=False)
+    rows = {}
+    for row, cell in cells(args.variant, args.width).items():
+        rows[row] = measure(runner, cell, before(runner, cell, rows))
+        shown = {key: value for key, value in rows[row].items() if key != "curve"}
+        print(f"{row:30} {shown}", flush=True)
+    record = {
+        "benchmark": "time_to_quality",
+        "data": name,
+        "threads": torch.get_num_threads(),
+        "device": _measure.device_name(args.device),
+        "torch": torch.__version__,
+        "rows": rows,
     }
-    sasrec = SASRec(graph.num_items, edge_time=time, **settings["SASRec"]["model"])
-    network = dict(settings["SVD + DDRM"]["model"])
-    past = {"train_start": network.pop("train_start"), "edge_time": time}
-    emb = SVD(args.width).scorer(graph)
-    ddrm = DDRMRecommender(DDRM(args.width, **network), emb, **past)
-    models = {"SASRec": sasrec, "SVD + DDRM": ddrm}
-    steps = {name: stepper(m, settings[name], graph) for name, m in models.items()}
-    seconds = _measure.alternate({n: s for n, (_, s) in steps.items()}, setting.runs)
-    logs = {"SASRec": args.sasrec, "SVD + DDRM": args.ddrm}
-    curves = {name: [read(path) for path in paths] for name, paths in logs.items()}
-    level = min(max(v for _, v in curve) for some in curves.values() for curve in some)
-    facts = {}
-    for name, (batches, _) in steps.items():
-        needed = [epochs_until(curve, level) for curve in curves[name]]
-        epoch = batches * float(_measure.np.median(seconds[name]))
-        facts[name] = {
-            "best validation": [round(max(v for _, v in c), 4) for c in curves[name]],
-            "epochs needed": needed,
-            "batches per epoch": batches,
-            "seconds needed": [round(epoch * count, 1) for count in needed],
-        }
-        print(f"{name}: {facts[name]}")
-    print(f"until {METRIC} on validation is {level:.4f}\n")
-    _measure.report(
-        "time_to_quality",
-        "A training step",
-        setting,
-        seconds,
-        reference="SVD + DDRM",
-        ours=("SVD + DDRM",),
-        level=round(level, 4),
-        to_that_level=facts,
+    _measure.keep(f"time_to_quality_{name}", record)
+    draw(name, rows)
+
+
+def draw(name, rows):
+    """Validation Recall@20 over processor seconds, a line for each method."""
+    figure, axes = _measure.plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for row, values in rows.items():
+        ours = "DDRM" in row
+        style = {"lw": 2.2 if ours else 1.2, "ms": 3, "label": row}
+        axes.plot(*zip(*values["curve"], strict=True), "-o", **style)
+    axes.set(
+        xscale="log",
+        xlabel="processor seconds of training, all that it starts from included",
+        ylabel="validation Recall@20",
+        title=name,
     )
+    axes.legend(frameon=False, fontsize=8)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    path = _measure.RESULTS / f"time_to_quality_{name}.png"
+    with _measure.atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+    _measure.plt.close(figure)
 
 
 if __name__ == "__main__":
