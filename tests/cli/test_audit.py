@@ -44,7 +44,7 @@ def test_scores_without_labels_and_says_what_it_cannot(call, clicks):
 
 
 def test_ids_are_safe_for_a_spreadsheet_where_asked(call, clicks, monkeypatch):
-    name = "ddrm_pyg.cli.audit.raw_ids"
+    name = "ddrm_pyg.ids.raw_ids"
     monkeypatch.setattr(name, lambda *which: [f"={i}" for i in raw_ids(*which)])
     words = ["audit", "--data", clicks, "--user", "Customer", "--item", "Book"]
     for start, more in (("=", []), ("'=", ["--safe-csv"])):

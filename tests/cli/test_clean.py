@@ -104,7 +104,7 @@ def test_ids_are_safe_for_a_spreadsheet_where_asked(call, tmp_path):
 def test_advice_names_what_the_copy_needs(monkeypatch, out, options):
     source = Source("mine.csv", item="sku", liked_from=4)
     for worth, data in ((True, f"{out}{options}"), (False, "mine.csv --item sku")):
-        monkeypatch.setattr("ddrm_pyg.cli.clean.is_worth", lambda _, w=worth: w)
+        monkeypatch.setattr("ddrm_pyg.experiments.clean.is_worth", lambda _, w=worth: w)
         assert f"ddrm-pyg run --data {data}" in _advice({}, source, Path(out))
 
 
@@ -118,7 +118,7 @@ def test_goes_on_where_it_stopped(call, world, monkeypatch):
         assert call(*words, "kept").code == 130
     assert not Path("kept").exists()
     with monkeypatch.context() as interrupted:  # the copy is written last
-        interrupted.setattr("ddrm_pyg.cli.clean.save_interactions", stop)
+        interrupted.setattr("ddrm_pyg.datasets.writers.save_interactions", stop)
         assert call(*words, "kept").code == 130
     assert Path("runs/report.html").exists()
     (signals,) = Path("runs").glob("cells/signals-*/signals.safetensors")
