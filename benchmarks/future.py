@@ -159,17 +159,17 @@ def draw_groups(rows, path):
         "svd+ddrm": ("SVD + DDRM, trained on what comes next", "C1"),
         "sasrec+ddrm": ("SASRec + DDRM, the same", "#b35806"),
     }
-    figure, axes = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     for place, (row, (label, colour)) in enumerate(shown.items()):
-        at = np.arange(len(names)) + 0.16 * (place - 2)
+        at = np.arange(len(names)) + 0.18 * (place - 2)
         bars = axes.bar(
-            at, [value[n, row] for n in names], 0.15, label=label, color=colour
+            at, [value[n, row] for n in names], 0.17, label=label, color=colour
         )
         axes.bar_label(bars, fmt=lambda v: f"{v:.3f}"[1:], fontsize=7)
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("test NDCG@20")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=3)
     figure.savefig(path, dpi=120)
 
 
