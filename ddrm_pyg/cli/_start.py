@@ -18,7 +18,8 @@ from ddrm_pyg.experiments.memory import (
 )
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.tables import counted
-from ddrm_pyg.graph.interaction_graph import InteractionGraph
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.transforms.core import get_block, noise_of
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -53,15 +54,25 @@ def begin(source: Source, device: str | None, cells: Iterable[Cell] = ()) -> Het
         for split in ("train", "val", "test")
     )
     logger.info(
-        "%s: %d users, %d items, %d / %d / %d train, validation and test interactions",
+        "%s: %s, %s, %d / %d / %d train, validation and test interactions%s",
         source.name,
-        graph.num_users,
-        graph.num_items,
+        counted(graph.num_users, "user"),
+        counted(graph.num_items, "item"),
         graph.num_edges,
         *(pairs.num_edges for pairs in held_out),
+        _noise(data),
     )
     log_memory(cells, graph)
     return data
+
+
+def _noise(data: HeteroData) -> str:
+    """Say how many interactions of each split are labelled as noise, if any are."""
+    if "edge_is_noise" not in data[EDGE]:
+        return ""
+    blocks = (get_block(data, split) for split in ("train", "val", "test"))
+    counts = " / ".join(str(int(noise_of(block).sum())) for block in blocks)
+    return f", of which {counts} are noise"
 
 
 def log_memory(cells: Iterable[Cell], graph: InteractionGraph) -> None:

@@ -7,7 +7,9 @@ import json
 import pytest
 import torch
 
+from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments import memory
+from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.tables import counted
 
 
@@ -49,3 +51,16 @@ def test_a_method_that_does_not_fit_is_left_out_of_a_comparison(call):
     assert answer.code == 0
     assert "mf is left out: mf on 2000 users" in answer.err
     assert [row["name"] for row in json.loads(answer.out)["rows"]] == ["popularity"]
+
+
+def test_says_how_many_of_each_split_are_noise(tmp_path, caplog):
+    caplog.set_level("INFO", logger="ddrm_pyg")
+    path = tmp_path / "rated.csv"
+    ratings = [5, 5, 1, 5, 5, 1, 5, 5]  # two are no likes, the later in validation
+    rows = (f"u,i{t},{rating},{t}\n" for t, rating in enumerate(ratings))
+    path.write_text("user,item,rating,time\n" + "".join(rows))
+    begin(Source(str(path), liked_from=4, ratios=(0.5, 0.25, 0.25)), None)
+    assert (
+        "rated: 1 user, 8 items, 4 / 2 / 2 train, validation and test interactions, "
+        "of which 1 / 1 / 0 are noise" in caplog.text
+    )
