@@ -73,7 +73,9 @@ def main():
         sides["the same, compiled"] = lambda: step_of(compiled)
     except Exception as error:  # the compilers that it needs are many
         print(f"compiled: skipped, {type(error).__name__}")
+    sides |= _measure.bare_sides(device)
     seconds = _measure.alternate(sides, setting.runs)
+    least = _measure.Least(flop=gflop * 1e9)
     ratio = _measure.report(
         "ddrm_step",
         f"DDRM {HIDDEN}, {DIM} wide, batch {BATCH_SIZE:,}",
@@ -81,6 +83,7 @@ def main():
         seconds,
         reference="matrix products",
         ours=("loss and backward", "step", "step, bf16", "the same, compiled"),
+        least={"matrix products": least, "step": least},
         products_gflop=round(gflop, 1),
     )
     rate = 1 / ratio["step"]

@@ -57,7 +57,8 @@ def main():
         ),
         "loss and backward": gradients,
         "step": step,
-    }
+    } | _measure.bare_sides(device)
+    least = _measure.Least(flop=gflop * 1e9)
     ratio = _measure.report(
         "past_step",
         f"DDRM from the past, {dim} wide, {HIDDEN}, batch {BATCH_SIZE}",
@@ -65,6 +66,7 @@ def main():
         _measure.alternate(sides, setting.runs),
         reference="matrix products",
         ours=("loss and backward", "step"),
+        least={"matrix products": least, "step": least},
         products_gflop=round(gflop, 2),
         items_read=int(batch.cut.sum()),
     )
