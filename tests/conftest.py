@@ -22,21 +22,14 @@ from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.ranking import Metrics
 from ddrm_pyg.typing import Scorer
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: a thread each
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+
 settings.register_profile(
     "ddrm_pyg", deadline=None, max_examples=40, derandomize=True, database=None
 )
 settings.load_profile("ddrm_pyg")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Test the whole on eight cores or less, where pytest-xdist is, but no ``-n``."""
-    whole = config.args_source is config.ArgsSource.TESTPATHS
-    if whole and config.getoption("numprocesses", 0) is None:
-        config.option.numprocesses = "logical"
-        config.option.maxprocesses = config.option.maxprocesses or 8
-        config.option.dist = "worksteal"  # neighbours share what they are tested with
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each process
 
 
 def pytest_collection_finish() -> None:
