@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -94,24 +95,25 @@ def _largest(block: Tensor, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         part.cpu().numpy()
         for part in (block.crow_indices(), block.col_indices(), block.values())
     )
-    keep = value > 0
-    for row in (np.diff(pointer) > k).nonzero()[0]:
-        start, stop = pointer[row : row + 2]
-        smaller = value[start:stop].argpartition(-k)[:-k]
-        keep[start + smaller] = False
-    count = np.diff(np.append(0, keep.cumsum())[pointer])
-    return count, column[keep], value[keep]
+    kept = []
+    for start, stop in itertools.pairwise(pointer.tolist()):
+        row = value[start:stop]
+        # the only zero is the item itself, never among the k largest of more than k
+        few = len(row) <= k
+        kept.append(start + (row.nonzero()[0] if few else row.argpartition(-k)[-k:]))
+    place = np.concatenate(kept)
+    return np.array([*map(len, kept)]), column[place], value[place]
 
 
 def _cosines(graph: InteractionGraph) -> Iterator[tuple[int, Tensor]]:
     """Yield blocks of rows of C, which are its columns; sparse CSR."""
     scale = graph.degree("item").clamp(min=1).to(torch.float32).rsqrt()
     for start, block in shared_users(graph):
-        row = start + torch.repeat_interleave(block.crow_indices().diff())
-        column = block.col_indices()
-        value = block.values() * scale[row] * scale[column]
-        value[row == column] = 0
-        yield (
-            start,
-            csr_tensor(block.crow_indices(), column, value, block.shape),
-        )
+        pointer, column = block.crow_indices(), block.col_indices()
+        length = pointer.diff()
+        own = scale[start : start + len(block)]
+        value = block.values() * own.repeat_interleave(length)
+        value *= scale[column]
+        row = torch.arange(start, start + len(block), device=graph.device)
+        value[row.repeat_interleave(length) == column] = 0
+        yield start, csr_tensor(pointer, column, value, block.shape)
