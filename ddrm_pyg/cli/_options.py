@@ -131,7 +131,7 @@ class SourceCommand(Command):
         """Make the source, see :func:`source_of`."""
         values = (ctx.params.pop(name) for name in self.columns)
         ctx.obj = _source(*values)
-        ctx.obj.check()
+        ctx.obj.check(there=not ctx.params.get("dry_run"))
         return super().invoke(ctx)
 
 

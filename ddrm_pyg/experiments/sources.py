@@ -129,8 +129,11 @@ class Source:
                 ]
         return words
 
-    def check(self) -> None:
+    def check(self, *, there: bool = True) -> None:
         """Refuse what needs no look at the data.
+
+        Args:
+            there: Whether the data must be there already.
 
         Raises:
             ValueError: Options do not go with a name.
@@ -141,7 +144,7 @@ class Source:
                 raise ValueError(
                     f"column options go with a file (got --data {self.data})"
                 )
-        elif not Path(self.data).exists():
+        elif there and not Path(self.data).exists():
             meant = nearest_path(self.data) or nearest(self.data, NAMED)
             raise FileNotFoundError(
                 f"{self.data}: neither a file, a folder nor a known data set "

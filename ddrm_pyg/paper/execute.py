@@ -178,7 +178,7 @@ def preview(request: Request, out: Path) -> list[tuple[Job, bool]]:
     absent = source.data not in NAMED and not Path(source.data).exists()
     by_name = source.data in NAMED and paper_name(source) is not None
     if by_name or absent:
-        source.check()
+        source.check(there=False)
         todo = jobs(request.blocks(labelled=source.noise != "clean"))
         digests = fingerprints(out)
     else:

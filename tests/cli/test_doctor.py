@@ -29,10 +29,13 @@ def test_doctor_prints_what_a_bug_report_needs(call):
 
 def test_doctor_estimates_memory_for_given_sizes(call):
     small = json.loads(call("doctor", "--json").out)
-    sizes = ["--users", "10000", "--items", "50000", "--interactions", "1000000"]
+    sizes = ["--users", "10000", "--items", "20000", "--interactions", "1000000"]
     large = json.loads(call("doctor", *sizes, "--json").out)
-    assert large["memory to train ease"] == "65.2 GiB"  # 28 bytes a pair of items
-    assert small["memory to train ease"] == "63 MiB"  # and 512 columns of users
+    assert large["memory to train ease"] == "5.2 GiB"  # 14 bytes a pair of items
+    assert small["memory to train ease"] == "33 MiB"  # and 512 columns of users
+    sizes = ["--users", "10000", "--items", "50000", "--interactions", "1000000"]
+    factored = json.loads(call("doctor", *sizes, "--json").out)
+    assert factored["memory to train ease"] == "1.3 GiB"  # 1,024 factors
     # what a method starts from has to be trained, too
     assert large["memory to train lightgcn+ddrm"] == large["memory to train lightgcn"]
     assert {f"memory to train {name}" for name in each_once()} < large.keys()

@@ -179,7 +179,7 @@ def test_interrupted_comparison_goes_on_with_the_missing_method(
 
 
 def test_what_does_not_fit_is_left_out_and_said(runner, monkeypatch, caplog):
-    monkeypatch.setattr(memory, "free_memory", lambda _: 12 * 80**2)
+    monkeypatch.setattr(memory, "free_memory", lambda _: 7 * 80**2)
     rows = compare(runner, {})
     assert [row.name for row in rows] == ["popularity", "item_knn", "item_knn+recency"]
     assert "ease is left out: ease on 60 users and 80 items needs about" in caplog.text
