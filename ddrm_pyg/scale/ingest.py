@@ -51,10 +51,11 @@ def shard(
         out: Folder to write; must be new or empty.
         user: Column of users.
         item: Column of items.
-        time: Column of times: numbers, or timestamps. They are kept as whole seconds
-            (numbers: as they are), as floats where one has a fraction. False reads
-            none: each user is then split at random, which takes 8 bytes of memory for
-            each pair.
+        time: Column of times: numbers, or dates: timestamps, and texts in ISO 8601, UTC
+            where they name no zone. Numbers are kept as they are, dates as whole
+            seconds or, where one has a fraction, whole milli-, micro- or nanoseconds.
+            False reads none: each user is then split at random, which takes 8 bytes of
+            memory for each pair.
         rating: Column of ratings, read for ``liked_from`` alone.
         liked_from: The lowest rating that counts as liked. Lower ones are false
             positives: they are never in test. None takes all as liked.
@@ -88,16 +89,30 @@ def shard(
     with atomic_folder(out) as folder:
         spill = folder / "spill"
         with read_tables(sources, columns, spill, memory) as database:
+            moment = _moment(database) if time else None
             sizes = _number(database, folder, liked_from)
             if not time:
                 _draw(database, seed)
             if split == "global":
                 _assign_by_moment(database, cut)
             world = World(folder, *sizes, rows_per_shard, dict.fromkeys(SPLITS, 0))
-            _cut(database, world, cut, timed=bool(time))
+            _cut(database, world, cut, moment)
         shutil.rmtree(spill)
         world.save()
     return World.open(out)
+
+
+def _moment(database: Any) -> str:
+    """How times are written: dates in the coarsest unit that is exact."""
+    dated, *finer = database.execute(
+        "SELECT bool_or(dated), bool_or(fraction <> 0), "
+        "bool_or(round(fraction * 1e9) % 1e6 <> 0), "
+        "bool_or(round(fraction * 1e9) % 1e3 <> 0) FROM raw"
+    ).fetchone()
+    if not dated:
+        return "time + fraction" if finer[0] else "time"
+    in_second = 1000 ** sum(map(bool, finer))
+    return f"time * {in_second} + CAST(round(fraction * {in_second}) AS BIGINT)"
 
 
 def _number(database: Any, folder: Path, liked_from: float | None) -> tuple[int, int]:
@@ -214,19 +229,25 @@ def _assign_by_moment(database: Any, cut: TemporalSplit) -> None:
     database.execute("DROP TABLE ranked")
 
 
-def _cut(database: Any, world: World, cut: TemporalSplit, *, timed: bool) -> None:
-    """Write each shard's pairs by split, and how often items are in train."""
+def _cut(database: Any, world: World, cut: TemporalSplit, moment: str | None) -> None:
+    """Write each shard's pairs by split, and how often items are in train.
+
+    Args:
+        database: With the pairs.
+        world: Where to.
+        cut: How to split.
+        moment: How times are written, in SQL; None leaves them out.
+    """
     degree = torch.zeros(world.num_items, dtype=torch.int64)
     for name in SPLITS:
         (world.folder / name).mkdir()
-    fractions = database.execute("SELECT bool_or(fraction <> 0) FROM pairs").fetchone()
-    time = "time + fraction AS time" if fractions[0] else "time"
+    time = "" if moment is None else f", {moment} AS time"
     by_moment = cut.scope == "global"
     block = ", coalesce(block, -1) AS block" if by_moment else ""
     for shard in range(world.num_shards):
         start, stop = world.bounds(shard)
         frame = database.execute(
-            f"SELECT user, item, {time}, liked{block} FROM pairs WHERE user >= ? AND "
+            f"SELECT user, item{time}, liked{block} FROM pairs WHERE user >= ? AND "
             "user < ? ORDER BY user, pairs.time, fraction, place",
             [start, stop],
         ).df()
@@ -238,7 +259,7 @@ def _cut(database: Any, world: World, cut: TemporalSplit, *, timed: bool) -> Non
             if by_moment
             else cut.assign(user - start, liked, stop - start)
         )
-        frame = frame[["user", "item", "time"] if timed else ["user", "item"]]
+        frame = frame[["user", "item", *(["time"] if moment else [])]]
         for number, name in enumerate(SPLITS):
             part = frame[(split == number).numpy()]
             _write(database, part, world.pairs_path(name, shard))

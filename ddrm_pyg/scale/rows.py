@@ -21,6 +21,29 @@ _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _SPACE = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if c.isspace())
 """What Python strips from a text; DuckDB strips blanks alone by itself."""
 
+_DATE = (
+    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d*))?)?)?"
+    r"(?: ?(Z|[+-]\d\d(?::?\d\d)?))?)?"
+)
+"""ISO 8601, UTC where it names no zone, as ``load_interactions`` reads it."""
+
+_MACROS = f"""
+CREATE TEMP MACRO hours(h, m, s) AS
+    CASE WHEN h < 24 AND m < 60 AND s < 60 THEN h * 3600 + m * 60 + s END;
+CREATE TEMP MACRO number(digits) AS CAST('0' || digits AS BIGINT);
+CREATE TEMP MACRO part(text, n) AS regexp_extract(text, '^{_DATE}$', n);
+CREATE TEMP MACRO zone_seconds(zone) AS
+    CASE WHEN zone IN ('', 'Z') THEN 0 ELSE (CASE WHEN zone[1] = '-' THEN -1 ELSE 1 END)
+    * hours(number(zone[2:3]), number(replace(zone[4:], ':', '')), 0) END;
+CREATE TEMP MACRO date_seconds(text) AS
+    CAST(epoch(TRY_CAST(part(text, 1) AS DATE)) AS BIGINT)
+    + hours(number(part(text, 2)), number(part(text, 3)), number(part(text, 4)))
+    - zone_seconds(part(text, 6));
+CREATE TEMP MACRO date_fraction(text) AS
+    CAST(rpad(part(text, 5)[:9], 9, '0') AS BIGINT) / 1e9;
+"""
+"""Whole seconds of a date written out, NULL where it is none, and their fraction."""
+
 _BLANK = "coalesce(trim({}, '" + _SPACE + "'), '') = ''"
 _BAD = {
     "user": (_BLANK.format("user"), "an id"),
@@ -39,8 +62,8 @@ def read_tables(
 
     Its columns are ``place`` (numbers the rows from 1), ``user`` and ``item`` (texts),
     ``user_number`` and ``item_number`` (whether the source has a number there; NULL
-    where it does not tell), ``time`` (what is whole of it) and ``fraction`` (what is
-    not), and ``rating``.
+    where it does not tell), ``time`` (what is whole of it), ``fraction`` (what is not)
+    and ``dated`` (whether it is a date, then in seconds), and ``rating``.
 
     Args:
         sources: ``.csv``, ``.tsv`` (also ``.gz``), ``.parquet`` and ``.jsonl`` files.
@@ -55,7 +78,8 @@ def read_tables(
     Raises:
         FileNotFoundError: A source is not there.
         ValueError: No source, another kind of file, a missing column, a value that is
-            no id, time or number, or whatever DuckDB refuses inside the block.
+            no id, time or number, dates beside numbers, or whatever DuckDB refuses
+            inside the block.
         ImportError: DuckDB is not installed.
     """
     duckdb = import_extra("duckdb", "reading tables needs duckdb", "duckdb")
@@ -69,10 +93,12 @@ def read_tables(
             database.execute(
                 "CREATE TABLE raw (place BIGINT, user VARCHAR, user_number BOOLEAN, "
                 "item VARCHAR, item_number BOOLEAN, time BIGINT, fraction DOUBLE, "
-                "rating FLOAT)"
+                "dated BOOLEAN, rating FLOAT)"
             )
+            database.execute(_MACROS)
             for path in sources:
                 _read(database, path, columns)
+            _check_one_kind_of_time(database)
             yield database
     except duckdb.Error as error:
         raise ValueError(f"'sources': {str(error).splitlines()[0]}") from error
@@ -112,6 +138,8 @@ def _read(database: Any, path: Path, columns: Mapping[str, str]) -> None:
     if path.name.removesuffix(".gz").endswith(_JSON):
         # as they are written: a guessed type would make one of 5 and "5"
         kinds |= dict.fromkeys((columns["user"], columns["item"]), "JSON")
+        if "time" in columns:  # and lose what is finer than a microsecond
+            kinds[columns["time"]] = "VARCHAR"
         table = _json(path, {name: kinds[name] for name in columns.values()})
     values = {
         name: expression
@@ -130,7 +158,7 @@ def _values(path: Path, role: str, column: str, kind: str) -> Iterator[tuple[str
     """Yield columns of ``raw`` and what fills them."""
     value = '"' + column.replace('"', '""') + '"'
     if role == "time":
-        yield from zip(("time", "fraction"), _moment(value, kind), strict=True)
+        yield from zip(("time", "fraction", "dated"), _moment(value, kind), strict=True)
     elif role == "rating":
         number = f"TRY_CAST({_stripped(value)} AS DOUBLE)"
         yield role, f"CASE WHEN isfinite({number}) THEN TRY_CAST({number} AS FLOAT) END"
@@ -224,21 +252,36 @@ def _stripped(value: str) -> str:
     return f"trim(CAST({value} AS VARCHAR))"
 
 
-def _moment(value: str, kind: str) -> tuple[str, str]:
-    """What is whole of a time, and what is not."""
+def _moment(value: str, kind: str) -> tuple[str, str, str]:
+    """What is whole of a time, what is not, and whether it is a date."""
     if kind.startswith(("TIMESTAMP", "DATE")):
         unit, count = ("ns", "1e9") if kind == "TIMESTAMP_NS" else ("us", "1e6")
         whole = f"CAST(floor(epoch({value})) AS BIGINT)"
-        return whole, f"(epoch_{unit}({value}) - {whole} * {count}::BIGINT) / {count}"
+        fraction = f"(epoch_{unit}({value}) - {whole} * {count}::BIGINT) / {count}"
+        return whole, fraction, "true"
+    written = f"CAST({value} AS VARCHAR)"
     text = _stripped(value)
     is_whole = f"regexp_full_match({text}, '[+-]?[0-9]+')"
     number = f"TRY_CAST({text} AS DOUBLE)"
     floor = f"TRY_CAST(floor({number}) AS BIGINT)"
-    # a cast of 1.5 would round
+    dated = f"{number} IS NULL"
+    # a cast of 1.5 would round; in a date, a blank before it or behind it is refused
     return (
-        f"CASE WHEN {is_whole} THEN TRY_CAST({text} AS BIGINT) ELSE {floor} END",
-        f"CASE WHEN {is_whole} THEN 0 ELSE {number} - {floor} END",
+        f"CASE WHEN {is_whole} THEN TRY_CAST({text} AS BIGINT) "
+        f"WHEN {dated} THEN date_seconds({written}) ELSE {floor} END",
+        f"CASE WHEN {is_whole} THEN 0 "
+        f"WHEN {dated} THEN date_fraction({written}) ELSE {number} - {floor} END",
+        dated,
     )
+
+
+def _check_one_kind_of_time(database: Any) -> None:
+    """Refuse dates beside numbers, whose unit nobody names."""
+    dated, numbers = database.execute(
+        "SELECT bool_or(dated), bool_or(NOT dated) FROM raw"
+    ).fetchone()
+    if dated and numbers:
+        raise ValueError("'sources': times must be all dates or all numbers (got both)")
 
 
 def quoted(text: str) -> str:

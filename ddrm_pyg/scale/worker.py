@@ -96,7 +96,7 @@ class Job:
         path = self.out / LISTS
         if not path.is_file():
             self._begin(config, shards)
-        elif read_json(path) != config:
+        elif {"history": None, **read_json(path)} != config:  # None was not written
             raise ValueError(f"'out' must be new or hold these lists (got {self.out})")
         with path.open() as file:
             try:

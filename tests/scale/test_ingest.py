@@ -199,14 +199,89 @@ def test_timestamps_are_seconds(tmp_path):
     assert_same(world, load_interactions(tmp_path / "a.csv"))
 
 
-@pytest.mark.parametrize("unit", ["us", "ns"])
+def assert_same_times(world, data):
+    """Of train: same numbers, same type."""
+    expected = data[EDGE].edge_time
+    parts = [world.pairs_path("train", n) for n in range(world.num_shards)]
+    times = torch.cat(
+        [torch.tensor(pd.read_parquet(path)["time"].to_numpy()) for path in parts]
+    )
+    assert times.dtype == expected.dtype
+    assert torch.equal(times, expected)
+
+
+DATES = {
+    "days": lambda n: f"2020-02-{1 + n % 29:02}",
+    "minutes": lambda n: f"1969-12-31 {n % 24:02}:{n % 60:02}",
+    "seconds": lambda n: f"2020-02-29T23:59:{n:02}Z",
+    "zones": lambda n: f"2020-01-01 12:00:{n:02}{n % 24 - 12:+03}:{n % 4 * 15:02}",
+    "milliseconds": lambda n: f"2020-01-01T00:00:00.{n * 25}+0130",
+    "microseconds": lambda n: f"1960-01-01 00:00:00.{n * 7:06}",
+    "nanoseconds": lambda n: f"2020-01-01 00:00:00.{n * 7 % 31:09}",
+    "finer": lambda n: f"2020-01-01 00:00:00.{n * 7 % 31:09}9",
+    "some fractions": lambda n: "2020-01-01 00:00:00" + f".{n}5" * (n == 7),
+}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize("kind", DATES)
+def test_dates_are_those_of_load_interactions(tmp_path, kind, suffix):
+    rows = [(n % 3, n * 7 % 11, DATES[kind](n)) for n in range(40)]
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "csv":
+        write(path, rows)
+    else:
+        frame = pd.DataFrame(rows, columns=["user", "item", "time"])
+        frame.to_json(path, orient="records", lines=True)
+    expected = load_interactions(path)
+    world = shard([path], tmp_path / "world")
+    assert_same(world, expected)
+    assert_same_times(world, expected)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2018-02-30",
+        "2018-07-07 24:00",
+        "2018-07-07 22:60",
+        "2018-07-07 22:09:60",
+        "2018-07-07T",
+        "2018-07-07Z",
+        "2018-07-07 22:09:11+24:00",
+        "2018-07-07 22:09:11 UTC",
+        "07.07.2018",
+        "20180707T22",
+        "today",
+    ],
+)
+def test_what_is_no_date_is_refused_as_there(tmp_path, time):
+    path = write(tmp_path / "a.csv", [("u", "a", time)])
+    with pytest.raises(ValueError, match="a number of seconds, or a date like"):
+        load_interactions(path)
+    with pytest.raises(ValueError, match=r"must hold a time in every row \(1 do"):
+        shard([path], tmp_path / "world")
+
+
+def test_dates_that_no_unit_holds_are_refused(tmp_path):
+    times = ["3000-01-01", *(f"2020-01-01 00:00:00.{n:09}" for n in range(9))]
+    path = write(tmp_path / "a.csv", [("u", n, t) for n, t in enumerate(times)])
+    with pytest.raises(ValueError, match="expected a number of seconds, or a date"):
+        load_interactions(path)
+    with pytest.raises(ValueError, match=r"'sources': .*Overflow"):
+        shard([path], tmp_path / "world")
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_fractions_of_a_second_put_events_in_order(tmp_path, unit):
     start = np.datetime64("2020-01-01", unit)
     rows = [(n % 3, n * 7 % 11, start + n * 13 % 29) for n in range(40)]
     frame = pd.DataFrame(rows, columns=["user", "item", "time"])
     frame.to_parquet(tmp_path / "a.parquet")
     world = shard([tmp_path / "a.parquet"], tmp_path / "world")
-    assert_same(world, load_interactions(tmp_path / "a.parquet"))
+    expected = load_interactions(tmp_path / "a.parquet")
+    assert_same(world, expected)
+    assert_same_times(world, expected)
 
 
 def test_of_repeated_pairs_the_earliest_counts(tmp_path):

@@ -17,13 +17,25 @@ def read(tmp_path, text, **columns):
 
 def test_columns_that_are_not_asked_for_are_not_read(tmp_path):
     rows = read(tmp_path, "user,item,time,rating\na,b,noon,good\n")
-    assert rows == [(1, "a", None, "b", None, None, None, None)]
+    assert rows == [(1, "a", None, "b", None, None, None, None, None)]
 
 
 def test_times_and_ratings(tmp_path):
     text = "user,item,time,rating\na,b,-1.5,4\na,c,7, 3.5\n"
     rows = read(tmp_path, text, time="time", rating="rating")
-    assert [row[5:] for row in rows] == [(-2, 0.5, 4.0), (7, 0.0, 3.5)]
+    assert [row[5:] for row in rows] == [(-2, 0.5, False, 4.0), (7, 0.0, False, 3.5)]
+
+
+def test_dates_are_seconds_and_what_is_finer(tmp_path):
+    text = "user,item,time\na,b,1970-01-02T01:02:03.25+01:00\na,c,1969-12-31 23:59\n"
+    rows = read(tmp_path, text, time="time")
+    assert [row[5:8] for row in rows] == [(86_523, 0.25, True), (-60, 0.0, True)]
+
+
+def test_dates_beside_numbers_are_refused(tmp_path):
+    text = "user,item,time\na,b,1970-01-02\na,c,7\n"
+    with pytest.raises(ValueError, match="must be all dates or all numbers"):
+        read(tmp_path, text, time="time")
 
 
 @pytest.mark.parametrize("value", ["good", "", "nan", "inf", "1e39"])

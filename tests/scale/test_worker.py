@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 
 import pandas as pd
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.scale.append import History
 from ddrm_pyg.scale.worker import Job, ShardWorker
 
 
@@ -94,6 +96,23 @@ def test_a_folder_is_claimed_for_one_job_and_one_writer(tmp_path, made):
     (tmp_path / "mine" / "file").touch()
     other = dataclasses.replace(job, out=tmp_path / "mine")
     with pytest.raises(ValueError, match="a new folder or an empty"), other.claimed():
+        pass
+
+
+def test_a_folder_made_before_there_were_histories_goes_on(tmp_path, made):
+    job = Job(made.world.folder, made.weights, tmp_path / "out")
+    with job.claimed():
+        job.path(0).touch()
+    path = tmp_path / "out" / "lists.json"
+    record = json.loads(path.read_text())
+    assert record.pop("history") is None
+    path.write_text(json.dumps(record))
+    with job.claimed() as pending:
+        assert pending == [1]
+    since = tmp_path / "since.csv"
+    since.write_text("user,item\n1,1\n")
+    grown = dataclasses.replace(job, history=History((since,)))
+    with pytest.raises(ValueError, match="must be new or hold these"), grown.claimed():
         pass
 
 
