@@ -32,6 +32,9 @@ FIT = Arguments(
 TYPICAL = "lightgcn"
 """The backend that stands for all others where each denoiser is shown once."""
 
+FIRST_LOOK = ("mf", "lightgcn", "svd", "lightgcn+ddrm", "multivae", "diffrec")
+"""What a comparison holds where nothing is named: minutes on small data."""
+
 
 class Held(NamedTuple):
     """What a method holds in memory at the peak, beside its parameters.

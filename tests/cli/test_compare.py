@@ -9,7 +9,7 @@ import re
 import pytest
 
 from ddrm_pyg.cli.compare import FINISHED
-from ddrm_pyg.experiments.methods import yardsticks
+from ddrm_pyg.experiments.methods import FIRST_LOOK, each_once, yardsticks
 from ddrm_pyg.experiments.runner import Runner
 
 QUICK = ["--user", "Customer", "--item", "Book", "--epochs", "2"]
@@ -34,6 +34,19 @@ def test_table_verdict_and_what_cannot_be_said(call, words, tmp_path):
     assert "the best yardstick: " in report
     assert report.count("data:image/png;base64,") == 2
     assert "cannot be said here: no ratings" in report
+
+
+def test_a_first_look_says_what_it_leaves_out(call, clicks, tmp_path):
+    words = ["compare", "--data", clicks, *QUICK[:-1], "1", "--out", tmp_path]
+    answer = call(*words)
+    assert answer.code == 0
+    rows = json.loads((tmp_path / FINISHED).read_text())["rows"]
+    assert [row["name"] for row in rows] == [*yardsticks(), *FIRST_LOOK]
+    (line,) = (line for line in answer.out.splitlines() if "not here: " in line)
+    assert line.endswith("; add them by '--methods all'")
+    left_out = line.removeprefix("not here: ").partition(";")[0].split(", ")
+    every = [*yardsticks(), *yardsticks(order_aware=True), *FIRST_LOOK, *left_out]
+    assert sorted(every) == sorted(each_once())
 
 
 def test_files_hold_what_json_says(call, words, tmp_path):

@@ -15,6 +15,7 @@ from ddrm_pyg.experiments.cells import Cell, chain, folder_name
 from ddrm_pyg.experiments.compare import compare
 from ddrm_pyg.experiments.memory import Sizes, to_run
 from ddrm_pyg.experiments.methods import (
+    FIRST_LOOK,
     FIT,
     METHODS,
     Method,
@@ -147,6 +148,15 @@ def test_names_by_role():
     added = {name.rpartition("+")[2] for name in once if name not in METHODS}
     assert added == {"ddrm"}
     assert {f"{b}+ddrm" for b in ("svd", "sasrec", "lightgcn")} <= {*table_names()}
+
+
+def test_a_first_look_holds_backends_what_denoises_one_and_rivals():
+    assert {*FIRST_LOOK} < {*each_once()}
+    backends = {*names_of("backend")} & {*FIRST_LOOK}
+    assert {"lightgcn", "svd"} <= backends
+    added = {name for name in FIRST_LOOK if name not in METHODS}
+    assert {name.partition("+")[0] for name in added} <= backends  # trained once
+    assert {*names_of("rival")} & {*FIRST_LOOK}
 
 
 def test_what_reads_the_order_of_interactions_says_so():
