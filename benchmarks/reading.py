@@ -1,9 +1,11 @@
 """load_interactions against pandas' parse of the same CSV, and a large JSON file.
 
 The CSV has as many rows, users and items as ML-1M, in the order of its users and
-shuffled. With --gigabytes it is a file in the format of Yelp's reviews instead, written
-to a temporary folder and read once, in a process of its own so that its peak memory is
-seen; the other side reads its lines and does nothing with them.
+shuffled. Where DuckDB is installed it is a third side: rows numbered by id, and the
+earliest event of every pair, ordered by user and time; its rows of a small file are
+compared with ours first. With --gigabytes it is a file in the format of Yelp's reviews
+instead, written to a temporary folder and read once, in a process of its own so that
+its peak memory is seen; the other side reads its lines and does nothing with them.
 """
 
 import json
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import _measure  # first: it sets what torch's workers do
@@ -28,6 +31,21 @@ COLUMNS = {
     "rating": "stars",
     "time": "date",
 }
+EVENTS = """
+create table clicks as
+    select row_number() over () as place, user, item, time from read_csv(?);
+create table users as
+    select id, row_number() over (order by id) - 1 as row
+    from (select distinct user as id from clicks);
+create table items as
+    select id, row_number() over (order by id) - 1 as row
+    from (select distinct item as id from clicks)
+"""
+PAIRS = """
+select users.row as user, items.row as item, min(time) as time
+from clicks join users on clicks.user = users.id join items on clicks.item = items.id
+group by 1, 2 order by 1, min((time, place))
+"""
 TEXT = "Good food, “friendly” people; we will come back.\\n" * 11
 
 
@@ -83,6 +101,9 @@ def compare_tables(folder, runs):
             ),
             "load_interactions": lambda path=path: load_interactions(path),
         }
+        if find_spec("duckdb"):
+            check_duckdb(folder / "small.csv", table)
+            sides["DuckDB, unsplit"] = lambda path=path: by_duckdb(path)
         _measure.report(
             name,
             f"Reading a CSV of {ROWS:,} rows ({path.stat().st_size / 1e6:.0f} MB)",
@@ -91,6 +112,29 @@ def compare_tables(folder, runs):
             reference="pandas.read_csv",
             ours=("load_interactions, unsplit", "load_interactions"),
         )
+
+
+def by_duckdb(path):
+    """Number users and items by their ids, and keep the earliest event of each pair."""
+    import duckdb
+
+    with duckdb.connect(config={"threads": _measure.torch.get_num_threads()}) as base:
+        for statement in EVENTS.split(";"):
+            base.execute(statement, [str(path)] if "?" in statement else None)
+        return base.execute(PAIRS).fetchnumpy()
+
+
+def check_duckdb(path, table):
+    """Compare DuckDB's rows of a small file, with pairs that repeat, with ours."""
+    few = table[["user", "item", "time"]].head(3_000)
+    again = few.sample(500, random_state=1).assign(time=few["time"].min() - 1)
+    pd.concat([few, again]).to_csv(path, index=False)
+    edges = load_interactions(path, split=False)["user", "item"]
+    ours = np.stack([*edges.edge_index.numpy(), edges.edge_time.numpy()])
+    theirs = np.stack([by_duckdb(path)[name] for name in ("user", "item", "time")])
+    for rows in (ours, theirs):
+        rows[:] = rows[:, np.lexsort(rows[:2])]
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def measure_reviews(folder, gigabytes):
