@@ -58,7 +58,6 @@ ray.shutdown()
 """
 
 
-@pytest.mark.slow
 def run_script(script, tmp_path, made, *words):
     pytest.importorskip("ray")
     job = Job(made.world.folder, made.weights, tmp_path / "out", k=5)
@@ -70,12 +69,13 @@ def run_script(script, tmp_path, made, *words):
             env={**os.environ, **home},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=500,
         )
     assert answer.returncode == 0, answer.stderr[-2000:]
     return job
 
 
+@pytest.mark.slow
 def test_actors_make_the_lists_of_the_whole(tmp_path, made, assert_same_lists):
     assert_same_lists(made, run_script(SCRIPT, tmp_path, made))
 
