@@ -255,7 +255,7 @@ def _stripped(value: str) -> str:
 def _moment(value: str, kind: str) -> tuple[str, str, str]:
     """What is whole of a time, what is not, and whether it is a date."""
     if kind.startswith(("TIMESTAMP", "DATE")):
-        unit, count = ("ns", "1e9") if kind == "TIMESTAMP_NS" else ("us", "1e6")
+        unit, count = ("ns", "1e9") if kind.endswith("_NS") else ("us", "1e6")
         whole = f"CAST(floor(epoch({value})) AS BIGINT)"
         fraction = f"(epoch_{unit}({value}) - {whole} * {count}::BIGINT) / {count}"
         return whole, fraction, "true"

@@ -272,11 +272,13 @@ def test_dates_that_no_unit_holds_are_refused(tmp_path):
         shard([path], tmp_path / "world")
 
 
+@pytest.mark.parametrize("zone", [None, "Asia/Tokyo"])
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-def test_fractions_of_a_second_put_events_in_order(tmp_path, unit):
+def test_fractions_of_a_second_put_events_in_order(tmp_path, unit, zone):
     start = np.datetime64("2020-01-01", unit)
     rows = [(n % 3, n * 7 % 11, start + n * 13 % 29) for n in range(40)]
     frame = pd.DataFrame(rows, columns=["user", "item", "time"])
+    frame["time"] = frame["time"].dt.tz_localize(zone)
     frame.to_parquet(tmp_path / "a.parquet")
     world = shard([tmp_path / "a.parquet"], tmp_path / "world")
     expected = load_interactions(tmp_path / "a.parquet")
