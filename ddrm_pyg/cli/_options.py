@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -13,6 +14,8 @@ from ddrm_pyg.cli._command import Command, parameters_of
 from ddrm_pyg.experiments.methods import names_of
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.files import hash_file
+
+logger = logging.getLogger("ddrm_pyg")
 
 
 def check_there(*paths: Path | None) -> None:
@@ -252,7 +255,18 @@ Combine = Annotated[
 
 
 def id_files(user: Path | None, item: Path | None) -> dict[str, dict[str, str]]:
-    """Name and hash the files of ids that there are, by what they are ids of."""
+    """Name and hash the files of ids that there are, by what they are ids of.
+
+    Where there are none, rows in another order would give plausible wrong numbers, so
+    the order that is assumed is said.
+    """
+    options = {"--user-ids": user, "--item-ids": item}
+    absent = [name for name, path in options.items() if path is None]
+    if absent:
+        logger.warning(
+            "no %s: rows are taken in the order of the data (ids.csv of a run)",
+            " and no ".join(absent),
+        )
     return {
         kind: {"path": str(path.resolve()), "sha256": hash_file(path)}
         for kind, path in (("user", user), ("item", item))

@@ -14,6 +14,7 @@ from ddrm_pyg.cli._options import (
     PathCommand,
     SourceCommand,
     _check_device,
+    id_files,
     parse_ratios,
     source_of,
     split,
@@ -106,3 +107,14 @@ def test_shared_options_stand_around_the_own_and_json_before_the_last():
     names = re.findall(r"^ *(?:-\w, )?(--[a-z-]+)", answer.output, re.MULTILINE)
     assert names[:3] == ["--data", "--flag", "--split"]
     assert names[-4:] == ["--json", "--quiet", "--verbose", "--help"]
+
+
+def test_rows_without_ids_are_said_to_be_in_the_order_of_the_data(tmp_path, caplog):
+    file = tmp_path / "ids.csv"
+    file.write_text("a\n")
+    id_files(file, file)
+    assert not caplog.text
+    assert set(id_files(file, None)) == {"user"}
+    assert "no --item-ids: rows are taken in the order of the data" in caplog.text
+    id_files(None, None)
+    assert "no --user-ids and no --item-ids: rows" in caplog.text
