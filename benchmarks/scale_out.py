@@ -4,8 +4,9 @@ A made-up log of 0.1 to 10 million rows (ten rows a user) goes through `shard`, 
 of `train` (MF, then DDRM) in one and in two processes, and `bulk` in this process and
 by one and two actors of Ray (extras [duckdb], [ray]). Processor seconds do not depend
 on what else the machine does; memory is what a process has of its own (RssAnon), at its
-peak. Training stops at a million rows and lists are made of two shards: the rest is
-arithmetic, see docs/howto/scale.md.
+peak. Beyond a million rows only DDRM is trained, in one process and on vectors that
+nothing was trained for; lists are made of two shards. The rest is arithmetic, see
+docs/howto/scale.md.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from ddrm_pyg.scale.world import World
 
 ROWS_PER_SHARD = 16_384
 BATCH, DIM, K = 8192, 64, 20
-MOST_TRAINED = 1_000_000
+MOST_TRAINED = 1_000_000  # rows that MF is trained on
 RAY = """
 import sys
 from pathlib import Path
@@ -191,12 +192,12 @@ def run(rows: int, folder: Path) -> dict[str, Any]:
             tables.rename(folder / "first")
         out = folder / f"mf{count}"
         note(f"mf, {count}", train(world, out, count, "--method", "mf", "--dim", DIM))
-    for count in (1, 2) if small else ():
+    if not small:
+        put_vectors(World.open(world))
+    for count in (1, 2) if small else (1,):
         out = folder / f"ddrm{count}"
         note(f"ddrm, {count}", train(world, out, count, "--hidden", "500,200,500"))
     weights = folder / "weights"
-    if not small:
-        put_vectors(World.open(world))
     DDRM(DIM, (500, 200, 500)).eval().save_pretrained(weights)
     opened = World.open(world)
     made = ["--weights", weights, "--shards", f"0-{min(1, opened.num_shards - 1)}"]
