@@ -29,17 +29,19 @@ from ddrm_pyg.nn._pretrained import (
     save_tensors,
     write_card,
 )
-from ddrm_pyg.nn._saved_past import load_past, save_past
+from ddrm_pyg.nn._saved_past import load_past, load_source, save_past, save_source
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.nn.future import StartSource, start_embeddings
 from ddrm_pyg.ranking import recommend
 
 logger = logging.getLogger("ddrm_pyg")
 
-EMBEDDINGS, SEEN, IDS, DENOISER = (
+EMBEDDINGS, SEEN, IDS, DENOISER, SOURCE = (
     "embeddings.safetensors",
     "known.safetensors",
     "ids.json",
     "ddrm",
+    "source",
 )
 """What :meth:`Pipeline.save_pretrained` writes beside configuration and card."""
 
@@ -55,11 +57,14 @@ class Pipeline:
         seen: The pairs that users have: they never come back.
         ddrm: The trained plug-in that made the user vectors, for users that come later;
             the whole :class:`~ddrm_pyg.nn.ddrm.DDRMRecommender` of
-            ``train_start="past"``, which reads histories in order. Without one their
-            history's mean is compared.
+            ``train_start="past"``, which reads histories in order.
+        source: What made the user vectors of histories in order without a DDRM: recent
+            history means, or the states of a model such as SASRec. Without this and
+            ``ddrm`` the mean of a new user's history is compared.
 
     Raises:
-        ValueError: Tables, ids and pairs are not of the same users and items.
+        ValueError: Tables, ids and pairs are not of the same users and items, ``ddrm``
+            and ``source`` together, or a source of several starts.
 
     Example:
         >>> emb = Embeddings(torch.eye(2), torch.tensor([[2.0, 0], [1, 0], [0, 1]]))
@@ -77,6 +82,7 @@ class Pipeline:
         item_ids: Sequence[Any],
         seen: InteractionGraph,
         ddrm: DDRM | DDRMRecommender | None = None,
+        source: StartSource | None = None,
     ) -> None:
         if isinstance(ddrm, DDRMRecommender) and ddrm.future is None:
             ddrm = ddrm.ddrm  # its vectors are those of the pipeline
@@ -90,8 +96,10 @@ class Pipeline:
         ):
             if len(ids) != size:
                 raise ValueError(f"'{name}' must be {size} ids (got {len(ids)})")
+        _check_source(source, ddrm, len(self.item_ids))
         self.seen = seen
         self.ddrm = ddrm
+        self.source = source
 
     @classmethod
     def from_data(
@@ -100,6 +108,7 @@ class Pipeline:
         data: HeteroData,
         *,
         ddrm: DDRM | DDRMRecommender | None = None,
+        source: StartSource | None = None,
     ) -> Self:
         """Take ids and known pairs (train, validation and test) from a data set.
 
@@ -107,10 +116,11 @@ class Pipeline:
             embeddings: What ranks, rows in the order of ``data``.
             data: The loaded data set.
             ddrm: The plug-in, for users that come later, see :class:`Pipeline`.
+            source: In its place, see :class:`Pipeline`.
         """
         seen = InteractionGraph.from_data(data, splits=("train", "val", "test"))
         ids = (raw_ids(data, "user"), raw_ids(data, "item"))
-        return cls(embeddings, *ids, seen, ddrm)
+        return cls(embeddings, *ids, seen, ddrm, source)
 
     def recommend(
         self, user: Sequence[Any] | None = None, *, k: int = 10
@@ -142,7 +152,7 @@ class Pipeline:
 
         Args:
             histories: Ids of users to ids of the items that they know, at least one;
-                from first to last where DDRM reads histories in order.
+                from first to last where histories are read in order.
             k: List length.
 
         Returns:
@@ -162,6 +172,10 @@ class Pipeline:
         """What ranks for histories whose interactions stand in their order."""
         if isinstance(self.ddrm, DDRMRecommender):
             return self.ddrm.rank(UserSequences.from_graph(history))
+        if self.source is not None:
+            mean = self.seen.mean_item(self.source.item_emb)
+            sequences = UserSequences.from_graph(history)
+            return start_embeddings(self.source, sequences, mean)
         items = self.embeddings.item
         return Embeddings(self._fold_in(history, items), items)
 
@@ -188,13 +202,13 @@ class Pipeline:
 
         Raises:
             ValueError: An empty history, a vector of another width or of an item that
-                is not new, or a DDRM that reads histories in order: it has no place
+                is not new, or histories are read in order: what does so has no place
                 for new items, and ``recommend_new`` takes grown histories.
         """
-        if isinstance(self.ddrm, DDRMRecommender):
+        if isinstance(self.ddrm, DDRMRecommender) or self.source is not None:
             raise ValueError(
-                "'append' needs a DDRM that reads histories in any order (got one that "
-                "learned from the past: 'recommend_new' takes grown histories)"
+                "'append' needs a pipeline that reads histories in any order (got one "
+                "that reads them in order: 'recommend_new' takes grown histories)"
             )
         taken = (item for items in histories.values() for item in items)
         user_ids = _extended(self.user_ids, histories)
@@ -317,7 +331,10 @@ class Pipeline:
             "width": self.embeddings.user.size(1),
             "fingerprint": self._fingerprint(),
             "denoiser": self.ddrm and type(self.ddrm).__name__,
+            "source": self.source and type(self.source).__name__,
         }
+        if self.source is not None:
+            save_source(self.source, path / SOURCE)
         if isinstance(self.ddrm, DDRMRecommender):
             save_past(self.ddrm, path / DENOISER)
         elif self.ddrm is not None:
@@ -351,7 +368,9 @@ class Pipeline:
                 ddrm = load_past(path / DENOISER)
             elif config["denoiser"]:
                 ddrm = DDRM.from_pretrained(path / DENOISER)
-            pipeline = cls(emb, ids["user"], ids["item"], seen, ddrm)
+            # folders from before there were sources have none
+            source = load_source(path / SOURCE) if config.get("source") else None
+            pipeline = cls(emb, ids["user"], ids["item"], seen, ddrm, source)
             if pipeline._fingerprint() != config["fingerprint"]:
                 raise ValueError(f"ids and pairs must be those of {CONFIG}")
             return pipeline
@@ -422,7 +441,26 @@ class Pipeline:
 
     def __repr__(self) -> str:
         ddrm = "" if self.ddrm is None else f", ddrm={self.ddrm!r}"
-        return f"Pipeline({self.embeddings!r}, seen={self.seen.num_edges} pairs{ddrm})"
+        source = "" if self.source is None else f", source={self.source!r}"
+        return (
+            f"Pipeline({self.embeddings!r}, seen={self.seen.num_edges} pairs"
+            f"{ddrm}{source})"
+        )
+
+
+def _check_source(
+    source: StartSource | None, ddrm: DDRM | DDRMRecommender | None, num_items: int
+) -> None:
+    """Refuse what cannot read new histories beside the rest of a pipeline."""
+    if source is None:
+        return
+    if ddrm is not None:
+        raise ValueError("'ddrm' and 'source' exclude each other: one of them ranks")
+    if source.num_starts != 1 or len(source.item_emb) != num_items:
+        raise ValueError(
+            f"'source' must have one start per history and {num_items} items "
+            f"(got {source.num_starts} and {len(source.item_emb)})"
+        )
 
 
 def _extended(ids: list[Any], more: Iterable[Any]) -> list[Any]:

@@ -6,11 +6,14 @@ import logging
 import os
 from pathlib import Path
 
-from ddrm_pyg.cli._finished import fold_in, from_past, open_run
+from ddrm_pyg.cli._finished import fold_in, from_past, open_run, source_of
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.nn.future import StartSource
 from ddrm_pyg.pipeline import Pipeline
 
 logger = logging.getLogger("ddrm_pyg")
+
+_PURPOSE = "'recommend_new'"
 
 
 def load_run(folder: str | os.PathLike[str], *, row: str | None = None) -> Pipeline:
@@ -22,11 +25,11 @@ def load_run(folder: str | os.PathLike[str], *, row: str | None = None) -> Pipel
             None.
 
     Returns:
-        The row's vectors, with your own ids and known pairs, and the DDRM that made
-        them, if one did, for users that come later: one that learned from order reads
-        their histories in order. Where that cannot serve those, it is said in one line,
-        and the mean of their history is compared; it is said, too, where a yardstick
-        without vectors has won.
+        The row's vectors, with your own ids and known pairs, and what made them of
+        histories, for users that come later: a row that reads histories in order reads
+        theirs so. Where the row cannot serve them, it is said in one line, and the mean
+        of their history is compared; it is said, too, where a yardstick without vectors
+        has won.
 
     Raises:
         ValueError: No folder of a run, an unfinished run, changed data, or no such row.
@@ -41,9 +44,12 @@ def load_run(folder: str | os.PathLike[str], *, row: str | None = None) -> Pipel
     row = row or run.with_vectors
     emb = run.vectors(row)
     ddrm: DDRM | DDRMRecommender | None = None
+    source: StartSource | None = None
     try:
-        ddrm = from_past(run, row, "'recommend_new'")
-        ddrm = ddrm or fold_in(run, row, "'recommend_new'").ddrm
+        ddrm = from_past(run, row, _PURPOSE)
+        source = source_of(run, row, _PURPOSE) if ddrm is None else None
+        if ddrm is None and source is None:
+            ddrm = fold_in(run, row, _PURPOSE).ddrm
     except ValueError as error:
         logger.warning("%s; the mean of a new user's history is compared", error)
-    return Pipeline.from_data(emb, run.data, ddrm=ddrm)
+    return Pipeline.from_data(emb, run.data, ddrm=ddrm, source=source)

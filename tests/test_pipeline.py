@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
+from ddrm_pyg.nn.future import HistoryMeans
 from ddrm_pyg.nn.models import MF
 from ddrm_pyg.pipeline import Pipeline
 from ddrm_pyg.ranking import recommend
@@ -168,11 +170,36 @@ def test_tables_ids_and_pairs_must_be_of_the_same_nodes(emb):
         Pipeline((emb.user, emb.item[:3]), USERS, ITEMS, seen)
 
 
-@pytest.mark.parametrize("kind", [None, "ddrm", "past"])
+def test_a_source_reads_new_users_in_order(emb, world):
+    source = HistoryMeans(emb.item, [1.0])
+    pipeline = Pipeline.from_data(emb, world, source=source)
+    frame = pipeline.recommend_new({"zoe": [30, 10]}, k=2)  # 10 is the later one
+    old = math.exp(-1)
+    vector = torch.tensor([2 * old + 4, 3.0])
+    vector /= vector.norm()
+    scores = emb.item[[3, 2]] @ vector
+    assert frame["item"].tolist() == [40, 20]
+    assert frame["score"].tolist() == pytest.approx(scores.tolist())
+    with pytest.raises(ValueError, match="'recommend_new' takes grown histories"):
+        pipeline.append({"zoe": [30]})
+
+
+def test_a_source_must_go_with_the_rest(emb, world):
+    for source, ddrm, message in (
+        (HistoryMeans(emb.item), None, r"one start per history .*got 5 and 4"),
+        (HistoryMeans(emb.item[:3], [1.0]), None, r"and 4 items \(got 1 and 3\)"),
+        (HistoryMeans(emb.item, [1.0]), DDRM(2, (4,)), "exclude each other"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Pipeline.from_data(emb, world, ddrm=ddrm, source=source)
+
+
+@pytest.mark.parametrize("kind", [None, "ddrm", "past", "source"])
 def test_a_folder_gives_the_same_answers_back(emb, world, past, tmp_path, kind):
     plain = DDRM(2, (4,), num_train_timesteps=5)
-    ddrm = {None: None, "ddrm": plain, "past": past}[kind]
-    pipeline = Pipeline.from_data(emb, world, ddrm=ddrm)
+    ddrm = {"ddrm": plain, "past": past}.get(kind)
+    source = HistoryMeans(emb.item, [2.0]) if kind == "source" else None
+    pipeline = Pipeline.from_data(emb, world, ddrm=ddrm, source=source)
     pipeline.save_pretrained(tmp_path / "p", card={"verdict": "helps"})
     loaded = Pipeline.from_pretrained(tmp_path / "p")
     assert repr(loaded) == repr(pipeline)

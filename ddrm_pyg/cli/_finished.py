@@ -38,7 +38,12 @@ from ddrm_pyg.files import read_json, undamaged
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sequences import UserSequences
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
-from ddrm_pyg.nn.future import HistoryMeans, HistoryStates, StartSource
+from ddrm_pyg.nn.future import (
+    HistoryMeans,
+    HistoryStates,
+    StartSource,
+    start_embeddings,
+)
 from ddrm_pyg.typing import Scorer
 
 _NOT_OURS = ("not what a finished run writes", "the same command writes it again")
@@ -261,23 +266,26 @@ def reader_of(run: FinishedRun, row: str, purpose: str) -> Reader:
         return lambda history, time: recommender.rank(
             UserSequences.from_graph(history, time)
         )
-    source = _source_of(run, row, purpose)
+    source = source_of(run, row, purpose)
     if source is None:
         return fold_in(run, row, purpose).read
     mean_item = run.runner.graph.mean_item(source.item_emb)
-
-    def read(history: InteractionGraph, time: Tensor | None) -> Embeddings:
-        user = torch.arange(history.num_users)
-        bags = UserSequences.from_graph(history, time).before(user)
-        empty = (history.degree("user") == 0).unsqueeze(1)
-        vector = torch.where(empty, mean_item, source(bags).squeeze(1))
-        return Embeddings(vector, source.item_emb)
-
-    return read
+    return lambda history, time: start_embeddings(
+        source, UserSequences.from_graph(history, time), mean_item
+    )
 
 
-def _source_of(run: FinishedRun, row: str, purpose: str) -> StartSource | None:
-    """What reads histories in order without a DDRM; None for any other row."""
+def source_of(run: FinishedRun, row: str, purpose: str) -> StartSource | None:
+    """What reads new histories in order without a DDRM; None for any other row.
+
+    Args:
+        run: The finished run.
+        row: The row that ranks.
+        purpose: The option or command that asks, for messages.
+
+    Raises:
+        ValueError: No such row, no vectors, or its cells are not there.
+    """
     cell = run.cell(row)
     if cell.method == "recent_mean":
         tau = run.result(row, purpose).notes["tau"]

@@ -81,6 +81,11 @@ def _read(
         pipeline = Pipeline.from_pretrained(source)
         if isinstance(pipeline.ddrm, DDRMRecommender):
             return PastEncode(pipeline.ddrm), pipeline.item_ids
+        if pipeline.source is not None:
+            raise ValueError(
+                "'export' takes DDRM, or a pipeline that reads histories without their "
+                f"order (got {source}, which reads them in order)"
+            )
         items = pipeline.embeddings.item
         mean = pipeline.seen.mean_item(items)
         return MeanEncode(pipeline.ddrm, items, mean), pipeline.item_ids

@@ -1,14 +1,15 @@
-"""A DDRM that reads histories in order, as a folder; nothing is pickled."""
+"""What reads histories in order, as a folder; nothing is pickled."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.files import undamaged, write_text
@@ -21,9 +22,10 @@ from ddrm_pyg.nn._pretrained import (
     save_tensors,
 )
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
-from ddrm_pyg.nn.future import HistoryMeans, HistoryStates
+from ddrm_pyg.nn.future import HistoryMeans, HistoryStates, StartSource
 
 _CLASS, _DDRM, _TENSORS = "DDRMRecommender", "ddrm", "past.safetensors"
+_SOURCE = "StartSource"
 _SETTINGS = ("window", "cuts", "num_sampled")
 
 
@@ -41,25 +43,14 @@ def save_past(recommender: DDRMRecommender, folder: str | os.PathLike[str]) -> N
     """
     path, future = Path(folder), recommender.future
     assert future is not None
-    tensors = {"user_emb": recommender.user_emb}
-    encoders: dict[str, Any] = {}
-    for place, source in enumerate(map(_checked, future.past.sources)):
-        tensors[f"item_emb.{place}"] = source.item_emb
-        if isinstance(source, HistoryMeans):
-            tensors[f"scales.{place}"] = source.scales
-        else:
-            encoders[str(place)] = source.model
+    tensors, encoders = _parts(future.past.sources)
+    tensors["user_emb"] = recommender.user_emb
     for name, tensor in future.past.state_dict().items():
         tensors[f"past.{name}"] = tensor
     config: dict[str, Any] = {name: getattr(future, name) for name in _SETTINGS}
     config |= {"loss": future.loss_name, "seed": recommender.seed}
     recommender.ddrm.save_pretrained(path / _DDRM)
-    for name, model in encoders.items():
-        model.save_pretrained(_encoder(path, name))
-    save_tensors(path / _TENSORS, tensors)
-    names = {place: type(model).__name__ for place, model in encoders.items()}
-    config = {"class": _CLASS, "settings": config, "encoders": names}
-    write_text(path / CONFIG, json.dumps(config, indent=1) + "\n")
+    _write(path, {"class": _CLASS, "settings": config}, tensors, encoders)
 
 
 def load_past(folder: str | os.PathLike[str]) -> DDRMRecommender:
@@ -73,6 +64,60 @@ def load_past(folder: str | os.PathLike[str]) -> DDRMRecommender:
     config = read_config(path, _CLASS)
     with undamaged(path, "not what save_past writes", "save it again"):
         return _build(path, config).eval()
+
+
+def save_source(source: StartSource, folder: str | os.PathLike[str]) -> None:
+    """Write what turns histories into vectors without a DDRM.
+
+    Args:
+        source: Of ours.
+        folder: Made where it is not there; files of the same names are replaced.
+
+    Raises:
+        ValueError: It cannot be saved.
+    """
+    _write(Path(folder), {"class": _SOURCE}, *_parts([source]))
+
+
+def load_source(folder: str | os.PathLike[str]) -> StartSource:
+    """Load what :func:`save_source` wrote, on the CPU.
+
+    Raises:
+        FileNotFoundError: The folder lacks a file.
+        ValueError: It is another class's, or a file is damaged.
+    """
+    path = Path(folder)
+    config = read_config(path, _SOURCE)
+    with undamaged(path, "not what save_source writes", "save it again"):
+        return _source(path, config["encoders"], load_tensors(path / _TENSORS), 0)
+
+
+def _parts(sources: Iterable[Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """List the tensors of sources by name, and their encoders by place."""
+    tensors: dict[str, Tensor] = {}
+    encoders: dict[str, Any] = {}
+    for place, source in enumerate(map(_checked, sources)):
+        tensors[f"item_emb.{place}"] = source.item_emb
+        if isinstance(source, HistoryMeans):
+            tensors[f"scales.{place}"] = source.scales
+        else:
+            encoders[str(place)] = source.model
+    return tensors, encoders
+
+
+def _write(
+    path: Path,
+    config: dict[str, Any],
+    tensors: dict[str, Tensor],
+    encoders: dict[str, Any],
+) -> None:
+    for name, model in encoders.items():
+        model.save_pretrained(_encoder(path, name))
+    save_tensors(path / _TENSORS, tensors)
+    names = {place: type(model).__name__ for place, model in encoders.items()}
+    write_text(
+        path / CONFIG, json.dumps({**config, "encoders": names}, indent=1) + "\n"
+    )
 
 
 def _build(path: Path, config: dict[str, Any]) -> DDRMRecommender:
@@ -100,7 +145,7 @@ def _build(path: Path, config: dict[str, Any]) -> DDRMRecommender:
     return recommender
 
 
-def _checked(source: nn.Module) -> Any:
+def _checked(source: Any) -> Any:
     """Refuse a source that would not come back the same."""
     if isinstance(source, HistoryMeans):
         return source
@@ -111,8 +156,8 @@ def _checked(source: nn.Module) -> Any:
             return source
         source = model
     raise ValueError(
-        "'beside' must be history means or states of a model of ddrm_pyg.nn.models to "
-        f"be saved (got {type(source).__name__})"
+        "'beside' or 'source' must be history means or states of a model of "
+        f"ddrm_pyg.nn.models to be saved (got {type(source).__name__})"
     )
 
 

@@ -141,6 +141,23 @@ class HistoryStates(nn.Module):
         return F.normalize(states, dim=-1).unsqueeze(1)
 
 
+@torch.no_grad()
+def start_embeddings(
+    source: StartSource, sequences: UserSequences, mean_item: Tensor
+) -> Embeddings:
+    """Put the start of every history beside the items: a ranking without DDRM.
+
+    Args:
+        source: Has one start per history.
+        sequences: Histories over its items.
+        mean_item: ``[D]`` what an empty history has.
+    """
+    user = torch.arange(sequences.num_users, device=sequences.item.device)
+    empty = (sequences.length == 0).unsqueeze(1)
+    vector = source(sequences.before(user)).squeeze(1)
+    return Embeddings(torch.where(empty, mean_item, vector), source.item_emb)
+
+
 class Past(nn.Module):
     r"""What DDRM is given of a history, and how its answer scores the items.
 

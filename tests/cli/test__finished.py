@@ -13,8 +13,12 @@ from ddrm_pyg.cli._finished import fold_in, open_run, reader_of
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.sequences import UserSequences
+from ddrm_pyg.ids import raw_ids
 from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.pipeline import Pipeline
 from ddrm_pyg.ranking import evaluate, recommend
+from ddrm_pyg.runs import load_run
 
 
 def test_parts_are_those_of_the_run(finished):
@@ -128,3 +132,29 @@ def test_new_users_are_read_in_order_as_the_row_reads_known_ones(in_order, row):
     empty = InteractionGraph(torch.empty(2, 0, dtype=torch.int64), 1, graph.num_items)
     assert read(empty, None).user.isfinite().all()
     assert read(empty, None).user.abs().sum() > 0
+
+
+@pytest.mark.parametrize("row", ["sasrec", "history mean, recency", "ddrm"])
+def test_a_pipeline_of_a_run_reads_new_histories_as_the_row_does(
+    in_order, row, tmp_path, caplog
+):
+    graph = in_order.runner.graph
+    history = UserSequences.from_graph(graph, in_order.data[EDGE].edge_time)
+    items = raw_ids(in_order.data, "item")
+    chosen = [int(user) for user in (history.length > 1).nonzero().flatten()[:40]]
+    histories = {
+        user: [items[i] for i in history.before(torch.tensor([user])).item.tolist()]
+        for user in chosen
+    }
+    pipeline = load_run(in_order.folder, row=row)
+    assert "is compared" not in caplog.text
+    pipeline.save_pretrained(tmp_path)
+    best = recommend(in_order.scorer(row), torch.tensor(chosen), k=5, exclude=graph)[1]
+    expected = [items[i] for i in best.flatten().tolist()]
+    for opened in (pipeline, Pipeline.from_pretrained(tmp_path)):
+        listed = opened.recommend_new(histories, k=5)["item"].tolist()
+        agreed = sum(a == b for a, b in zip(listed, expected, strict=True))
+        assert agreed > 0.97 * len(expected)  # but for ties in the last bits
+    backwards = {user: taken[::-1] for user, taken in histories.items()}
+    turned = pipeline.recommend_new(backwards, k=5)["item"].tolist()
+    assert turned != pipeline.recommend_new(histories, k=5)["item"].tolist()

@@ -17,6 +17,7 @@ pytest.importorskip("onnxruntime")
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.ddrm import DDRM
+from ddrm_pyg.nn.future import HistoryMeans
 from ddrm_pyg.pipeline import Pipeline
 from ddrm_pyg.serving.engine import Engine
 
@@ -115,3 +116,15 @@ def test_a_world_is_exported_with_what_was_trained_on_it(call, tmp_path):
 def test_a_folder_of_something_else_is_refused(call, tmp_path):
     message = call("export", tmp_path, "--out", tmp_path / "out").error
     assert "not the folder of a run" in message
+
+
+def test_a_pipeline_that_reads_order_without_ddrm_is_refused(call, tmp_path):
+    item = torch.eye(3)
+    seen = InteractionGraph(torch.tensor([[0, 1], [0, 2]]), 2, 3)
+    source = HistoryMeans(item, [2.0])
+    pipeline = Pipeline((item[:2], item), ["a", "b"], [1, 2, 3], seen, source=source)
+    pipeline.save_pretrained(tmp_path / "kept")
+    refused = call("export", tmp_path / "kept", "--out", tmp_path / "out")
+    assert refused.code == 2
+    assert "which reads them in order" in refused.err
+    assert not (tmp_path / "out").exists()

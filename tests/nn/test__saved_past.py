@@ -11,7 +11,8 @@ from torch import nn
 
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.nn._saved_past import load_past, save_past
+from ddrm_pyg.graph.sequences import UserSequences
+from ddrm_pyg.nn._saved_past import load_past, load_source, save_past, save_source
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.nn.future import HistoryMeans, HistoryStates
 from ddrm_pyg.nn.models import SASRec
@@ -71,13 +72,28 @@ def test_a_folder_gives_the_same_vectors_back(tmp_path, beside, width):
     assert not loaded.training
 
 
+@pytest.mark.parametrize("make", [states, means])
+def test_a_source_alone_comes_back(tmp_path, make):
+    source = make()
+    save_source(source, tmp_path)
+    loaded = load_source(tmp_path)
+    bags = UserSequences.from_histories(HISTORIES, 6).before(torch.arange(4))
+    assert torch.equal(loaded(bags), source(bags))
+    assert torch.equal(loaded.item_emb, source.item_emb)
+    with pytest.raises(ValueError, match="must hold a DDRMRecommender"):
+        load_past(tmp_path)
+    (tmp_path / "past.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match=r"past\.safetensors: not a readable"):
+        load_source(tmp_path)
+
+
 def test_what_would_not_come_back_is_refused_and_leaves_nothing(tmp_path):
     class Mine(SASRec):
         """Another class than the package's."""
 
     own = Mine(6, 4, num_layers=1)
     model = recommender(HistoryStates(own, own.item_table.detach()), width=8)
-    with pytest.raises(ValueError, match=r"'beside' must be history means .*got Mine"):
+    with pytest.raises(ValueError, match=r"must be history means .*got Mine"):
         save_past(model, tmp_path / "past")
     assert not (tmp_path / "past").exists()
 

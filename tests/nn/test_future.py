@@ -16,7 +16,13 @@ from ddrm_pyg.loader import Cuts
 from ddrm_pyg.losses.softmax import softmax_loss
 from ddrm_pyg.nn import future as module
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
-from ddrm_pyg.nn.future import FutureTraining, HistoryMeans, HistoryStates, Past
+from ddrm_pyg.nn.future import (
+    FutureTraining,
+    HistoryMeans,
+    HistoryStates,
+    Past,
+    start_embeddings,
+)
 from ddrm_pyg.ranking import evaluate
 from ddrm_pyg.training import fit
 
@@ -377,3 +383,14 @@ def test_large_catalogues_are_sampled_by_default(monkeypatch, item_emb):
     assert FutureTraining(past, time).num_sampled is None
     monkeypatch.setattr(module, "_ALL_ITEMS", 5)
     assert FutureTraining(past, time).num_sampled == 8192
+
+
+def test_starts_rank_and_an_empty_history_has_the_mean_item(item_emb):
+    histories = [torch.tensor([2, 5]), torch.empty(0, dtype=torch.int64)]
+    sequences = UserSequences.from_histories(histories, 6)
+    mean = torch.arange(4.0)
+    emb = start_embeddings(HistoryMeans(item_emb, [1.0]), sequences, mean)
+    by_hand = item_emb[2] * math.exp(-1) + item_emb[5]
+    torch.testing.assert_close(emb.user[0], by_hand / by_hand.norm())
+    assert torch.equal(emb.user[1], mean)
+    assert torch.equal(emb.item, item_emb)
