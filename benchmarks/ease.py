@@ -13,7 +13,7 @@ from scipy.linalg.lapack import dpotrf, dpotri
 from ddrm_pyg import evaluate
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.models import EASE
-from ddrm_pyg.nn.models._similarity import inverse_gram, shared_users
+from ddrm_pyg.nn.models._similarity import inverse_gram, ridge_gram
 from ddrm_pyg.transforms import TemporalSplit
 
 METRICS = ("recall@20", "ndcg@20")
@@ -29,10 +29,7 @@ def main():
     rows = [row for source in args.data for row in quality(source)]
     name, data = _measure.load_thinned(args.data[0], TemporalSplit())
     graph = InteractionGraph.from_data(data).without_repeats()
-    gram = np.empty((graph.num_items, graph.num_items), order="F")
-    for start, block in shared_users(graph):
-        gram.T[start : start + len(block)] = block.to_dense().numpy()
-    gram.flat[:: graph.num_items + 1] += 1000
+    gram = ridge_gram(graph, 1000.0)
 
     def bare():
         factor, _ = dpotrf(gram.copy(order="F"), lower=1, overwrite_a=1)

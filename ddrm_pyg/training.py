@@ -25,7 +25,7 @@ from tqdm import tqdm
 from ddrm_pyg.checks import check_at_least, check_positive
 from ddrm_pyg.extras import check_device
 from ddrm_pyg.files import atomic_path, undamaged, write_text
-from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph, has_validation
 from ddrm_pyg.graph.sequences import edge_order
 from ddrm_pyg.loader import processes
 from ddrm_pyg.progress import on_terminal, progress_bar
@@ -177,8 +177,8 @@ def fit(
     graph = InteractionGraph.from_data(data).to(_device(model))
     if graph.num_edges == 0:
         raise ValueError("'data' must have train interactions (got 0)")
-    has_validation = _has_validation(data)
-    if not has_validation:
+    can_select = has_validation(data)
+    if not can_select:
         logger.warning(
             "no validation split: all %d epochs are trained and the last one is kept",
             epochs,
@@ -213,7 +213,7 @@ def fit(
         while run.epoch < epochs and not run.result.stopped_early:
             run.train_epoch(graph, batch_size)
             due = run.epoch % eval_every == 0 or run.epoch == epochs
-            if due and has_validation:
+            if due and can_select:
                 run.validate(data, graph, patience)
             if log is not None:
                 _write_log(log, run.result.history)
@@ -530,11 +530,6 @@ def _list_length(metric: str) -> int:
 
 def _device(model: Any) -> torch.device:
     return next(model.parameters()).device
-
-
-def _has_validation(data: HeteroData) -> bool:
-    pairs = data[EDGE].get("val_edge_label_index")
-    return pairs is not None and pairs.size(1) > 0
 
 
 @contextmanager

@@ -37,6 +37,14 @@ def _check_device(name: str | None) -> str | None:
     return name
 
 
+SplitScope = Annotated[
+    Literal["user", "global"],
+    typer.Option(
+        help="Cut each user's own timeline, or everyone's at the same two moments."
+    ),
+]
+
+
 def _source(
     data: Annotated[
         str,
@@ -70,12 +78,7 @@ def _source(
     ratios: Annotated[
         str, typer.Option(help="Shares of train, validation and test, in a table.")
     ] = "0.7,0.1,0.2",
-    split: Annotated[
-        Literal["user", "global"],
-        typer.Option(
-            help="Cut each user's own timeline, or everyone's at the same two moments."
-        ),
-    ] = "user",
+    split: SplitScope = "user",
     encoding: Annotated[
         str | None,
         typer.Option(help="Encoding of a text, such as latin-1; UTF-8 if none is."),

@@ -33,18 +33,13 @@ EXAMPLES = (
 
 
 def command(
-    run: Annotated[
-        Path,
-        typer.Argument(help="Folder of a finished run."),
-    ],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     user: Annotated[
         list[str] | None, typer.Option(help="Ids of known users; all if none is given.")
     ] = None,
     history: Annotated[
         Path | None,
-        typer.Option(
-            help="Table of new users, with columns as in the run's data.",
-        ),
+        typer.Option(help="Table of new users, with columns as in the run's data."),
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="List length.")] = 10,
     out: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -47,12 +47,7 @@ def command(
     ratios: Annotated[
         str, typer.Option(help="Shares of train, validation and test.")
     ] = "0.7,0.1,0.2",
-    split: Annotated[
-        Literal["user", "global"],
-        typer.Option(
-            help="Cut each user's own timeline, or everyone's at the same two moments."
-        ),
-    ] = "user",
+    split: options.SplitScope = "user",
     seed: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="Seed of a random split.")
     ] = 0,

@@ -27,7 +27,7 @@ from ddrm_pyg.experiments.tables import (
     paired_tests,
     star_best,
 )
-from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.interaction_graph import EDGE, has_validation
 from ddrm_pyg.graph.sequences import tells_order
 from ddrm_pyg.ranking import METRICS
 
@@ -119,7 +119,7 @@ def yardsticks_of(data: HeteroData) -> tuple[str, ...]:
     """Name the closed forms that a comparison on a data set holds."""
     if not tells_order(data):
         return yardsticks()
-    if InteractionGraph.from_data(data, splits=("val",)).num_edges == 0:
+    if not has_validation(data):
         logger.warning("no validation split: nothing picks how fast histories fade")
         return yardsticks()
     return (*yardsticks(), *yardsticks(order_aware=True))

@@ -29,7 +29,7 @@ from ddrm_pyg.experiments.sources import DOWNLOADS, NAMED, Source
 from ddrm_pyg.experiments.work import count_parameters
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.models._similarity import COLUMNS
-from ddrm_pyg.nn.models.ease import EXACT, FACTORS
+from ddrm_pyg.nn.models.ease import factors_for
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -122,9 +122,7 @@ def _pairs(
 def _inverse(
     cell: Cell, method: Method, factor: float, graph: Sizes | InteractionGraph
 ) -> int:
-    factors = cell.model.get("num_factors")
-    if factors is None and graph.num_items > EXACT:
-        factors = FACTORS
+    factors = factors_for(graph.num_items, cell.model.get("num_factors"))
     if factors is None:
         return _pairs(cell, method, factor, graph)
     nodes = graph.num_users + graph.num_items

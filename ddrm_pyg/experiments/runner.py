@@ -36,7 +36,7 @@ from ddrm_pyg.experiments.work import (
     damaged,
 )
 from ddrm_pyg.files import atomic_path, hash_file, read_json, write_json
-from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph, has_validation
 from ddrm_pyg.ranking import Metrics, evaluate
 from ddrm_pyg.training import FitResult, fit, own_randomness
 from ddrm_pyg.typing import EpochEnd, Recommender, Scorer
@@ -97,7 +97,7 @@ class Runner:
     @cached_property
     def has_validation(self) -> bool:
         """Whether anything can be selected."""
-        return InteractionGraph.from_data(self.data, splits=("val",)).num_edges > 0
+        return has_validation(self.data)
 
     def cell_folder(self, cell: Cell) -> Path:
         """Folder of a cell."""

@@ -20,7 +20,7 @@ from ddrm_pyg.experiments.methods import METHODS, Method, find
 from ddrm_pyg.experiments.settings import check_history
 from ddrm_pyg.files import hash_file
 from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
-from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph, has_validation
 from ddrm_pyg.graph.sequences import edge_order, tells_order
 from ddrm_pyg.ids import align, raw_ids, read_ids
 from ddrm_pyg.losses import ReweightedLoss, TruncatedLoss, bce_loss, bpr_loss
@@ -258,7 +258,7 @@ def solve_wide(work: Work) -> Outcome:
     limit = min(widest, work.graph.num_users, work.graph.num_items)
     width = min(work.settings["embedding_dim"], limit)
     scorer = work.build(embedding_dim=width).scorer(work.graph)
-    if InteractionGraph.from_data(work.data, splits=("val",)).num_edges == 0:
+    if not has_validation(work.data):
         return Outcome(scorer, _tables(scorer))
     taus = work.settings["taus"] if tells_order(work.data) else [None]
     by_tau = _by_recency(work, taus, _weighted_mean(work, scorer))
@@ -532,18 +532,12 @@ def average_history(work: Work) -> Outcome:
     """Take where DDRM starts as the answer."""
     emb = work.base.embeddings()
     weight = _history_weight(work, work.settings["history"])
-    user = work.graph.history_mean(emb.item, weight=weight)
-    return Outcome(Embeddings(user, emb.item))
+    return Outcome(_weighted_mean(work, emb)(weight))
 
 
 def average_recent_history(work: Work) -> Outcome:
     """Weigh histories by recency, as validation likes it best, and average them."""
-    item = work.base.embeddings().item
-
-    def mean(weight: Tensor | None) -> Embeddings:
-        return Embeddings(work.graph.history_mean(item, weight=weight), item)
-
-    return _pick_recency(work, mean)
+    return _pick_recency(work, _weighted_mean(work, work.base.embeddings()))
 
 
 def _history_weight(work: Work, history: Mapping[str, Any] | None) -> Tensor | None:

@@ -457,6 +457,12 @@ def interactions_of(data: HeteroData) -> EdgeStorage:
     return store
 
 
+def has_validation(data: HeteroData) -> bool:
+    """Tell whether a data set has pairs that anything can be selected by."""
+    pairs = data[EDGE].get("val_edge_label_index")
+    return pairs is not None and pairs.size(1) > 0
+
+
 def per_edge(value: Tensor, name: str, num_edges: int) -> Tensor:
     """Return the values of a caller, if there is one per interaction.
 

@@ -12,6 +12,7 @@ from ddrm_pyg.graph.interaction_graph import (
     EDGE,
     InteractionGraph,
     as_graph,
+    has_validation,
     mean_item,
 )
 
@@ -432,3 +433,13 @@ def test_a_callers_data_are_checked_and_stay_as_they_were(data, message):
         InteractionGraph.from_data(data)
     assert (data.node_types, data.edge_types) == kinds
     assert data.to_dict().keys() == before.keys()
+
+
+def test_validation_is_there_where_it_has_pairs():
+    data = HeteroData()
+    data[EDGE].edge_index = torch.tensor([[0], [0]])
+    assert not has_validation(data)
+    data[EDGE].val_edge_label_index = torch.empty(2, 0, dtype=torch.long)
+    assert not has_validation(data)
+    data[EDGE].val_edge_label_index = torch.tensor([[0], [0]])
+    assert has_validation(data)

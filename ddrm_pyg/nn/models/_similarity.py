@@ -86,6 +86,23 @@ def _ones(matrix: Tensor) -> Tensor:
     )
 
 
+def ridge_gram(graph: InteractionGraph, l2: float) -> np.ndarray:
+    r"""Count :math:`X^\top X + \lambda I` of the users' 0/1 rows.
+
+    Args:
+        graph: Train interactions, without repeats.
+        l2: :math:`\lambda`.
+
+    Returns:
+        ``[num_items, num_items]`` float64, in the order of memory that LAPACK has.
+    """
+    gram = np.empty((graph.num_items, graph.num_items), order="F")
+    for start, block in shared_users(graph):
+        gram.T[start : start + len(block)] = block.to_dense().cpu().numpy()
+    gram.flat[:: graph.num_items + 1] += l2
+    return gram
+
+
 def inverse_gram(graph: InteractionGraph, l2: float) -> Tensor:
     r"""Invert :math:`X^\top X + \lambda I` of the users' 0/1 rows.
 
@@ -99,12 +116,8 @@ def inverse_gram(graph: InteractionGraph, l2: float) -> Tensor:
     Raises:
         ValueError: ``l2`` is so small that rounding leaves no inverse.
     """
-    gram = np.empty((graph.num_items, graph.num_items), order="F")
-    for start, block in shared_users(graph):
-        gram.T[start : start + len(block)] = block.to_dense().cpu().numpy()
-    gram.flat[:: graph.num_items + 1] += l2
     # in place, and one triangle: half of what a solver makes that returns new matrices
-    factor, failed = dpotrf(gram, lower=1, overwrite_a=1)
+    factor, failed = dpotrf(ridge_gram(graph, l2), lower=1, overwrite_a=1)
     if failed:
         raise ValueError(f"'l2' must be large enough to invert the counts (got {l2})")
     inverse, _ = dpotri(factor, lower=1, overwrite_c=1)

@@ -27,6 +27,16 @@ FACTORS = 1024
 """Factors beyond that."""
 
 
+def factors_for(num_items: int, num_factors: int | None) -> int | None:
+    """Tell how many factors stand for the weights; None where they are exact.
+
+    Args:
+        num_items: Size of the catalogue.
+        num_factors: What is asked for; None leaves it to the size.
+    """
+    return FACTORS if num_factors is None and num_items > EXACT else num_factors
+
+
 class EASE:
     r"""Linear item-item weights by ridge regression with a zero diagonal.
 
@@ -82,9 +92,8 @@ class EASE:
             ValueError: ``history_weight`` does not have one value >= 0 per
                 interaction.
         """
-        factors = self.num_factors
-        if factors is None and graph.num_items > EXACT:
-            factors = FACTORS
+        factors = factors_for(graph.num_items, self.num_factors)
+        if factors != self.num_factors:
             logger.warning(
                 "EASE: %d factors in place of exact weights, for %d items are more "
                 "than %d",
