@@ -97,8 +97,8 @@ def random_data(num_users, num_items, num_edges):
         ("multivae", (5_000, 20_000, 4_000), 400),
         ("diffrec", (2_000, 15_000, 4_000), 400),
         ("tdiffrec", (2_000, 15_000, 4_000), 400),
-        ("item_knn", (1_000, 5_000, 50_000), 1),
-        ("ease", (1_000, 3_500, 50_000), 1),
+        ("item_knn", (1_000, 8_000, 50_000), 1),
+        ("ease", (1_000, 6_000, 50_000), 1),
     ],
 )
 def test_estimates_are_good_to_a_factor_of_two(tmp_path, method, sizes, batch_size):
