@@ -77,8 +77,18 @@ class Verdict:
 
     @property
     def headline(self) -> str:
-        """The verdict itself."""
-        return f"verdict on {self.name}: {self.word}"
+        """The verdict itself, and what is better all the same."""
+        line = f"verdict on {self.name}: {self.word}"
+        link = "but" if self.word == "helps" else "and"
+        return f"{line}, {link} '{self.better}' is better" if self.better else line
+
+    @property
+    def better(self) -> str | None:
+        """The yardstick that is better, significantly and by 1 %; None without one."""
+        if self.yardstick is None:
+            return None
+        name, test = self.yardstick
+        return name if test.difference < 0 and test.counts() else None
 
     @property
     def reasons(self) -> list[str]:
@@ -94,20 +104,25 @@ class Verdict:
     @property
     def advice(self) -> str:
         """What to do, in a sentence."""
-        if self.yardstick and self.yardstick[1].difference < 0:
-            name, test = self.yardstick
-            if test.counts():
-                return f"Use '{name}': it ranks better, and nothing is trained."
+        if self.better:
+            return f"Use '{self.better}': it ranks better, and nothing is trained."
         if self.word == "helps":
-            if self.yardstick and not self.yardstick[1].significant():
-                name = self.yardstick[0]
-                return f"Use '{self.name}' or '{name}': they cannot be told apart."
-            return f"Use '{self.name}'."
+            return f"Use '{self.name}'{self._or_as_good()}."
         if self.word == "hurts":
             return f"Do without it: '{self.rival}' ranks better."
         if self.test.significant():
             return f"No difference worth having: '{self.rival}' is simpler."
         return "Not significant: more users or more seeds can tell."
+
+    def _or_as_good(self) -> str:
+        """Name the yardstick that does as well, if it does."""
+        if self.yardstick is None or self.yardstick[1].counts():
+            return ""
+        name, test = self.yardstick
+        close = (
+            "are less than 1 % apart" if test.significant() else "cannot be told apart"
+        )
+        return f" or '{name}': they {close}"
 
     def record(self) -> dict[str, Any]:
         """Flatten for JSON."""
@@ -120,6 +135,7 @@ class Verdict:
             "rival": self.rival,
             **self.test.record(),
             "yardstick": beside,
+            "better_yardstick": self.better,
         }
 
 

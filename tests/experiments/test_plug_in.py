@@ -203,8 +203,35 @@ def test_a_yardstick_that_is_surely_better_is_what_to_use():
     perhaps = worse._replace(p_value=0.2)
     unsure = replace(verdict, yardstick=("ease", perhaps)).advice
     assert unsure == "Use 'ddrm' or 'ease': they cannot be told apart."
+    close = replace(verdict, yardstick=("ease", worse._replace(relative=-0.009)))
+    assert close.advice == "Use 'ddrm' or 'ease': they are less than 1 % apart."
     better = replace(verdict, yardstick=("ease", helps)).advice
     assert better == "Use 'ddrm'."
+
+
+@pytest.mark.parametrize(
+    ("word", "against", "first"),
+    [
+        ("helps", (-0.1, -0.1, 0.001), "helps, but 'ease' is better"),
+        ("hurts", (-0.1, -0.1, 0.001), "hurts, and 'ease' is better"),
+        (
+            "no significant change",
+            (-0.1, -0.1, 0.001),
+            "no significant change, and 'ease' is better",
+        ),
+        ("helps", (-0.1, -0.1, 0.2), "helps"),
+        ("helps", (-0.001, -0.009, 0.001), "helps"),
+        ("helps", (0.1, 0.1, 0.001), "helps"),
+    ],
+)
+def test_the_headline_hides_no_better_yardstick(word, against, first):
+    change, yardstick = PairedTest(0.1, 0.1, 0.001, 9), PairedTest(*against, 9)
+    verdict = Verdict("ddrm", word, "mf", change, ("ease", yardstick))
+    assert verdict.headline == f"verdict on ddrm: {first}"
+    assert str(verdict).startswith(f"{verdict.headline}\n")
+    record = verdict.record()
+    assert record["verdict"] == word
+    assert record["better_yardstick"] == ("ease" if "better" in first else None)
 
 
 def test_gain_over_nothing_helps_and_is_valid_json(make_result):
@@ -235,6 +262,7 @@ def test_verdict_in_words(p, shown):
         "p_value": p,
         "num_users": 77,
         "yardstick": None,
+        "better_yardstick": None,
     }
 
 
