@@ -55,6 +55,9 @@ class Least(NamedTuple):
     flop: float = 0.0
 
 
+Limit = Least | str
+"""What a side must at least do, or another side that does no more than that."""
+
 BARE = {"cpu": Least(1 << 28, 2 * 1024**3), "cuda": Least(1 << 31, 2 * 8192**3)}
 """What the bare copy and the bare product do: enough to leave the caches, and to keep
 all units busy."""
@@ -82,20 +85,34 @@ class Setting(NamedTuple):
     suffix: str = ""
 
 
-def options(description: str | None, *, rounds: bool = True) -> argparse.ArgumentParser:
-    """Make a parser with the options that all benchmarks share."""
-    parser = argparse.ArgumentParser(description=description)
+def options(
+    description: str | None, *, rounds: bool = True, on_cpu: str = ""
+) -> argparse.ArgumentParser:
+    """Make a parser with the options that all benchmarks share.
+
+    Args:
+        description: The benchmark's docstring.
+        rounds: Whether it times rounds.
+        on_cpu: Why it runs on the CPU alone, if it does.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, help="torch threads (torch's default)")
     if rounds:
         parser.add_argument("--runs", type=int, default=9, help="timed rounds (9)")
     parser.add_argument(
         "--device", default="cpu", help="cpu or cuda; without it, it says so and ends"
     )
+    parser.set_defaults(on_cpu=on_cpu)
     return parser
 
 
 def choose(args: argparse.Namespace) -> None:
-    """Set torch's threads and seed; end where the device is not there."""
+    """Set torch's threads and seed; say so and end where the device cannot be used."""
+    if args.device != "cpu" and args.on_cpu:
+        print(f"skipped: {args.on_cpu}")
+        sys.exit()
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         print(f"skipped: '{args.device}' is not available here")
         sys.exit()
@@ -104,14 +121,21 @@ def choose(args: argparse.Namespace) -> None:
     torch.manual_seed(0)
 
 
+def suffix_of(args: argparse.Namespace) -> str:
+    """What sets the results of other devices apart."""
+    return "" if args.device == "cpu" else f"_{args.device}"
+
+
 def prepare(description: str | None) -> Setting:
     """Read the options, and the data."""
     return setting_of(data_options(description).parse_args())
 
 
-def data_options(description: str | None) -> argparse.ArgumentParser:
+def data_options(
+    description: str | None, *, on_cpu: str = ""
+) -> argparse.ArgumentParser:
     """Make a parser with these, and those that say what the data are."""
-    parser = options(description)
+    parser = options(description, on_cpu=on_cpu)
     parser.add_argument("--data", help="what load_interactions reads (synthetic)")
     parser.add_argument(
         "--size", choices=SIZES, default="ml-1m", help="of the synthetic world (ml-1m)"
@@ -122,7 +146,7 @@ def data_options(description: str | None) -> argparse.ArgumentParser:
 def setting_of(args: argparse.Namespace) -> Setting:
     """Load the data that the options ask for."""
     choose(args)
-    suffix = "" if args.device == "cpu" else f"_{args.device}"
+    suffix = suffix_of(args)
     if args.data is None:
         data, source = world(args.size), f"synthetic, the size of {args.size}"
         suffix += "" if args.size == "ml-1m" else f"_{args.size}"
@@ -169,8 +193,7 @@ def alternate(
 ) -> dict[str, np.ndarray]:
     """Time all sides once per round, each round starting with another side.
 
-    Where torch has one thread and no GPU is used, these are processor seconds, which
-    depend less on what else the machine does; elsewhere they are those of the wall.
+    Seconds are those of :func:`clock_of`.
 
     Args:
         sides: What to run, by name.
@@ -182,8 +205,7 @@ def alternate(
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     names = list(sides)
-    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
-    clock = time.process_time if alone else time.perf_counter
+    clock = clock_of(torch.get_num_threads())
     for turn in range(warm_up + runs):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
@@ -193,6 +215,16 @@ def alternate(
             finish()
             seconds[name].append(clock() - begin)
     return {name: np.array(values[warm_up:]) for name, values in seconds.items()}
+
+
+def clock_of(threads: int) -> Callable[[], float]:
+    """Choose a clock.
+
+    With one thread and no GPU it is the processor's, which depends less on what else
+    the machine does; elsewhere the wall's.
+    """
+    alone = threads == 1 and not torch.cuda.is_available()
+    return time.process_time if alone else time.perf_counter
 
 
 def bare_sides(device: str) -> dict[str, Callable[[], Any]]:
@@ -209,36 +241,90 @@ def bare_sides(device: str) -> dict[str, Callable[[], Any]]:
 
 
 def shares(
-    least: Mapping[str, Least], seconds: Mapping[str, np.ndarray], device: str
+    limits: Mapping[str, Limit], seconds: Mapping[str, np.ndarray], device: str
 ) -> dict[str, dict[str, Any]]:
     """Tell how much of its limit each side reaches.
 
     A side cannot take less than its bytes at the rate of the bare copy, nor less than
-    its operations at that of the bare product: the longer of the two is its limit.
+    its operations at that of the bare product: the longer of the two is its limit,
+    unless another side is.
 
     Args:
-        least: What sides must at least do, by name.
-        seconds: Of these, and of :func:`bare_sides`.
+        limits: By name of the side.
+        seconds: Of these sides, of those that limit them, and of :func:`bare_sides`
+            where a :class:`Least` does.
         device: Where they ran.
 
     Returns:
-        By side, what limits it, how much of that it must do, and the median over
-        rounds of the limit over the side's time.
+        By side, what limits it, and the median over rounds of the limit over the
+        side's time.
     """
-    bare = BARE[torch.device(device).type]
     result = {}
-    for side, (num_bytes, flop) in least.items():
-        copied = num_bytes / bare.bytes * seconds[COPY]
-        multiplied = flop / bare.flop * seconds[PRODUCT]
-        by_copy = np.median(copied) > np.median(multiplied)
-        limit, what = (
-            (copied, f"copy of {num_bytes / 1e6:,.3g} MB")
-            if by_copy
-            else (multiplied, f"products of {flop / 1e9:,.3g} GFLOP")
-        )
-        share = float(np.median(limit / seconds[side]))
+    for side, limit in limits.items():
+        times, what = _limit(limit, seconds, device)
+        share = float(np.median(times / seconds[side]))
         result[side] = {"limit": what, "share": round(share, 3)}
     return result
+
+
+def _limit(
+    limit: Limit, seconds: Mapping[str, np.ndarray], device: str
+) -> tuple[np.ndarray, str]:
+    """Seconds of a limit in every round, and what it is called."""
+    if isinstance(limit, str):
+        return seconds[limit], limit
+    bare = BARE[torch.device(device).type]
+    copied = limit.bytes / bare.bytes * seconds[COPY]
+    multiplied = limit.flop / bare.flop * seconds[PRODUCT]
+    if np.median(copied) > np.median(multiplied):
+        return copied, f"copy of {limit.bytes / 1e6:,.3g} MB"
+    return multiplied, f"products of {limit.flop / 1e9:,.3g} GFLOP"
+
+
+def shares_once(
+    limits: Mapping[str, Limit], seconds: Mapping[str, float], device: str = "cpu"
+) -> dict[str, dict[str, Any]]:
+    """Tell the same of sides that ran once; the bare ones run here."""
+    once = {side: np.array([value]) for side, value in seconds.items()}
+    result = shares(limits, alternate(bare_sides(device), 5) | once, device)
+    for side, values in result.items():
+        print(f"{side}: {said(values)}")
+    return result
+
+
+def least_seconds(stages: Sequence[Least], device: str = "cpu") -> float:
+    """Seconds that stages must at least take, one after the other."""
+    bare = alternate(bare_sides(device), 5)
+    return sum(float(np.median(_limit(stage, bare, device)[0])) for stage in stages)
+
+
+def least_of_steps(model: torch.nn.Module, steps: float, *, flop: float = 0.0) -> Least:
+    """Count what some steps of Adam must do, all gradients dense.
+
+    Adam reads a number, its gradient and its two moments, and writes all but the
+    gradient, which the backward pass has written.
+
+    Args:
+        model: What is trained.
+        steps: How many.
+        flop: Operations of a step, forward and backward.
+    """
+    numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return Least(steps * 8 * 4 * numbers, steps * flop)
+
+
+def flop_of_row(model: torch.nn.Module) -> float:
+    """Operations of a row in all layers, forward and for the gradients of both sides.
+
+    Args:
+        model: Two-dimensional parameters are layers that every row goes through.
+    """
+    return 6 * sum(p.numel() for p in model.parameters() if p.dim() == 2)
+
+
+def said(values: Mapping[str, Any]) -> str:
+    """Put a share of :func:`shares` into words."""
+    return "{share:.0%} of the limit, {limit}".format(**values)
 
 
 def finish() -> None:
@@ -255,7 +341,7 @@ def report(
     *,
     reference: str,
     ours: Sequence[str],
-    least: Mapping[str, Least] | None = None,
+    limits: Mapping[str, Limit] | None = None,
     **facts: Any,
 ) -> dict[str, float]:
     """Print a table and a JSON line; keep the line and a plot in results/.
@@ -267,7 +353,7 @@ def report(
         seconds: As :func:`alternate` returns it.
         reference: The side that all are compared with.
         ours: The sides that this package stands for, coloured in the plot.
-        least: What sides must at least do; then ``seconds`` hold :func:`bare_sides`.
+        limits: As :func:`shares` takes them.
         facts: More for the JSON line.
 
     Returns:
@@ -277,7 +363,7 @@ def report(
         side: float(np.median(t / seconds[reference])) for side, t in seconds.items()
     }
     median = {side: float(np.median(t)) * 1e3 for side, t in seconds.items()}
-    limits = shares(least, seconds, setting.device) if least else {}
+    reached = shares(limits, seconds, setting.device) if limits else {}
     width = max(map(len, seconds))
     print(f"{title}\n{setting.source}: {setting.graph}")
     print(f"{setting.threads} threads, median and quartiles of {setting.runs} rounds\n")
@@ -285,11 +371,7 @@ def report(
     for side, times in seconds.items():
         low, high = np.quantile(times, (0.25, 0.75)) * 1e3
         quartiles = f"{low:.2f} - {high:.2f}"
-        limit = (
-            "{share:6.0%} of the {limit}".format(**limits[side])
-            if side in limits
-            else ""
-        )
+        limit = said(reached[side]) if side in reached else ""
         print(
             f"{side:{width}}  {median[side]:10.2f}  {quartiles:>19}  {ratio[side]:8.2f}"
             f"  {limit}".rstrip()
@@ -308,7 +390,7 @@ def report(
         "reference": reference,
         "median_ms": {side: round(value, 3) for side, value in median.items()},
         "ratio": {side: round(value, 3) for side, value in ratio.items()},
-        **({"limits": limits} if limits else {}),
+        **({"limits": reached} if reached else {}),
         **facts,
     }
     print("\n" + json.dumps(record))

@@ -49,7 +49,7 @@ class Study:
         if not self.runner.has_validation:
             parser.error("--data must have a validation split: it picks")
         self.backends = args.backends.split(",")
-        self.name = f"{name}_{self.source.name}"
+        self.name = f"{name}_{self.source.name}{_measure.suffix_of(args)}"
         self.rows = []
 
     def backend(self, name):
@@ -85,7 +85,8 @@ class Study:
 
     def keep(self, **facts):
         """Keep rows and facts in results/."""
-        asked = {k: v for k, v in vars(self.args).items() if k not in ("out", "data")}
+        left = ("out", "data", "on_cpu")
+        asked = {k: v for k, v in vars(self.args).items() if k not in left}
         header = {
             "benchmark": self.name,
             "options": asked,

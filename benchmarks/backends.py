@@ -7,24 +7,25 @@ verdicts rest on:
     python benchmarks/backends.py A B C
 """
 
-import argparse
 import json
 from pathlib import Path
 
-from _measure import RESULTS
+import _measure
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 
 
 def main():
     """Collect the runs, print and keep them."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = _measure.options(__doc__, rounds=False, on_cpu="nothing is trained here")
     parser.add_argument("runs", nargs="+", type=Path)
-    rows = [read(folder) for folder in parser.parse_args().runs]
+    args = parser.parse_args()
+    _measure.choose(args)
+    rows = [read(folder) for folder in args.runs]
     for row in rows:
         shown = "  ".join(f"{row['test'][m]:.4f}" for m in METRICS)
         print(f"{row['backend']:10} {row['seed']}  {row['verdict']:22} {shown}")
-    path = RESULTS / "backends.json"
+    path = _measure.RESULTS / "backends.json"
     path.write_text(json.dumps(rows, indent=1) + "\n")
 
 

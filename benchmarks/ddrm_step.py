@@ -83,7 +83,7 @@ def main():
         seconds,
         reference="matrix products",
         ours=("loss and backward", "step", "step, bf16", "the same, compiled"),
-        least={"matrix products": least, "step": least},
+        limits={"matrix products": least, "step": least},
         products_gflop=round(gflop, 1),
     )
     rate = 1 / ratio["step"]

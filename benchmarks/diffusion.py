@@ -9,13 +9,12 @@ predictions); a bridge whose steps lie near the start (I2SB, Liu et al., ICML 20
 x_t between target and start, walked back along the deterministic posterior).
 """
 
-import argparse
 import json
 import time
 from functools import partial
 
+import _measure
 import torch
-from _measure import RESULTS, load_thinned, plt
 
 from ddrm_pyg import DDRM, DDRMRecommender, evaluate, fit
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
@@ -158,17 +157,19 @@ def train(data, emb, way, seed, epochs):
 
 def main():
     """Train every way on every data set with every seed, and keep the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    why = "all ways are compared on the CPU"
+    parser = _measure.options(__doc__, rounds=False, on_cpu=why)
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--width", type=int, default=256)
+    parser.set_defaults(threads=1)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    path = RESULTS / "diffusion.json"
+    _measure.choose(options)
+    path = _measure.RESULTS / "diffusion.json"
     rows = json.loads(path.read_text()) if path.exists() else []
     for source in options.data:
-        name, data = load_thinned(source, TemporalSplit())
+        name, data = _measure.load_thinned(source, TemporalSplit())
         rows = [row for row in rows if row["data"] != name]  # others stay
         emb = SVD(options.width).scorer(InteractionGraph.from_data(data))
         for seed in range(options.seeds):
@@ -189,7 +190,7 @@ def main():
 def draw(rows):
     """Validation Recall@20 of every way over that of one pass, a panel a data set."""
     names = list(dict.fromkeys(row["data"] for row in rows))
-    figure, panels = plt.subplots(
+    figure, panels = _measure.plt.subplots(
         1, len(names), figsize=(4 * len(names), 4), sharey=True, squeeze=False
     )
     ways = list(WAYS)[::-1]
@@ -211,7 +212,7 @@ def draw(rows):
         axes.set_xlabel("validation Recall@20 over one pass")
     panels[0][0].set_yticks(range(len(ways)), ways)
     figure.tight_layout()
-    figure.savefig(RESULTS / "diffusion.png", dpi=120)
+    figure.savefig(_measure.RESULTS / "diffusion.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ FACTORS = (256, 512, 1024, None)
 
 def main():
     """Measure."""
-    parser = _measure.options(__doc__)
+    parser = _measure.options(__doc__, on_cpu="EASE is solved by LAPACK")
     parser.add_argument("--data", nargs="+", required=True)
     args = parser.parse_args()
     _measure.choose(args)

@@ -8,13 +8,11 @@ LightGCN, with the small networks of ``ddrm_quick``; it, LightGCN and T-DiffRec 
 seed.
 """
 
-import argparse
 import json
 from pathlib import Path
 
+import _measure
 import numpy as np
-import torch
-from _measure import RESULTS, load_thinned, plt
 
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.runner import Runner
@@ -65,21 +63,24 @@ def lines(width, seeds):
 
 def main():
     """Run all cells, print and keep the means over seeds."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = _measure.options(__doc__, rounds=False)
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scope", default="user")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.set_defaults(threads=1)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    _measure.choose(options)
     name_of = "future" if options.scope == "user" else "future_global"
+    name_of += _measure.suffix_of(options)
     rows = []
     for source in options.data:
-        name, data = load_thinned(source, TemporalSplit(scope=options.scope))
+        name, data = _measure.load_thinned(source, TemporalSplit(scope=options.scope))
         if options.scope == "global" and not Path(source).is_dir():
             name += ", global"
-        runner = Runner(data, options.out / name.replace(", ", "-"), progress=False)
+        folder = options.out / name.replace(", ", "-")
+        runner = Runner(data, folder, device=options.device, progress=False)
         done = {}
         for row, cells in lines(options.width, options.seeds).items():
             results = [runner.run(cell) for cell in cells]
@@ -101,10 +102,10 @@ def main():
         for row in rows:
             if row["data"] == name:
                 row["against"] = [test for test in tests if test["row"] == row["row"]]
-        path = RESULTS / f"{name_of}.json"
+        path = _measure.RESULTS / f"{name_of}.json"
         path.write_text(json.dumps(rows, indent=1) + "\n")
-    draw(rows, RESULTS / f"{name_of}.png")
-    if options.scope == "user":
+    draw(rows, _measure.RESULTS / f"{name_of}.png")
+    if name_of == "future":
         draw_groups(rows, PICTURES / "future.png")
 
 
@@ -131,7 +132,7 @@ def against(rows):
 def draw(rows, path):
     """Test NDCG@20 of every row, a panel a data set; DDRM from the past orange."""
     names = list(dict.fromkeys(row["data"] for row in rows))
-    figure, panels = plt.subplots(
+    figure, panels = _measure.plt.subplots(
         1, len(names), figsize=(4.2 * len(names), 3.4), squeeze=False
     )
     for axes, name in zip(panels[0], names, strict=True):
@@ -159,7 +160,7 @@ def draw_groups(rows, path):
         "svd+ddrm": ("SVD + DDRM, trained on what comes next", "C1"),
         "sasrec+ddrm": ("SASRec + DDRM, the same", "#b35806"),
     }
-    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    figure, axes = _measure.plt.subplots(figsize=(8, 3.6), layout="constrained")
     for place, (row, (label, colour)) in enumerate(shown.items()):
         at = np.arange(len(names)) + 0.18 * (place - 2)
         bars = axes.bar(

@@ -3,7 +3,9 @@
 MF and a small DDRM are trained on the first 80 % of every user's train interactions; a
 twentieth of the users and of the items are left out altogether. The rest is then
 appended (`Pipeline.append`), or trained on from the saved vectors (`warm_start`), or
-everything is trained anew. All are measured on the same test split.
+everything is trained anew. All are measured on the same test split. The limit of a
+training are the steps it took: what Adam must move of MF's tables, and the products
+of DDRM's networks.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from ddrm_pyg import (
 )
 from ddrm_pyg.graph.interaction_graph import EDGE
 
-SHARE, NEW = 0.8, 0.05
+SHARE, NEW, BATCH_SIZE = 0.8, 0.05, 2048
+ON_CPU = "appending is on the CPU, and so is what it is compared with"
 METRICS = ("recall@20", "ndcg@20")
 
 
@@ -70,7 +73,7 @@ def _rows(pairs: Tensor, row_of: dict[str, Tensor]) -> Tensor:
 
 def train(
     data: HeteroData, epochs: int, saved: Pipeline | None = None
-) -> tuple[Pipeline, float]:
+) -> tuple[Pipeline, float, list[_measure.Least]]:
     """Train MF and DDRM, from saved vectors and weights if there are any."""
     begin = time.process_time()
     graph = InteractionGraph.from_data(data)
@@ -80,11 +83,19 @@ def train(
     if saved is not None and saved.ddrm is not None:
         saved.warm_start(model, data)
         ddrm.load_state_dict(saved.ddrm.state_dict())
-    fit(model, data, epochs=epochs, batch_size=2048, eval_every=2, patience=4)
+    short = {"batch_size": BATCH_SIZE}
+    first = fit(model, data, epochs=epochs, eval_every=2, patience=4, **short)
     recommender = DDRMRecommender(ddrm, model(graph))
-    fit(recommender, data, epochs=max(epochs // 4, 2), batch_size=2048)
+    second = fit(recommender, data, epochs=max(epochs // 4, 2), **short)
     made = Pipeline.from_data(recommender.scorer(graph), data, ddrm=ddrm)
-    return made, time.process_time() - begin
+    seconds = time.process_time() - begin
+    steps = graph.num_edges / BATCH_SIZE
+    flop = BATCH_SIZE * _measure.flop_of_row(ddrm)
+    least = [
+        _measure.least_of_steps(model, steps * len(first.history)),
+        _measure.least_of_steps(ddrm, steps * len(second.history), flop=flop),
+    ]
+    return made, seconds, least
 
 
 def table_of(pipeline: Pipeline, data: HeteroData) -> Embeddings:
@@ -112,7 +123,7 @@ def histories(data: HeteroData, first: Tensor) -> dict[int, list[int]]:
 
 def main() -> None:
     """Measure."""
-    parser = _measure.options(__doc__, rounds=False)
+    parser = _measure.options(__doc__, rounds=False, on_cpu=ON_CPU)
     parser.add_argument("--data", required=True, help="what load_interactions reads")
     parser.add_argument("--epochs", type=int, default=60, help="of MF at most (60)")
     args = parser.parse_args()
@@ -125,18 +136,29 @@ def main() -> None:
     new[data[EDGE].edge_index[0, first]] = False
     results: dict[str, Any] = {}
 
-    def note(name: str, pipeline: Pipeline, seconds: float) -> None:
+    def note(
+        name: str,
+        pipeline: Pipeline,
+        seconds: float,
+        least: list[_measure.Least] | None = None,
+    ) -> None:
         metrics = evaluate(table_of(pipeline, data), data, k=20)
         mine = new[metrics.user]
         results[name] = {"cpu_seconds": round(seconds, 1)}
+        if least:
+            limit = _measure.least_seconds(least)
+            results[name] |= {
+                "limit_seconds": round(limit, 1),
+                "share": round(limit / seconds, 3),
+            }
         for metric in METRICS:
             values = metrics.per_user[metric]
             results[name][metric] = round(float(values.mean()), 4)
             results[name][f"{metric}, new users"] = round(float(values[mine].mean()), 4)
         print(f"{name:24} {results[name]}", flush=True)
 
-    old, seconds = train(restricted(data, first), args.epochs)
-    note("as it was", old, seconds)
+    old, *cost = train(restricted(data, first), args.epochs)
+    note("as it was", old, *cost)
     begin = time.process_time()
     grown = old.append(histories(data, first))
     note("appended", grown, time.process_time() - begin)

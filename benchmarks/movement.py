@@ -13,12 +13,11 @@ first two are 1 and the third is 0:
   last, in standard deviations of the log of clicks.
 """
 
-import argparse
 from pathlib import Path
 
+import _measure
 import numpy as np
 import scipy.sparse as sp
-from _measure import RESULTS, keep, load_thinned, plt
 from scipy.sparse.linalg import svds
 
 from ddrm_pyg.datasets import SyntheticInteractions
@@ -130,24 +129,26 @@ def measure(user, item, time, absolute):
 
 def main():
     """Measure, print and keep."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = _measure.options(__doc__, rounds=False, on_cpu="SciPy counts on the CPU")
     parser.add_argument("--data", nargs="+", required=True)
+    args = parser.parse_args()
+    _measure.choose(args)
     rows = {}
-    for source in parser.parse_args().data:
-        name, data = load_thinned(source)
+    for source in args.data:
+        name, data = _measure.load_thinned(source)
         rows[name] = measure(*clicks(data), absolute=not Path(source).is_dir())
         print(name, rows[name], flush=True)
     for name, moving in (("synthetic", True), ("synthetic, still", False)):
         data = SyntheticInteractions(moving=moving)[0]
         rows[name] = measure(*clicks(data), absolute=True)
         print(name, rows[name], flush=True)
-    keep("movement", {"benchmark": "movement", "rows": rows})
+    _measure.keep("movement", {"benchmark": "movement", "rows": rows})
     draw(rows)
 
 
 def draw(rows):
     """Taste over clicks and popularity over time, a line for each log."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure, panels = _measure.plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for axes, kind in zip(panels, ("taste", "popularity"), strict=True):
         for name, row in rows.items():
             points = row.get(kind, {})
@@ -161,7 +162,7 @@ def draw(rows):
     panels[0].set(xscale="log", xlabel="clicks apart", title="taste: likeness kept")
     panels[1].set(xlabel="tenths of the time apart", title="popularity: likeness kept")
     panels[0].legend(frameon=False, fontsize=8)
-    figure.savefig(RESULTS / "movement.png", dpi=110)
+    figure.savefig(_measure.RESULTS / "movement.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ LENGTH = 20
 
 def main():
     """Measure."""
-    parser = _measure.data_options(__doc__)
+    parser = _measure.data_options(__doc__, on_cpu="neighbours are counted on the CPU")
     parser.add_argument("--k", type=int, default=100, help="neighbours (100)")
     parser.add_argument("--memory", action="store_true", help="peak memory, ours alone")
     args = parser.parse_args()

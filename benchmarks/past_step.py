@@ -66,7 +66,7 @@ def main():
         _measure.alternate(sides, setting.runs),
         reference="matrix products",
         ours=("loss and backward", "step"),
-        least={"matrix products": least, "step": least},
+        limits={"matrix products": least, "step": least},
         products_gflop=round(gflop, 2),
         items_read=int(batch.cut.sum()),
     )

@@ -79,7 +79,7 @@ def main():
         reference="LightGCN",
         ours=("LightGCN", "SGL"),
         sgl_step_mib=round(peak.bytes / 2**20),
-        least={"LightGCN": propagated, "SGL": least_of_sgl(propagated, graph, batch)},
+        limits={"LightGCN": propagated, "SGL": least_of_sgl(propagated, graph, batch)},
         gathered_mb=round(gathered_bytes(graph) / 1e6),
     )
     rate = gathered_bytes(graph) / _measure.np.median(seconds["LightGCN"])

@@ -8,12 +8,10 @@ are kept in docs/results: the backend, the published DDRM (small networks) and R
 Cells are those of the command line's own runner, so that a stopped study goes on.
 """
 
-import argparse
 import json
 from pathlib import Path
 
-import torch
-from _measure import RESULTS, keep, plt
+import _measure
 
 from ddrm_pyg.datasets import load_interactions
 from ddrm_pyg.experiments.cells import Cell
@@ -50,13 +48,14 @@ def kept(ratio):
 
 def main():
     """Run all cells, print and keep."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = _measure.options(__doc__, rounds=False)
     parser.add_argument("--data", required=True, help="ML-1M clean, a folder")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backends", nargs="+", default=["svd"])
     parser.add_argument("--width", type=int, default=256, help="of svd (256)")
+    parser.set_defaults(threads=1)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    _measure.choose(options)
     rows = []
 
     def add(ratio, name, metrics, **facts):
@@ -71,18 +70,21 @@ def main():
     for backend in options.backends:
         for ratio in RATIOS:
             data = RandomNoise(ratio, seed=0)(load_interactions(options.data))
-            runner = Runner(data, options.out / f"{ratio:g}", progress=False)
+            folder = options.out / f"{ratio:g}"
+            runner = Runner(data, folder, device=options.device, progress=False)
             for name, cell in lines(backend, options.width).items():
                 result = runner.run(cell)
                 add(ratio, name, result.test, seconds=round(result.seconds, 1))
             record = {"benchmark": "random_noise", "width": options.width, "rows": rows}
-            keep("random_noise", record)
-    draw(rows)
+            _measure.keep(f"random_noise{_measure.suffix_of(options)}", record)
+    draw(rows, _measure.RESULTS / f"random_noise{_measure.suffix_of(options)}.png")
 
 
-def draw(rows):
+def draw(rows, path):
     """Test NDCG@20 of every row over the share of noise, and what is left of it."""
-    figure, panels = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    figure, panels = _measure.plt.subplots(
+        1, 2, figsize=(10, 3.8), layout="constrained"
+    )
     for name in dict.fromkeys(row["row"] for row in rows):
         points = sorted(
             (r["noise"], r["test"]["ndcg@20"]) for r in rows if r["row"] == name
@@ -95,7 +97,7 @@ def draw(rows):
     panels[1].legend(frameon=False, fontsize=6)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(RESULTS / "random_noise.png", dpi=110)
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

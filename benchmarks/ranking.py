@@ -72,7 +72,7 @@ def main():
         _measure.alternate(sides, setting.runs, warm_up=0),
         reference="bare product, mask, topk",
         ours=("evaluate", "recommend"),
-        least=dict.fromkeys(peaks, least),
+        limits=dict.fromkeys(peaks, least),
         peak_mib=peaks,
     )
     slowest = max(ratio["evaluate"], ratio["recommend"])

@@ -51,7 +51,7 @@ TEXT = "Good food, “friendly” people; we will come back.\\n" * 11
 
 def main():
     """Measure."""
-    parser = _measure.options(__doc__)
+    parser = _measure.options(__doc__, on_cpu="files are read on the CPU")
     parser.add_argument("--gigabytes", type=float, default=0, help="size of the JSON")
     parser.add_argument("--read", help=_measure.argparse.SUPPRESS)
     args = parser.parse_args()

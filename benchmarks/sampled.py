@@ -6,13 +6,11 @@ are sampled as well, so that both can be had; the cells are those of the runner 
 on where they were stopped.
 """
 
-import argparse
 import json
 from pathlib import Path
 
+import _measure
 import numpy as np
-import torch
-from _measure import RESULTS, load_thinned
 from future import METRICS, past
 
 from ddrm_pyg.experiments.cells import Cell
@@ -25,17 +23,19 @@ SHARES = (1, 2, 4, 8)
 
 def main():
     """Run all cells, print and keep them."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = _measure.options(__doc__, rounds=False)
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.set_defaults(threads=1)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    _measure.choose(options)
     rows = []
     for source in options.data:
-        name, data = load_thinned(source, TemporalSplit())
-        runner = Runner(data, options.out / name, progress=False)
+        name, data = _measure.load_thinned(source, TemporalSplit())
+        device, progress = options.device, False
+        runner = Runner(data, options.out / name, device=device, progress=progress)
         base = Cell("svd", model={"embedding_dim": options.width})
         for share in SHARES:
             size = None if share == 1 else data["item"].num_nodes // share
@@ -60,7 +60,7 @@ def main():
             print(
                 f"{name:20} {row['sampled']:6} of {row['items']:6} {shown}", flush=True
             )
-            path = RESULTS / "sampled.json"
+            path = _measure.RESULTS / f"sampled{_measure.suffix_of(options)}.json"
             path.write_text(json.dumps(rows, indent=1) + "\n")
 
 

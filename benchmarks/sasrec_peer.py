@@ -10,14 +10,13 @@ is what ours does place by place. Both are scored by this package: validation Re
 picks the epoch, test is read once.
 """
 
-import argparse
 import json
 import subprocess
 from pathlib import Path
 
+import _measure
 import numpy as np
 import torch
-from _measure import RESULTS, load_thinned
 
 from ddrm_pyg import Embeddings, InteractionGraph, evaluate
 from ddrm_pyg.experiments.cells import Cell
@@ -64,7 +63,8 @@ def padded(rows, length):
 
 def main():
     """Train both, print and keep."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    why = "both are trained on the CPU"
+    parser = _measure.options(__doc__, rounds=False, on_cpu=why)
     parser.add_argument("--data", required=True)
     parser.add_argument(
         "--peer", required=True, help="the interpreter that has RecBole"
@@ -72,9 +72,10 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--length", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=20, help="of the peer")
+    parser.set_defaults(threads=1)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    name, data = load_thinned(options.data, TemporalSplit())
+    _measure.choose(options)
+    name, data = _measure.load_thinned(options.data, TemporalSplit())
     folder = options.out / f"recbole-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     write_sequences(data, options.length, folder / "sequences.npz")
@@ -103,7 +104,7 @@ def main():
     for row in rows:
         print(row)
     record = {"data": name, "length": options.length, "rows": rows}
-    path = RESULTS / "sasrec_peer.json"
+    path = _measure.RESULTS / "sasrec_peer.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 

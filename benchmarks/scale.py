@@ -13,6 +13,10 @@ data instead, once there are more than 200 of 2,048 in an epoch. A full
 ranking is users times items and therefore quadratic: that is what [ann] is for; its
 memory is that of the 2,000 users that were ranked. LightGCN keeps a slope of 1.3, as
 its rows leave the caches.
+
+Limits: reading, pandas' parse of the file; training, what Adam must move and the
+products and sums of each step; ranking, the bare product. Results of other sizes than
+the default ones are kept beside, under the sizes' names.
 """
 
 import json
@@ -20,7 +24,6 @@ import logging
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import _measure
@@ -44,13 +47,14 @@ DIM, K = 64, 20
 PER_USER, PER_ITEM = 60, 120
 BATCH_SIZE, BATCHES = 2048, 200
 STEPS, RANKED = 5, 2_000
+SIZES = "0.1,1,3,10,30"
 STAGES = ("load", "MF epoch", "LightGCN epoch", "DDRM epoch", "rank all")
 
 
 def main():
     """Measure."""
     parser = _measure.options(__doc__)
-    parser.add_argument("--millions", default="0.1,1,3,10,30", help="0.1,1,3,10,30")
+    parser.add_argument("--millions", default=SIZES, help=f"({SIZES})")
     parser.add_argument("--one", type=float, help=_measure.argparse.SUPPRESS)
     args = parser.parse_args()
     _measure.choose(args)
@@ -72,13 +76,15 @@ def main():
 def measure(size, device):
     """Run all stages at one size."""
     record = {"interactions": size, "seconds": {}, "peak_mib": {}}
+    clock = _measure.clock_of(torch.get_num_threads())
+    limits = {"load": "pandas.read_csv"}
 
     def stage(name, work, share=1.0, where=device):
         with PeakMemory(where) as peak:
-            begin = time.perf_counter()
+            begin = clock()
             result = work()
             _measure.finish()
-            seconds = (time.perf_counter() - begin) / share
+            seconds = (clock() - begin) / share
         record["seconds"][name] = round(seconds, 3)
         record["peak_mib"][name] = round(peak.bytes / 2**20)
         return result
@@ -86,9 +92,9 @@ def measure(size, device):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clicks.csv"
         write_clicks(path, size)
-        begin = time.perf_counter()
+        begin = clock()
         pd.read_csv(path)
-        record["pandas_seconds"] = round(time.perf_counter() - begin, 3)
+        record["pandas_seconds"] = round(clock() - begin, 3)
         data = stage("load", lambda: load(path), where="cpu")
     graph = InteractionGraph.from_data(data).to(device)
     sizes = (graph.num_users, graph.num_items)
@@ -100,8 +106,10 @@ def measure(size, device):
         ("LightGCN epoch", lambda: LightGCN(*sizes, DIM), large),
         ("DDRM epoch", lambda: DDRMRecommender(DDRM(DIM), emb), BATCH_SIZE),
     ):
+        model = build().to(device)
+        limits[name] = least(name, model, graph, batch_size)
         with PeakMemory(device) as peak:
-            seconds = epoch(build().to(device), graph, batch_size)
+            seconds = epoch(model, graph, batch_size, clock)
         record["seconds"][name] = round(seconds, 3)
         record["peak_mib"][name] = round(peak.bytes / 2**20)
     user = torch.arange(min(RANKED, sizes[0]))
@@ -109,7 +117,20 @@ def measure(size, device):
     seen = InteractionGraph.from_data(data, splits=("train", "val"))
     seen.rows(user[:1])
     stage("rank all", lambda: recommend(emb, user, k=K, exclude=seen), share)
-    return record
+    scores = sizes[0] * sizes[1]
+    limits["rank all"] = _measure.Least(8 * scores, 2 * DIM * scores)
+    seconds = {**record["seconds"], "pandas.read_csv": record["pandas_seconds"]}
+    return record | {"limits": _measure.shares_once(limits, seconds, device)}
+
+
+def least(name, model, graph, batch_size):
+    """What an epoch must at least do."""
+    steps, flop = graph.num_edges / batch_size, 0.0
+    if name == "LightGCN epoch":  # every layer, both directions, and their gradients
+        flop = 2 * model.num_layers * 2 * graph.num_edges * 2 * DIM
+    if name == "DDRM epoch":
+        flop = batch_size * _measure.flop_of_row(model.ddrm)
+    return _measure.least_of_steps(model, steps, flop=flop)
 
 
 def load(path):
@@ -120,7 +141,7 @@ def load(path):
     return data
 
 
-def epoch(model, graph, batch_size):
+def epoch(model, graph, batch_size, clock):
     """Time a few steps, scaled up to an epoch.
 
     The first is not counted: it sorts the graph and makes the optimiser's state, which
@@ -130,11 +151,11 @@ def epoch(model, graph, batch_size):
     train = steps(model, optimizer, graph, batch_size)
     next(train)
     count = max(min(STEPS, graph.num_edges // batch_size - 1), 1)
-    begin = time.perf_counter()
+    begin = clock()
     for _ in range(count):
         next(train)
     _measure.finish()
-    return (time.perf_counter() - begin) * graph.num_edges / (count * batch_size)
+    return (clock() - begin) * graph.num_edges / (count * batch_size)
 
 
 def steps(model, optimizer, graph, batch_size):
@@ -189,7 +210,8 @@ def report(records, args):
         for stage in STAGES:
             values = "".join(f"{record[kind][stage]:>11,}" for record in records)
             print(f"{stage:{width}}{values}{slopes[kind].get(stage, 0):>9}")
-    name = "scale" if args.device == "cpu" else f"scale_{args.device}"
+    name = f"scale{_measure.suffix_of(args)}"
+    name += "" if args.millions == SIZES else f"_{args.millions.replace(',', '-')}"
     threads = torch.get_num_threads()
     facts = {"threads": threads, "device": _measure.device_name(args.device)}
     record = {"benchmark": "scale", **facts, "slopes": slopes, "sizes": records}

@@ -7,6 +7,10 @@ on what else the machine does; memory is what a process has of its own (RssAnon)
 peak. Beyond a million rows only DDRM is trained, in one process and on vectors that
 nothing was trained for; lists are made of two shards. The rest is arithmetic, see
 docs/howto/scale.md.
+
+The limit of one process is its start, an import of what it needs, and the bare step:
+DuckDB's sort of the log, what Adam must move of MF's tables, the products of DDRM, or
+the scores of those who get lists. Sizes that are not asked for stay as they were kept.
 """
 
 from __future__ import annotations
@@ -29,12 +33,13 @@ import pandas as pd
 import psutil
 from matplotlib import pyplot as plt
 
-from ddrm_pyg import DDRM, Embeddings
-from ddrm_pyg.files import atomic_path
+from ddrm_pyg import DDRM, MF, Embeddings
+from ddrm_pyg.files import atomic_path, read_json
 from ddrm_pyg.scale.world import World
 
 ROWS_PER_SHARD = 16_384
 BATCH, DIM, K = 8192, 64, 20
+HIDDEN = (500, 200, 500)
 MOST_TRAINED = 1_000_000  # rows that MF is trained on
 RAY = """
 import sys
@@ -47,6 +52,15 @@ ray.init(num_cpus=int(workers) + 1, object_store_memory=100 << 20, _temp_dir=tem
          include_dashboard=False, log_to_driver=False)
 run(Job(Path(world), Path(weights), Path(out)), range(2), num_workers=int(workers))
 """
+SORT = """
+import sys
+import duckdb
+with duckdb.connect(config={"threads": 1, "memory_limit": "500MB"}) as base:
+    base.execute(
+        "copy (select * from read_parquet(?) order by user, time) to '/dev/null' "
+        "(format csv)", [sys.argv[1]])
+"""
+IMPORTS = "import ddrm_pyg.scale.fit, ddrm_pyg.pipeline"
 
 
 class Cost(NamedTuple):
@@ -194,11 +208,12 @@ def run(rows: int, folder: Path) -> dict[str, Any]:
         note(f"mf, {count}", train(world, out, count, "--method", "mf", "--dim", DIM))
     if not small:
         put_vectors(World.open(world))
+    hidden = ",".join(map(str, HIDDEN))
     for count in (1, 2) if small else (1,):
         out = folder / f"ddrm{count}"
-        note(f"ddrm, {count}", train(world, out, count, "--hidden", "500,200,500"))
+        note(f"ddrm, {count}", train(world, out, count, "--hidden", hidden))
     weights = folder / "weights"
-    DDRM(DIM, (500, 200, 500)).eval().save_pretrained(weights)
+    DDRM(DIM, HIDDEN).eval().save_pretrained(weights)
     opened = World.open(world)
     made = ["--weights", weights, "--shards", f"0-{min(1, opened.num_shards - 1)}"]
     line = command("bulk", world, *made, "--out", folder / "local", "-k", K)
@@ -212,12 +227,44 @@ def run(rows: int, folder: Path) -> dict[str, Any]:
             )
         note(f"bulk, ray {workers}", cost)
     listed = min(2 * ROWS_PER_SHARD, num_users)
+    limits = {"shard": measure([[sys.executable, "-c", SORT, log]]).cpu_seconds}
+    for name, least in least_of(opened, listed).items():
+        limits[name] = _measure.least_seconds([least])
     return {
         "users": num_users,
         "items": num_items,
         "users_listed": listed,
         **{name: cost._asdict() for name, cost in costs.items()},
+        "limits": reached(costs, limits),
     }
+
+
+def least_of(world: World, listed: int) -> dict[str, _measure.Least]:
+    """What training and listing in one process must at least do."""
+    ddrm, edges = DDRM(DIM, HIDDEN), world.num_edges["train"]
+    flop = _measure.flop_of_row(ddrm)
+    mf = MF(world.num_users, world.num_items, DIM)
+    scores = listed * world.num_items
+    return {
+        "mf, 1": _measure.least_of_steps(mf, edges / BATCH),
+        "ddrm, 1": _measure.Least(flop=edges * flop),
+        "bulk, local": _measure.Least(8 * scores, 2 * DIM * scores + listed * flop / 3),
+    }
+
+
+def reached(
+    costs: dict[str, Cost], limits: dict[str, float]
+) -> dict[str, dict[str, float]]:
+    """The share of its limit that each step of one process reaches, start included."""
+    start = measure([[sys.executable, "-c", IMPORTS]]).cpu_seconds
+    shares = {}
+    for name, seconds in limits.items():
+        if name in costs:
+            limit = start + seconds
+            share = limit / costs[name].cpu_seconds
+            shares[name] = {"seconds": round(limit, 1), "share": round(share, 2)}
+            print(f"{name}: {share:.0%} of the limit, {limit:.1f} s")
+    return shares
 
 
 def put_vectors(world: World) -> None:
@@ -261,13 +308,17 @@ def plot(results: dict[int, dict[str, Any]]) -> None:
 
 def main() -> None:
     """Measure."""
-    parser = _measure.argparse.ArgumentParser(description=__doc__)
+    why = "every worker is measured on a core"
+    parser = _measure.options(__doc__, rounds=False, on_cpu=why)
     parser.add_argument("--rows", type=int, nargs="+", help="sizes of logs")
     args = parser.parse_args()
-    results: dict[int, dict[str, Any]] = {}
+    _measure.choose(args)
+    kept = read_json(_measure.RESULTS / "scale_out.json")["rows"]
+    results = {int(rows): result for rows, result in kept.items()}
     for rows in args.rows or [100_000, 1_000_000, 10_000_000]:
         with tempfile.TemporaryDirectory() as folder:
             results[rows] = run(rows, Path(folder))
+        results = dict(sorted(results.items()))
         _measure.keep("scale_out", {"batch": BATCH, "dim": DIM, "rows": results})
     plot(results)
 

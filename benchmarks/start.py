@@ -8,7 +8,7 @@ trained from the history that inference starts from, with the weights that valid
 picked for the published one.
 """
 
-from _measure import plt
+import _measure
 from _study import METRICS, Study
 
 from ddrm_pyg.experiments.cells import Cell
@@ -98,7 +98,7 @@ def value(row):
 def draw(study):
     """Draw the picked rows of both blocks side by side."""
     shape = {"figsize": (11, 0.4 * 12 + 1), "layout": "constrained"}
-    figure, panels = plt.subplots(1, 2, **shape)
+    figure, panels = _measure.plt.subplots(1, 2, **shape)
     for axes, block in zip(panels, ("order-free", "order-aware"), strict=True):
         rows = [
             r

@@ -6,10 +6,15 @@ drawing its batches, and its steps times the median of a few, measured here for 
 method in this process; validation is left out. What a method starts from counts before
 its first epoch: a closed form as it is solved here, a training with all its epochs.
 
+With --peer, RecBole's SASRec joins the rows that are kept, and none of ours is run. It
+trains in an environment of its own (sasrec_peer.py says how to make it) and counts its
+own processor seconds; what it leaves every other epoch is scored by this package.
+
     python benchmarks/time_to_quality.py --data ml-1m/natural --variant ml-1m --out runs
 """
 
 import json
+import subprocess
 import time
 from dataclasses import replace
 from itertools import islice
@@ -18,7 +23,9 @@ from pathlib import Path
 import _measure
 import numpy as np
 import torch
+from sasrec_peer import write_sequences
 
+from ddrm_pyg import Embeddings, evaluate
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import resolve
 from ddrm_pyg.experiments.runner import Runner
@@ -26,6 +33,7 @@ from ddrm_pyg.experiments.settings import cell_for, denoised, load_settings
 from ddrm_pyg.transforms import TemporalSplit
 
 METRIC, STEPS = "recall@20", 8
+PEER, LENGTH, EVERY = "SASRec, RecBole 1.2.1", 50, 2
 FUTURE = load_settings("ddrm_future", "ddrm")
 
 
@@ -110,13 +118,35 @@ def measure(runner, cell, begin):
         for r in records
         if METRIC in r
     ]
+    return row_of(points, each, len(records), begin)
+
+
+def row_of(points, each, epochs, begin=0.0):
+    """What is kept of a method."""
     return {
         "seconds before": round(begin, 1),
         "seconds of an epoch": round(each, 2),
-        "epochs": len(records),
+        "epochs": epochs,
         "best": max(value for _, value in points),
         "curve": points,
     }
+
+
+def measure_peer(python, data, folder, epochs):
+    """The curve of RecBole's SASRec, trained by the interpreter that has RecBole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_sequences(data, LENGTH, folder / "sequences.npz")
+    script = Path(__file__).with_name("_recbole_sasrec.py")
+    words = [python, script, folder, str(epochs), str(EVERY)]
+    printed = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    own = [float(line.split()[2]) for line in printed.stdout.splitlines()]
+    points = []
+    for epoch in range(EVERY, epochs + 1, EVERY):
+        tables = np.load(folder / f"{epoch}.npz", allow_pickle=False)
+        emb = Embeddings(*(torch.from_numpy(tables[k]) for k in ("user", "item")))
+        value = evaluate(emb, data, split="val")[METRIC]
+        points.append((round(sum(own[:epoch]), 1), round(value, 5)))
+    return row_of(points, sum(own) / epochs, epochs)
 
 
 def before(runner, cell, rows):
@@ -129,41 +159,57 @@ def before(runner, cell, rows):
     return trained["epochs"] * trained["seconds of an epoch"]
 
 
-def main():
-    """Train what was not yet, measure, print and keep."""
-    parser = _measure.options(__doc__, rounds=False)
-    parser.add_argument("--data", required=True, help="lists, or a table to split")
-    parser.add_argument("--variant", help="prefer settings stored for a data set")
-    parser.add_argument("--out", type=Path, required=True, help="where cells are kept")
-    parser.add_argument("--width", type=int, default=512, help="of SVD (512)")
-    args = parser.parse_args()
-    _measure.choose(args)
-    name, data = _measure.load_thinned(args.data, TemporalSplit())
-    runner = Runner(data, args.out / name, device=args.device, progress=False)
+def measure_ours(runner, args):
+    """Our rows; trains what was not yet."""
     rows = {}
     for row, cell in cells(args.variant, args.width).items():
         rows[row] = measure(runner, cell, before(runner, cell, rows))
         shown = {key: value for key, value in rows[row].items() if key != "curve"}
         print(f"{row:30} {shown}", flush=True)
-    record = {
-        "benchmark": "time_to_quality",
-        "data": name,
-        "threads": torch.get_num_threads(),
-        "device": _measure.device_name(args.device),
-        "torch": torch.__version__,
-        "rows": rows,
-    }
-    _measure.keep(f"time_to_quality_{name}", record)
-    draw(name, rows)
+    return rows
 
 
-def draw(name, rows):
+def main():
+    """Measure ours or the peer, and keep."""
+    parser = _measure.options(__doc__, rounds=False)
+    parser.add_argument("--data", required=True, help="lists, or a table to split")
+    parser.add_argument("--variant", help="prefer settings stored for a data set")
+    parser.add_argument("--out", type=Path, required=True, help="where cells are kept")
+    parser.add_argument("--width", type=int, default=512, help="of SVD (512)")
+    parser.add_argument("--peer", help="the interpreter that has RecBole")
+    parser.add_argument("--peer-epochs", type=int, default=8, help="of RecBole (8)")
+    args = parser.parse_args()
+    _measure.choose(args)
+    name, data = _measure.load_thinned(args.data, TemporalSplit())
+    kept = f"time_to_quality_{name}{_measure.suffix_of(args)}"
+    if args.peer:
+        record = json.loads((_measure.RESULTS / f"{kept}.json").read_text())
+        folder = args.out / f"recbole-{name}"
+        peer = measure_peer(args.peer, data, folder, args.peer_epochs)
+        print(PEER, peer)
+        record["rows"][PEER] = peer
+    else:
+        runner = Runner(data, args.out / name, device=args.device, progress=False)
+        record = {
+            "benchmark": "time_to_quality",
+            "data": name,
+            "threads": torch.get_num_threads(),
+            "device": _measure.device_name(args.device),
+            "torch": torch.__version__,
+            "rows": measure_ours(runner, args),
+        }
+    _measure.keep(kept, record)
+    draw(kept, name, record["rows"])
+
+
+def draw(kept, name, rows):
     """Validation Recall@20 over processor seconds, a line for each method."""
     figure, axes = _measure.plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     for row, values in rows.items():
         ours = "DDRM" in row
-        style = {"lw": 2.2 if ours else 1.2, "ms": 3, "label": row}
-        axes.plot(*zip(*values["curve"], strict=True), "-o", **style)
+        style = {"lw": 2.2 if ours else 1.2, "marker": "o", "ms": 3, "label": row}
+        style |= {"ls": "--", "color": "0.3"} if row == PEER else {}
+        axes.plot(*zip(*values["curve"], strict=True), **style)
     axes.set(
         xscale="log",
         xlabel="processor seconds of training, all that it starts from included",
@@ -173,7 +219,7 @@ def draw(name, rows):
     axes.legend(frameon=False, fontsize=8)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    path = _measure.RESULTS / f"time_to_quality_{name}.png"
+    path = _measure.RESULTS / f"{kept}.png"
     with _measure.atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     _measure.plt.close(figure)
