@@ -48,9 +48,8 @@ from ddrm_pyg.typing import Scorer
 
 _NOT_OURS = ("not what a finished run writes", "the same command writes it again")
 
-Reader = Callable[[InteractionGraph, Tensor | None], Embeddings]
-"""Histories of new users, and when each of their interactions happened where that is
-known, to what ranks for them."""
+Reader = Callable[[InteractionGraph], Embeddings]
+"""Histories of new users, each from first to last, to what ranks for them."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class FoldIn(NamedTuple):
     item_emb: Tensor
     mean_item: Tensor
 
-    def read(self, history: InteractionGraph, time: Tensor | None = None) -> Embeddings:
+    def read(self, history: InteractionGraph) -> Embeddings:
         """Rank for histories, whose order plays no part."""
         ideal = history.history_mean(self.item_emb, fallback=self.mean_item)
         if self.ddrm is not None:
@@ -263,15 +262,13 @@ def reader_of(run: FinishedRun, row: str, purpose: str) -> Reader:
     """
     recommender = from_past(run, row, purpose)
     if recommender is not None:
-        return lambda history, time: recommender.rank(
-            UserSequences.from_graph(history, time)
-        )
+        return lambda history: recommender.rank(UserSequences.from_graph(history))
     source = source_of(run, row, purpose)
     if source is None:
         return fold_in(run, row, purpose).read
     mean_item = run.runner.graph.mean_item(source.item_emb)
-    return lambda history, time: start_embeddings(
-        source, UserSequences.from_graph(history, time), mean_item
+    return lambda history: start_embeddings(
+        source, UserSequences.from_graph(history), mean_item
     )
 
 

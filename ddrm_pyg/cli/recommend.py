@@ -16,6 +16,7 @@ from ddrm_pyg.experiments.cells import is_order_aware
 from ddrm_pyg.experiments.sources import Source
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch_geometric.data import HeteroData
 
     from ddrm_pyg.cli._finished import FinishedRun
@@ -122,8 +123,8 @@ def _new(
     read = _read_history(file, run.source)
     row_of = {str(name): place for place, name in enumerate(item_ids)}
     place = torch.tensor([row_of.get(str(name), -1) for name in raw_ids(read, "item")])
-    pairs = InteractionGraph.from_data(read)
-    user, item = pairs.edge_index[0], place[pairs.edge_index[1]]
+    user, item = read[EDGE].edge_index[:, _from_first_to_last(read)]
+    item = place[item]
     in_run = item >= 0
     if not bool(in_run.all()):
         logger.warning(
@@ -133,15 +134,26 @@ def _new(
             int((~in_run).sum()),
             len(in_run),
         )
-    history = InteractionGraph(
-        torch.stack([user, item])[:, in_run], pairs.num_users, len(item_ids)
-    )
-    time = read[EDGE].get("edge_time")
-    if time is None and is_order_aware(run.cell(row)):
+    user_ids = raw_ids(read, "user")
+    pairs = torch.stack([user, item])[:, in_run]
+    history = InteractionGraph(pairs, len(user_ids), len(item_ids))
+    if "edge_time" not in read[EDGE] and is_order_aware(run.cell(row)):
         logger.warning("%s: no times, the rows are taken in their order", file)
-    emb = reader(history, None if time is None else time[in_run])
     rows = torch.arange(history.num_users)
-    return recommend_chunks(emb, rows, k=k, exclude=history), raw_ids(read, "user")
+    return recommend_chunks(reader(history), rows, k=k, exclude=history), user_ids
+
+
+def _from_first_to_last(read: HeteroData) -> Tensor:
+    """Order histories by time where it is known.
+
+    A whole session may have one moment: rows of equal times keep their order.
+    """
+    import torch
+
+    from ddrm_pyg.graph.interaction_graph import EDGE
+
+    count = read[EDGE].edge_index.size(1)
+    return read[EDGE].get("edge_time", torch.arange(count)).argsort(stable=True)
 
 
 def _row_for_new(run: FinishedRun, row: str | None) -> str:
@@ -155,21 +167,22 @@ def _row_for_new(run: FinishedRun, row: str | None) -> str:
 
 
 def _read_history(file: Path, source: Source) -> HeteroData:
-    """Read a table whose columns are called as in the run's data, or user and item."""
+    """Read a table whose columns are called as in the run's data, or by default."""
     from ddrm_pyg.datasets.readers import load_interactions
 
-    columns: dict[str, Any] = {"user": source.user, "item": source.item}
+    own: dict[str, Any] = {"user": source.user, "item": source.item}
     time: Literal[False] | None = None if source.time is not False else False
-    read = partial(load_interactions, file, rating=False, time=time, split=False)
+    read = partial(load_interactions, file, rating=False, split=False)
     try:
-        return read(**columns)
+        return read(**own, time=source.time)
     except ValueError as error:  # whose advice are options that are not there here
         problem, _, advice = str(error).partition("; --")
-        if not advice.startswith((*columns,)):
+        if not advice.startswith((*own, "time")):
             raise ValueError(problem) from None
-        with suppress(ValueError):
-            return read()
-        names = " and ".join(repr(name) for name in columns.values())
+        for columns in (own, {}):
+            with suppress(ValueError):
+                return read(**columns, time=time)
+        names = " and ".join(repr(name) for name in own.values())
         raise ValueError(
             f"{problem}; '--history' must have the columns {names}, as the run's "
             "data, or 'user' and 'item'"

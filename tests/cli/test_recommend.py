@@ -9,6 +9,8 @@ import shutil
 
 import pytest
 
+from ddrm_pyg.cli import main
+
 OWN = [f'book "{2 * i}"' for i in range(3)]
 """What a new user of the even colour has."""
 
@@ -230,6 +232,52 @@ def test_changed_data_are_refused(call, copy, clicks, tmp_path):
     config = (copy / "config.json").read_text()
     (copy / "config.json").write_text(config.replace(str(clicks), str(changed)))
     assert "has changed" in call("recommend", copy).error
+
+
+@pytest.fixture(scope="module")
+def moments(walks, tmp_path_factory):
+    """A run on a column of times that is called ``moment``."""
+    folder = tmp_path_factory.mktemp("moments")
+    clicks = folder / "clicks.csv"
+    clicks.write_text(walks.read_text().replace("time", "moment", 1))
+    words = ["--time", "moment", "--backend", "mf", "--epochs", "1"]
+    words += ["--ddrm-epochs", "1", "--out", str(folder / "run")]
+    assert main(["run", "--data", str(clicks), *words]) == 0
+    return folder / "run"
+
+
+def test_history_is_in_order_by_the_column_of_the_run(call, moments, tmp_path):
+    """Rows from last to first, by whatever column, are those from first to last."""
+    taken = [("new", f"i{item}", item) for item in range(3, 9)]
+    words = ["recommend", moments, "--row", "ddrm", "--history"]
+    lists = []
+    for name in ("moment", "timestamp", "none"):
+        rows = taken[::-1] if name != "none" else [row[:2] for row in taken]
+        header = ("user", "item", name) if name != "none" else ("user", "item")
+        answer = call(*words, write_history(tmp_path / f"{name}.csv", rows, header))
+        assert ("no times" in answer.err) is (name == "none")
+        lists.append(answer.out)
+    assert lists[0] == lists[1] == lists[2] != ""
+
+
+def test_a_session_of_one_moment_comes_in_the_order_of_its_rows(
+    call, moments, tmp_path
+):
+    rows = [("new", f"i{item}", 7) for item in range(3, 9)]
+    others = [("old", "i1", 8), ("older", "no such item", 9)]
+    header = ("user", "item", "moment")
+    words = ["recommend", moments, "--row", "ddrm", "--history"]
+    tied = call(*words, write_history(tmp_path / "tied.csv", rows, header))
+    assert tied.code == 0
+    among = call(*words, write_history(tmp_path / "more.csv", rows + others, header))
+    lists = [
+        {row["item"]: float(row["score"]) for row in parse(answer.out)[:10]}
+        for answer in (tied, among)
+    ]
+    assert [*lists[0]] == [*lists[1]]
+    assert lists[0] == pytest.approx(lists[1], rel=1e-4)
+    back = call(*words, write_history(tmp_path / "back.csv", rows[::-1], header))
+    assert parse(back.out) != parse(tied.out)
 
 
 def test_new_histories_are_read_in_their_order(call, walks, tmp_path):
