@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.cli._folder import KEYS, claim
+from ddrm_pyg.cli._folder import CONFIG, KEYS, claim
 from ddrm_pyg.cli._output import (
     in_csv,
     print_json,
@@ -39,6 +40,7 @@ from ddrm_pyg.experiments.plug_in import (
     plug_in,
     rows_for,
 )
+from ddrm_pyg.experiments.report import NextSteps
 from ddrm_pyg.experiments.runner import Runner, fingerprint
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.tables import counted, metric_title
@@ -59,6 +61,18 @@ EMBEDDINGS = "embeddings.safetensors"
 
 LIST_LENGTH = 20
 """Recommendations written for every user."""
+
+FILES = {
+    "recommendations.csv": f"{LIST_LENGTH} items for every user, in your own ids, by "
+    "the row that is best on validation",
+    EMBEDDINGS: "vectors of the best row that has any",
+    "ids.csv": "which row of the vectors is whose",
+    FINISHED: "every row of the table, with its training curve",
+    "curves.png": "the plots of this page",
+    CONFIG: "everything that defines the run",
+    CELLS: "trainings, which the same command takes up again",
+}
+"""What is left in the folder, beside the report."""
 
 
 def execute(
@@ -111,14 +125,28 @@ def execute(
         **dict(zip(HELD, (winner.name, with_vectors.name), strict=True)),
     }
     methods = " and ".join(cell.method for cell in (backend, last) if cell)
-    _report(out, f"{source.name}: {methods}", rows, verdict, config)
+    after = next_steps(source, out, verdict)
+    _report(out, f"{source.name}: {methods}", rows, verdict, after, config)
     _write(out, runner, rows, record, safe_csv=safe_csv)
     if as_json:
         print_json({"rows": [as_record(row) for row in rows], **record})
         return
     print(summary(rows, verdict))
     print(f"written to {out} in {time.perf_counter() - begin:.0f} s; see {REPORT}")
-    print(f"lists by another row: ddrm-pyg recommend {out} --row NAME")
+    print(after.text())
+
+
+def next_steps(source: Source, out: Path, verdict: Verdict | None) -> NextSteps:
+    """What to do with a run: take lists, and look further where DDRM is no help."""
+    recommend = shlex.join(["ddrm-pyg", "recommend", str(out), "--row", "NAME"])
+    commands = {"lists by another row": recommend}
+    if verdict and verdict.word != "helps" and not verdict.better:
+        audit = ["ddrm-pyg", "audit", *source.words()]
+        commands["clicks that look least like the rest"] = shlex.join(audit)
+    else:
+        compare = ["ddrm-pyg", "compare", *source.words()]
+        commands["more methods on the same clicks"] = shlex.join(compare)
+    return NextSteps(commands, FILES, "docs/helps.md")
 
 
 def summary(rows: Sequence[Row], verdict: Verdict | None) -> str:
@@ -177,6 +205,7 @@ def _report(
     title: str,
     rows: list[Row],
     verdict: Verdict | None,
+    after: NextSteps,
     config: dict[str, Any],
 ) -> None:
     height = 1.6 + 0.3 * len(rows)
@@ -189,6 +218,7 @@ def _report(
             *contents_of(rows),
             *_epochs(rows),
         ],
+        after,
         as_tables(rows),
         to_pictures(run_panels(rows), height),
         config,

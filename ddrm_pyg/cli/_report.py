@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ddrm_pyg.experiments.report import NextSteps
     from ddrm_pyg.experiments.tables import Table
 
 COMMAND: ContextVar[str] = ContextVar("COMMAND", default="ddrm-pyg")
@@ -22,6 +23,7 @@ def write_report(
     title: str,
     verdict: str,
     meaning: Sequence[str],
+    after: NextSteps,
     tables: Sequence[Table],
     pictures: Mapping[str, bytes],
     settings: Any,
@@ -30,5 +32,5 @@ def write_report(
     from ddrm_pyg.experiments.report import Report
     from ddrm_pyg.files import write_text
 
-    report = Report(title, verdict, meaning, tables, pictures, settings, COMMAND.get())
-    write_text(folder / REPORT, report.html())
+    parts = (title, verdict, meaning, after, tables, pictures, settings)
+    write_text(folder / REPORT, Report(*parts, COMMAND.get()).html())

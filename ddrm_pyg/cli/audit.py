@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._folder import check_free, claim
+from ddrm_pyg.cli._folder import CONFIG, check_free, claim
 from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.experiments.cells import CELLS
 from ddrm_pyg.experiments.sources import Source
@@ -19,6 +19,7 @@ from ddrm_pyg.files import write_json
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
+    from ddrm_pyg.experiments.report import NextSteps
     from ddrm_pyg.experiments.tables import Table
     from ddrm_pyg.noise_audit import Estimate, NoiseAudit
 
@@ -28,6 +29,17 @@ KEYS = ("source", "fingerprint", "backend", "weights", "seed")
 """What the config of an audit says."""
 
 FINISHED = "audit.json"
+SCORES = "audit.csv"
+PLOT = "audit.png"
+
+FILES = {
+    SCORES: "every train interaction in your own ids, with its score and signals",
+    FINISHED: "what was measured, for programs",
+    PLOT: "the plots of this page",
+    CONFIG: "everything that defines the audit",
+    CELLS: "trainings, which the same command takes up again",
+}
+"""What is left in the folder, beside the report; the plot where there are labels."""
 
 CANNOT_SAY = [
     "no ratings or noise labels of both kinds: nothing can be said about how well the "
@@ -37,10 +49,7 @@ CANNOT_SAY = [
 ]
 """The claims that data without labels do not allow."""
 
-ADVICE = (
-    "Look at the noisiest before any is dropped; a copy without them, and what it is "
-    "worth"
-)
+ADVICE = "Look at the noisiest before any is dropped."
 
 Backend = Annotated[
     options.BackendName,
@@ -105,8 +114,9 @@ def command(
     shares = injected_weights(data, **settings) if weights == "injected" else None
     scores = combine(signals, data, shares, seed=seed)
     record = as_record(scores) | {"cannot_say": [] if scores.measures else CANNOT_SAY}
-    words = _in_words(scores, record["cannot_say"], source)
-    tables = _write(out, source, data, scores, words, safe_csv=safe_csv)
+    words = _in_words(scores, record["cannot_say"])
+    after = _next_steps(source, scores)
+    tables = _write(out, source, data, scores, words, after, safe_csv=safe_csv)
     write_json(out / FINISHED, record)
     if as_json:
         print_json(record)
@@ -116,6 +126,7 @@ def command(
     print("\n\n".join(table.text() for table in shown))
     print("\n" + "\n".join(words))
     print(f"written to {out}; see {REPORT}")
+    print(after.text())
 
 
 def _headline(audit: NoiseAudit) -> str:
@@ -129,15 +140,23 @@ def _gain(gain: Estimate, best_signal: str | None) -> str:
     return f"combined less '{best_signal}', the best signal: {_signed(gain)}"
 
 
-def _in_words(audit: NoiseAudit, silent: list[str], source: Source) -> list[str]:
-    """What was measured, what cannot be said, and what comes next."""
-    copy = ["--out", f"{source.name}-clean"]
-    clean = shlex.join(["ddrm-pyg", "clean", *source.words(), *copy])
+def _in_words(audit: NoiseAudit, silent: list[str]) -> list[str]:
+    """What was measured, what cannot be said, and what follows."""
     return [
         *([_gain(audit.gain, audit.best_signal)] if audit.gain else []),
         *(f"cannot be said here: {sentence}" for sentence in silent),
-        f"{ADVICE}: {clean}",
+        ADVICE,
     ]
+
+
+def _next_steps(source: Source, audit: NoiseAudit) -> NextSteps:
+    from ddrm_pyg.experiments.report import NextSteps
+
+    copy = ["--out", f"{source.name}-clean"]
+    clean = shlex.join(["ddrm-pyg", "clean", *source.words(), *copy])
+    files = FILES if audit.measures else {k: v for k, v in FILES.items() if k != PLOT}
+    commands = {"a copy without the noisiest, and what it is worth": clean}
+    return NextSteps(commands, files, "docs/tutorials/audit.md")
 
 
 def _write(
@@ -146,6 +165,7 @@ def _write(
     data: HeteroData,
     audit: NoiseAudit,
     words: list[str],
+    after: NextSteps,
     *,
     safe_csv: bool,
 ) -> list[Table]:
@@ -161,7 +181,7 @@ def _write(
 
     frame = to_frame(audit, data, {kind: raw_ids(data, kind) for kind in KINDS})
     ids = {kind: in_csv(frame[kind].tolist(), safe=safe_csv) for kind in KINDS}
-    write_csv(out / "audit.csv", frame.assign(**ids), float_format="%.6g")
+    write_csv(out / SCORES, frame.assign(**ids), float_format="%.6g")
     tables = [
         as_table(audit),
         noisiest_table(audit, frame),
@@ -172,6 +192,7 @@ def _write(
         f"{source.name}: a noise audit",
         _headline(audit),
         words,
+        after,
         tables,
         _pictures(out, data, audit),
         {"source": asdict(source), "weights": audit.weights},
@@ -192,7 +213,7 @@ def _pictures(out: Path, data: HeteroData, audit: NoiseAudit) -> dict[str, bytes
     from ddrm_pyg.graph.interaction_graph import EDGE
 
     panels = audit_panels(audit, data[EDGE].edge_is_noise)
-    write_png(out / "audit.png", plot_panels(panels, (11, 4.4)))
+    write_png(out / PLOT, plot_panels(panels, (11, 4.4)))
     return to_pictures(panels, 4.0)
 
 

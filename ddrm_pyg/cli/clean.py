@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._folder import check_free, claim
+from ddrm_pyg.cli._folder import CONFIG, check_free, claim
 from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.experiments.cells import CELLS
 from ddrm_pyg.experiments.settings import cell_for
@@ -19,6 +19,7 @@ from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.files import write_json
 
 if TYPE_CHECKING:
+    from ddrm_pyg.experiments.report import NextSteps
     from ddrm_pyg.experiments.work import Result
 
 KINDS = ("user", "item")
@@ -109,17 +110,20 @@ def command(
     results = retrain(data, drops, cell, runs / CELLS, **where)
     rows = as_records(results, drops, data)
     record = {"out": str(out), "drop": drop, "rows": rows}
-    advice = _advice(results, source, out)
+    advice, step = _advice(results, source, out)
+    kept = f"clean-{backend}-{drop:g}-seed{seed}.json"
+    after = _next_steps(step, out, runs / kept)
     write_report(
         runs,
         f"{source.name} without its noisiest {100 * drop:g} %",
         headline(rows),
         [advice],
+        after,
         [as_table(rows)],
         to_pictures(cleaning_panels(results), 2.6),
         {"source": asdict(source), "drop": drop, "cell": asdict(cell)},
     )
-    write_json(runs / f"clean-{backend}-{drop:g}-seed{seed}.json", record)
+    write_json(runs / kept, record)
     # last, so that the same command goes on if it is stopped before
     data = with_ids_in_csv(data, safe=safe_csv)
     save_interactions(without(data, drops[CLEANED]), out)
@@ -131,14 +135,31 @@ def command(
     print(as_table(rows).text())
     print(f"\n{headline(rows)}\n{advice}")
     print(f"written to {out}; see {runs / REPORT}")
+    print(after.text())
 
 
-def _advice(results: Mapping[str, Result], source: Source, out: Path) -> str:
-    """What to do with the copy, and the command that does it."""
+def _next_steps(step: tuple[str, Source], out: Path, record: Path) -> NextSteps:
+    from ddrm_pyg.experiments.report import NextSteps
+
+    what, source = step
+    command = shlex.join(["ddrm-pyg", "run", *source.words()])
+    files = {
+        str(out): "the copy",
+        str(record): "what was measured, for programs",
+        str(record.with_name(CONFIG)): "which data they are",
+        str(record.with_name(CELLS)): "trainings, which the same command takes up "
+        "again",
+    }
+    return NextSteps({what: command}, files, "docs/tutorials/audit.md")
+
+
+def _advice(
+    results: Mapping[str, Result], source: Source, out: Path
+) -> tuple[str, tuple[str, Source]]:
+    """What to do with the copy, and which data to go on with."""
     from ddrm_pyg.datasets.writers import table_writer
     from ddrm_pyg.experiments.clean import is_worth
 
-    run = ["ddrm-pyg", "run"]
     if is_worth(results):
         copy = Source(str(out))
         if table_writer(out):  # a folder keeps its split and its labels
@@ -148,10 +169,10 @@ def _advice(results: Mapping[str, Result], source: Source, out: Path) -> str:
                 ratios=source.ratios,
                 split=source.split,
             )
-        words = shlex.join([*run, *copy.words()])
-        return f"Take the copy, it is above 'plain' and above 'random': {words}"
-    words = shlex.join([*run, *source.words()])
-    return (
+        advice = "Take the copy: it is above 'plain' and above 'random'."
+        return advice, ("train and denoise on the copy", copy)
+    advice = (
         "Keep the data as they are: the copy is not significantly above both 'plain' "
-        f"and 'random', and what differs is chance, or the number of clicks: {words}"
+        "and 'random', and what differs is chance, or the number of clicks."
     )
+    return advice, ("train and denoise on the data as they are", source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._folder import check_free, claim
-from ddrm_pyg.cli._report import REPORT, write_report
+from ddrm_pyg.cli._folder import CONFIG, check_free, claim
+from ddrm_pyg.cli._report import COMMAND, REPORT, write_report
 from ddrm_pyg.experiments.cells import CELLS, Cell
 from ddrm_pyg.experiments.methods import FIRST_LOOK, each_once, names_of, yardsticks
 from ddrm_pyg.experiments.settings import cell_for
@@ -18,11 +19,24 @@ from ddrm_pyg.files import write_json
 
 if TYPE_CHECKING:
     from ddrm_pyg.experiments.compare import Comparison
+    from ddrm_pyg.experiments.report import NextSteps
+    from ddrm_pyg.experiments.sources import Source
 
 KEYS = ("source", "fingerprint")
 """What the config of a comparison says."""
 
 FINISHED = "compare.json"
+VALUES = "compare.csv"
+PLOT = "compare.png"
+
+FILES = {
+    VALUES: "the table, with every measure",
+    FINISHED: "the same and the verdict, for programs",
+    PLOT: "the plots of this page",
+    CONFIG: "which data they are",
+    CELLS: "trainings, which the same command takes up again",
+}
+"""What is left in the folder, beside the report."""
 
 LISTS = {"first": lambda: FIRST_LOOK, "all": each_once}
 """What ``--methods`` takes in place of names."""
@@ -100,7 +114,8 @@ def command(
         "verdict": verdict(rows),
         "cannot_say": silent,
     }
-    _report(out, source.name, rows, record, config)
+    after = _next_steps(source, methods)
+    _report(out, source.name, rows, record, after, config)
     _write(out, rows, record)
     if as_json:
         print_json(record)
@@ -109,15 +124,25 @@ def command(
     print("\n" + "\n".join(_in_words(record["verdict"])))
     for sentence in silent:
         print(f"cannot be said here: {sentence}")
-    if methods == "first":
-        print(f"not here: {', '.join(_left_out())}; add them by '--methods all'")
     print(f"written to {out}; see {REPORT}")
+    print(after.text())
 
 
 def _cells(
     name: str, seeds: range, variant: str | None, epochs: int | None
 ) -> list[Cell]:
     return [cell_for(name, seed=seed, variant=variant, epochs=epochs) for seed in seeds]
+
+
+def _next_steps(source: Source, methods: str) -> NextSteps:
+    from ddrm_pyg.experiments.report import NextSteps
+
+    run = ["ddrm-pyg", "run", *source.words(), "--backend", "NAME"]
+    commands = {"lists and vectors, by a backend and DDRM": shlex.join(run)}
+    if methods == "first":
+        names = ", ".join(_left_out())
+        commands[f"not here: {names}; with them"] = f"{COMMAND.get()} --methods all"
+    return NextSteps(commands, FILES, "docs/methods.md")
 
 
 def _left_out() -> list[str]:
@@ -157,6 +182,7 @@ def _report(
     name: str,
     rows: list[Comparison],
     record: dict[str, Any],
+    after: NextSteps,
     config: dict[str, Any],
 ) -> None:
     from ddrm_pyg.experiments.compare import as_tables
@@ -169,6 +195,7 @@ def _report(
         f"{name}: a comparison",
         headline,
         [*meaning, *silent],
+        after,
         as_tables(rows),
         to_pictures(comparison_panels(rows), 1.2 + 0.28 * len(rows)),
         config | {"cells": {row.name: asdict(row.results[0].cell) for row in rows}},
@@ -181,6 +208,6 @@ def _write(out: Path, rows: list[Comparison], record: dict[str, Any]) -> None:
     from ddrm_pyg.experiments.plots import comparison_panels, plot_panels, write_png
 
     size = (11, 1.2 + 0.28 * len(rows))
-    write_png(out / "compare.png", plot_panels(comparison_panels(rows), size))
-    write_csv(out / "compare.csv", to_frame(rows), index=True)
+    write_png(out / PLOT, plot_panels(comparison_panels(rows), size))
+    write_csv(out / VALUES, to_frame(rows), index=True)
     write_json(out / FINISHED, record)

@@ -23,14 +23,21 @@ _PAGE = Template("""<!DOCTYPE html>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto;
        padding: 0 1rem; color: #222; overflow-wrap: anywhere; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto;  /* an edge that hides columns has a shadow */
+        background: linear-gradient(to right, #fff 45%, #fff0) left / 3rem,
+                    linear-gradient(to left, #fff 45%, #fff0) right / 3rem,
+                    linear-gradient(to right, #0006, #0000) left / .8rem,
+                    linear-gradient(to left, #0006, #0000) right / .8rem;
+        background-repeat: no-repeat;
+        background-attachment: local, local, scroll, scroll; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;
         font-size: 87%; }
 th, td { padding: .15rem .4rem; border-bottom: 1px solid #ddd; text-align: right;
          white-space: nowrap; font-weight: normal; }
 th:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 thead th { border-bottom: 2px solid #555; font-weight: bold; }
-.marked th, .marked td { background: #fff3e6; }
+.marked th { background: #fff3e6; }
+.marked td { background: #ff7f0e1a; }
 .best { font-weight: bold; }
 img { max-width: 100%; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; margin-top: 1rem; }
@@ -39,10 +46,11 @@ img { max-width: 100%; }
            background: #fff3e6; }
 pre { white-space: pre-wrap; background: #f6f6f6; padding: .8rem; }
 .notes { color: #555; font-size: 90%; }
-ul.notes { padding-left: 1.2rem; }
+ul { padding-left: 1.2rem; }
 @media (max-width: 480px) {
   table { font-size: 68%; }
   th, td { padding: .1rem .2rem; }
+  th:first-child { white-space: normal; overflow-wrap: normal; }
 }
 </style>
 </head>
@@ -55,6 +63,45 @@ $body
 
 
 @dataclass(frozen=True)
+class NextSteps:
+    """What comes after a result.
+
+    Attributes:
+        commands: What each is for, to whole command lines.
+        files: What was written, to what it holds.
+        guide: Page of the documentation, from the root of the repository.
+    """
+
+    commands: Mapping[str, str]
+    files: Mapping[str, str]
+    guide: str
+
+    def text(self) -> str:
+        """Write the commands for a terminal, a line each."""
+        return "\n".join(f"{what}: {line}" for what, line in self.commands.items())
+
+    def html(self) -> str:
+        """Write a section of a page; its links are words, as it may be anywhere."""
+        files = "".join(
+            f"<li><code>{escape(name)}</code>: {escape(what)}</li>"
+            for name, what in self.files.items()
+        )
+        guide = f"More: {self.guide} in the repository of ddrm_pyg."
+        return "\n".join(
+            [
+                "<h2>What next</h2>",
+                *(
+                    paragraph(f"{what}:") + preformatted(line)
+                    for what, line in self.commands.items()
+                ),
+                paragraph("Written:"),
+                f"<ul>{files}</ul>",
+                paragraph(guide, "notes"),
+            ]
+        )
+
+
+@dataclass(frozen=True)
 class Report:
     """What a command has found, on one page: first what it means, last how it was made.
 
@@ -62,6 +109,7 @@ class Report:
         title: Heading.
         verdict: What was found, in a sentence.
         meaning: What follows from it, a sentence each.
+        after: What comes next.
         tables: The numbers.
         pictures: Description to PNG.
         settings: What was run, for JSON.
@@ -71,6 +119,7 @@ class Report:
     title: str
     verdict: str
     meaning: Sequence[str]
+    after: NextSteps
     tables: Sequence[Table]
     pictures: Mapping[str, bytes]
     settings: Any
@@ -82,6 +131,7 @@ class Report:
         parts = [
             paragraph(self.verdict, "verdict"),
             *map(paragraph, self.meaning),
+            self.after.html(),
             *(table.html() for table in self.tables),
             f'<div class="pictures">{"".join(pictures)}</div>',
             "<h2>How this was made</h2>",

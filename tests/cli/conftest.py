@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,9 @@ from ddrm_pyg.experiments.audit import compute_signals
 
 COLUMNS = ["--user", "Customer", "--item", "Book"]
 QUICK = ["--epochs", "10", "--ddrm-epochs", "4"]
+
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 class Call(NamedTuple):
@@ -147,3 +152,23 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("trained again")
 
     monkeypatch.setattr("ddrm_pyg.experiments.runner.Runner.train", train)
+
+
+def _what_next(page: Path, printed: str) -> set[str]:
+    """The files that a report names, once its commands and its guide are right."""
+    text = page.read_text(encoding="utf-8")
+    block = text.partition("<h2>What next</h2>")[2].partition('class="notes"')
+    assert text.index('class="verdict"') < text.index("<h2>What next</h2>")
+    commands = [unescape(line) for line in re.findall("<pre>(.*)</pre>", block[0])]
+    said = printed.splitlines()[-len(commands) :]  # the terminal ends in the same
+    assert commands
+    assert all(s.endswith(f": {c}") for s, c in zip(said, commands, strict=True))
+    guide = re.search(r"More: (\S+) in the repository", block[2])[1]
+    assert (REPOSITORY / guide).is_file()
+    return set(map(unescape, re.findall("<li><code>(.*?)</code>", block[0])))
+
+
+@pytest.fixture(scope="session")
+def what_next() -> Callable[[Path, str], set[str]]:
+    """Checks a report's block of next steps against what was printed."""
+    return _what_next

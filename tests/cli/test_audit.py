@@ -16,18 +16,20 @@ from ddrm_pyg.ids import raw_ids
 pytestmark = pytest.mark.usefixtures("short_audit")
 
 
-def test_scores_without_labels_and_says_what_it_cannot(call, clicks):
+def test_scores_without_labels_and_says_what_it_cannot(call, clicks, what_next):
     columns = ["--user", "Customer", "--item", "Book"]
     answer = call("audit", "--data", clicks, *columns, "--out", "out")
     assert answer.code == 0
     assert "cannot be said here: no ratings or noise labels" in answer.out
     for title in ("the 20 noisiest", "users with most of", "items with most of"):
         assert title in answer.out
-    assert answer.out.splitlines()[-2].endswith(
+    assert answer.out.splitlines()[-1].endswith(
         f"ddrm-pyg clean --data {clicks} --user Customer --item Book --out clicks-clean"
     )
     files = ["audit.csv", "audit.json", "cells", "config.json", "report.html"]
     assert sorted(os.listdir("out")) == files
+    page = Path("out/report.html")
+    assert what_next(page, answer.out) | {"report.html"} == set(files)
     with open("out/audit.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["user", "item", "score", "rank", *SIGNALS]
@@ -73,6 +75,7 @@ def test_measures_with_labels(call, world):
     assert f"AUROC of {value:.3f}" in report
     assert report.count("data:image/png;base64,") == 2
     assert "the 20 noisiest" in report
+    assert "<li><code>audit.png</code>" in report
 
 
 def test_scores_do_not_change_when_nothing_else_is_known(call, world):

@@ -62,13 +62,17 @@ def test_folder_loses_the_dropped_pairs_only(call, world):
             assert 0 <= test["ndcg@20"]["p_value"] <= 1
 
 
-def test_table_keeps_the_callers_ids(call, clicks):
+def test_table_keeps_the_callers_ids(call, clicks, what_next):
     columns = ["--user", "Customer", "--item", "Book"]
     before = clicks.read_bytes()
     words = ["clean", "--data", clicks, *columns, "--out", "kept.csv", *QUICK]
     answer = call(*words)
     assert answer.code == 0
-    assert answer.out.splitlines()[-2].startswith("Keep the data as they are: ")
+    assert answer.out.splitlines()[-3].startswith("Keep the data as they are: ")
+    folder = Path("runs/clean-clicks")
+    named = what_next(folder / "report.html", answer.out)
+    there = {str(path) for path in folder.iterdir() if path.name != "report.html"}
+    assert named == {"kept.csv"} | there
     assert f"ddrm-pyg run --data {clicks} --user Customer --item Book" in answer.out
     assert clicks.read_bytes() == before
     whole = load_interactions(clicks, user="Customer", item="Book", split=False)
@@ -103,9 +107,11 @@ def test_ids_are_safe_for_a_spreadsheet_where_asked(call, tmp_path):
 )
 def test_advice_names_what_the_copy_needs(monkeypatch, out, options):
     source = Source("mine.csv", item="sku", liked_from=4)
-    for worth, data in ((True, f"{out}{options}"), (False, "mine.csv --item sku")):
+    as_it_is = "mine.csv --item sku --liked-from 4"
+    for worth, data in ((True, f"{out}{options}"), (False, as_it_is)):
         monkeypatch.setattr("ddrm_pyg.experiments.clean.is_worth", lambda _, w=worth: w)
-        assert f"ddrm-pyg run --data {data}" in _advice({}, source, Path(out))
+        _, (_, after) = _advice({}, source, Path(out))
+        assert " ".join(after.words()) == f"--data {data}"
 
 
 def test_goes_on_where_it_stopped(call, world, monkeypatch):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 
 import pytest
 
+from ddrm_pyg.cli._report import COMMAND
 from ddrm_pyg.cli.compare import FINISHED
 from ddrm_pyg.experiments.methods import FIRST_LOOK, each_once, yardsticks
 from ddrm_pyg.experiments.runner import Runner
@@ -20,7 +22,7 @@ def words(clicks):
     return ["compare", "--data", str(clicks), *QUICK, "--methods", "mf,multidae"]
 
 
-def test_table_verdict_and_what_cannot_be_said(call, words, tmp_path):
+def test_table_verdict_and_what_cannot_be_said(call, words, tmp_path, what_next):
     answer = call(*words, "--out", tmp_path / "out")
     assert answer.code == 0
     head, *lines = answer.out.splitlines()
@@ -29,6 +31,8 @@ def test_table_verdict_and_what_cannot_be_said(call, words, tmp_path):
     assert names == ["popularity", "item_knn", "ease", "mf", "multidae"]
     assert "the best yardstick" in answer.out
     assert "cannot be said here: no ratings or noise labels" in answer.out
+    named = what_next(tmp_path / "out" / "report.html", answer.out)
+    assert named | {"report.html"} == set(os.listdir(tmp_path / "out"))
     assert (tmp_path / "out" / "compare.png").read_bytes().startswith(b"\x89PNG")
     report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "the best yardstick: " in report
@@ -43,7 +47,8 @@ def test_a_first_look_says_what_it_leaves_out(call, clicks, tmp_path):
     rows = json.loads((tmp_path / FINISHED).read_text())["rows"]
     assert [row["name"] for row in rows] == [*yardsticks(), *FIRST_LOOK]
     (line,) = (line for line in answer.out.splitlines() if "not here: " in line)
-    assert line.endswith("; add them by '--methods all'")
+    assert line.endswith(f"; with them: {COMMAND.get()} --methods all")
+    assert COMMAND.get().startswith("ddrm-pyg compare --data ")
     left_out = line.removeprefix("not here: ").partition(";")[0].split(", ")
     every = [*yardsticks(), *yardsticks(order_aware=True), *FIRST_LOOK, *left_out]
     assert sorted(every) == sorted(each_once())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ddrm_pyg.cli._plug_in import FILES
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.runs import load_run
 
@@ -52,7 +53,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_prints_a_table_and_a_verdict(call, words, tmp_path):
+def test_prints_a_table_and_a_verdict(call, words, tmp_path, what_next):
     answer = call(*words, "--out", tmp_path / "run")
     assert answer.code == 0
     head, *table = answer.out.splitlines()
@@ -65,6 +66,8 @@ def test_prints_a_table_and_a_verdict(call, words, tmp_path):
     assert "\nverdict on ddrm: " in answer.out
     assert "picked by validation NDCG@20" in answer.out
     assert str(tmp_path / "run") in answer.out
+    named = what_next(tmp_path / "run" / "report.html", answer.out)
+    assert named == set(FILES)
     said = answer.err.splitlines()
     assert said[1].startswith(
         "clicks.csv: assumed each user split 70/10/20 % at random"
@@ -93,16 +96,7 @@ def test_order_has_its_own_table_and_yardsticks(call, walks, tmp_path):
 
 
 def test_leaves_its_results(finished):
-    assert set(os.listdir(finished)) == {
-        "cells",
-        "config.json",
-        "curves.png",
-        "embeddings.safetensors",
-        "ids.csv",
-        "metrics.json",
-        "recommendations.csv",
-        "report.html",
-    }
+    assert set(os.listdir(finished)) == {*FILES, "report.html"}
     report = (finished / "report.html").read_text(encoding="utf-8")
     assert report.index("verdict on ddrm: ") < report.index("<table>")
     assert report.count("data:image/png;base64,") == 2

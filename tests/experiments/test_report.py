@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddrm_pyg.experiments.report import (
+    NextSteps,
     Report,
     details,
     page,
@@ -77,6 +78,11 @@ def test_a_report_says_what_it_means_first_and_how_it_was_made_last():
         title="a <title>",
         verdict="it helps",
         meaning=["Use it.", "With care."],
+        after=NextSteps(
+            {"lists": "ddrm-pyg recommend 'a b'"},
+            {"a.csv": "20 <items>"},
+            "docs/helps.md",
+        ),
         tables=[table],
         pictures={"bars": b"png"},
         settings={"seed": 0},
@@ -85,6 +91,9 @@ def test_a_report_says_what_it_means_first_and_how_it_was_made_last():
     page = Texts(report.html())
     assert [data for _, data in page.texts[2:]] == [
         *("a <title>", "it helps", "Use it.", "With care."),
+        *("What next", "lists:", "ddrm-pyg recommend 'a b'"),
+        *("Written:", "a.csv", ": 20 <items>"),
+        "More: docs/helps.md in the repository of ddrm_pyg.",
         *("X", "mf", "0.5000", "How this was made"),
         *(
             "ddrm-pyg run --out 'a b'",
@@ -104,6 +113,7 @@ def test_a_report_fits_a_phone(tmp_path):
         title="title" * 30,
         verdict="helps" * 40,
         meaning=["'lightgcn, best depth' ranks better"],
+        after=NextSteps({"w" * 99: "c" * 300}, {"f" * 99: "p" * 99}, "docs/helps.md"),
         tables=[Table(wide, columns, notes=["a note"])],
         pictures={},
         settings={"path": "x" * 500},
@@ -111,7 +121,10 @@ def test_a_report_fits_a_phone(tmp_path):
     )
     script = (
         "onload = () => { const page = frame.contentDocument.documentElement;"
-        "document.title = page.scrollWidth <= page.clientWidth ? 'fits' : 'overflows' }"
+        "const wide = page.querySelector('.wide');"
+        "document.title = [page.scrollWidth <= page.clientWidth,"
+        "wide.scrollWidth > wide.clientWidth,"
+        "frame.contentWindow.getComputedStyle(wide).backgroundAttachment] }"
     )
     (tmp_path / "phone.html").write_text(
         f'<iframe id="frame" width="400" srcdoc="{escape(report.html())}"></iframe>'
@@ -124,4 +137,5 @@ def test_a_report_fits_a_phone(tmp_path):
     dumped = subprocess.run(
         [CHROMIUM, *flags, url], capture_output=True, text=True, timeout=100, check=True
     )
-    assert "<title>fits</title>" in dumped.stdout
+    # what moves with the columns hides a shadow that stays, until there are more
+    assert "<title>true,true,local, local, scroll, scroll</title>" in dumped.stdout
