@@ -60,7 +60,7 @@ with duckdb.connect(config={"threads": 1, "memory_limit": "500MB"}) as base:
         "copy (select * from read_parquet(?) order by user, time) to '/dev/null' "
         "(format csv)", [sys.argv[1]])
 """
-IMPORTS = "import ddrm_pyg.scale.fit, ddrm_pyg.pipeline"
+IMPORTS = "import ddrm_pyg.scale.train, ddrm_pyg.pipeline"
 
 
 class Cost(NamedTuple):

@@ -21,6 +21,7 @@ from ddrm_pyg.experiments.tables import (
     CorrectedTest,
     Row,
     Table,
+    announce,
     in_blocks,
     legend,
     measure_columns,
@@ -111,7 +112,8 @@ def compare(runner: Runner, methods: Mapping[str, Sequence[Cell]]) -> list[Compa
         except (MemoryError, ImportError) as error:  # too large, or without its extra
             logger.warning("%s is left out: %s", name, error)
             continue
-        rows.append(Comparison(name, results, _cost(runner, cells)))
+        row = Comparison(name, results, _cost(runner, cells))
+        rows.append(announce(row, METRIC))
     return _tested(sorted(rows, key=lambda row: row.order_aware))
 
 

@@ -17,6 +17,7 @@ from ddrm_pyg.experiments.settings import denoised
 from ddrm_pyg.experiments.tables import (
     Row,
     Table,
+    announce,
     in_blocks,
     legend,
     measure_columns,
@@ -259,7 +260,7 @@ def plug_in(
         )
         cells = {name: cell for name, cell in cells.items() if name not in picked}
     rows = [
-        Row(name, [result])
+        announce(Row(name, [result]), METRIC)
         for name, cell in cells.items()
         if (result := _run(runner, cell))
     ]

@@ -6,6 +6,7 @@ every table of the package counts in one way.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,8 @@ from ddrm_pyg.experiments.methods import find
 from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.ranking import Metrics
 from ddrm_pyg.significance import PairedTest, holm, mean_metrics, paired_test
+
+logger = logging.getLogger("ddrm_pyg")
 
 _SHORT = {"recall": "R", "ndcg": "N"}
 
@@ -308,6 +311,13 @@ class Row:
         """The same with some of its seeds; a closed form stays as it is."""
         kept = [r for r in self.results if seed_of(r.cell) in {None, *seeds}]
         return replace(self, results=kept)
+
+
+def announce(row: R, metric: str) -> R:
+    """Say a row's mean of a metric on test as soon as it is there; return the row."""
+    title, value = metric_title(metric), row.metrics[metric]
+    logger.info("%s: test %s %.4f", row.name, title, value)
+    return row
 
 
 def deviation(values: Sequence[float]) -> float | None:

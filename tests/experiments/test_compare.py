@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import sys
 from dataclasses import replace
@@ -79,6 +80,17 @@ def test_rows_are_tested_against_the_best_yardstick(runner):
         raw += own
     adjusted = holm([test.p_value for test in raw])
     assert [row.tested.p_holm for row in rows if row.tested] == adjusted
+
+
+def test_rows_are_told_as_they_come_also_when_it_goes_on(runner, caplog):
+    for _ in range(2):  # the second time all are read
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "ddrm_pyg"):
+            rows = compare(runner, {"mf": [mf(0)]})
+        lines = [line for line in caplog.messages if "test NDCG@20" in line]
+        expected = {f"{r.name}: test NDCG@20 {r.metrics['ndcg@20']:.4f}" for r in rows}
+        assert {*lines} == expected
+        assert lines[-1].startswith("mf: ")
 
 
 def test_no_order_has_no_order_aware_rows(data, tmp_path, caplog):

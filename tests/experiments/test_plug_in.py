@@ -304,9 +304,13 @@ def test_record_of_a_row(make_result):
     assert record["coverage@20"] == 0.5
 
 
-def test_runs_all_rows_and_compares_with_its_own_embeddings(data, tmp_path):
-    rows, verdict = plug_in(Runner(data, tmp_path, progress=False), BACKEND, DDRM)
-    assert [row.name for row in rows] == list(rows_for(BACKEND, DDRM))
+def test_runs_all_rows_and_compares_with_its_own_embeddings(data, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "ddrm_pyg"):
+        rows, verdict = plug_in(Runner(data, tmp_path, progress=False), BACKEND, DDRM)
+    lines = [line for line in caplog.messages if "test NDCG@20" in line]
+    assert lines == [f"{r.name}: test NDCG@20 {r.metrics[METRIC]:.4f}" for r in rows]
+    first, training = (caplog.messages.index(line) for line in (lines[0], "ddrm ..."))
+    assert first < training  # not all at the end
     rivals = {row.name: row.result.test[METRIC] for row in rows[3:6]}
     assert rivals[verdict.rival] == max(rivals.values())
 
