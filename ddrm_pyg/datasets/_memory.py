@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.data.data import BaseData
 
 from ddrm_pyg.datasets._graph import build_graph
 from ddrm_pyg.datasets._parquet import arrow_values, import_pyarrow
@@ -84,7 +85,11 @@ def _named(name: str, source: Any) -> _Named:
         return _numbered(name, source.shape[1], list(source.T))
     if isinstance(source, Sequence) and not isinstance(source, str | bytes):
         return _of_rows(name, source)
-    raise TypeError(
+    raise _no_source(name)
+
+
+def _no_source(name: str) -> TypeError:
+    return TypeError(
         "'source' must be a path, a DataFrame, an Arrow table, a dict of columns, rows "
         f"or a sparse matrix (got {name}; from_hetero takes PyG data)"
     )
@@ -106,6 +111,8 @@ def _of_rows(name: str, rows: Sequence[Any]) -> _Named:
     if not len(rows):
         raise ValueError(f"{name}: no rows")
     first = rows[0]
+    if isinstance(first, BaseData):  # as RandomLinkSplit returns them
+        raise _no_source(f"{name} of {type(first).__name__}")
     by_name = isinstance(first, Mapping)
     if not by_name and (isinstance(first, str) or not isinstance(first, Sequence)):
         raise ValueError(f"{name}: row 0 must be a dict or a tuple (got {first!r})")

@@ -81,7 +81,7 @@ def from_hetero(
     Raises:
         TypeError: Not such data.
         ValueError: There is no such edge type or attribute, nothing tells the number of
-            nodes, or a value is refused.
+            nodes, the train part of a split comes alone, or a value is refused.
     """
     ratios = check_ratios(ratios)
     stages = [data] if isinstance(data, HeteroData) else data
@@ -171,6 +171,7 @@ def _blocks(
         blocks |= {"val": _labelled(stores[1]), "test": _labelled(stores[2])}
     elif any(key in train for key in _LABELLED):
         blocks["test"] = _labelled(train)
+        _refuse_lone_part(block["index"], blocks["test"]["index"])
     if "val" in blocks and not blocks["val"]["index"].size(1):
         del blocks["val"]
     return blocks, [f"attributes {', '.join(assumed)}"] if assumed else []
@@ -185,6 +186,17 @@ def _labelled(store: EdgeStorage) -> dict[str, Tensor]:
     if label is not None:
         index = index[:, per_edge(label, "edge_label", index.size(1)) > 0]
     return {"index": _copied(index)}
+
+
+def _refuse_lone_part(edge_index: Tensor, test: Tensor) -> None:
+    """Refuse the train part of a split, whose pairs to find are its edges."""
+    size = int(torch.cat([edge_index, test], 1).max()) + 1 if test.numel() else 1
+    if torch.isin(test[0] * size + test[1], edge_index[0] * size + edge_index[1]).all():
+        raise ValueError(
+            "'data' must be all three that RandomLinkSplit returns, from_hetero((train,"
+            " val, test), ...), or have pairs in edge_label_index that are no edges "
+            f"(got one HeteroData, whose {test.size(1)} are all in edge_index)"
+        )
 
 
 def _copied(values: Tensor) -> Tensor:

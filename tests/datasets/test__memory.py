@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from torch_geometric.data import HeteroData
 
 from ddrm_pyg import load_interactions
 from ddrm_pyg.transforms.core import EDGE
@@ -200,6 +201,7 @@ def test_what_is_in_memory_is_not_changed():
         (np.ones((2, 2)), ValueError, "ndarray: row 0: column 'user' is '1.0', expec"),
         (np.arange(4), ValueError, "ndarray: must be rows [n, 2] (got [4])"),
         (torch.zeros(2, 9), TypeError, "(got Tensor; from_hetero takes PyG data)"),
+        ((HeteroData(),) * 3, TypeError, "(got tuple of HeteroData; from_hetero takes"),
         (7, TypeError, "'source' must be a path, a DataFrame, an Arrow table, a dict"),
         (None, TypeError, "(got NoneType; "),
     ],

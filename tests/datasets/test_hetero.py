@@ -141,6 +141,17 @@ def test_the_parts_of_a_random_link_split_are_kept(disjoint, split_labels, negat
     assert data[EDGE].edge_time.tolist() == [time[tuple(pair)] for pair in columns]
 
 
+@pytest.mark.parametrize("split_labels", [False, True])
+def test_the_train_part_alone_is_refused_as_one_of_three(split_labels):
+    split = RandomLinkSplit(
+        num_val=2, num_test=3, split_labels=split_labels, edge_types=[RATES]
+    )
+    train, _, _ = split(movielens_1m())
+    with pytest.raises(ValueError, match="must be all three that RandomLinkSplit") as e:
+        from_hetero(train, RATES)
+    assert "(got one HeteroData, whose 5 are all in edge_index)" in str(e.value)
+
+
 def test_a_random_link_split_without_validation_has_some_held_out():
     whole = movielens_1m()
     split = RandomLinkSplit(num_val=0, num_test=1, edge_types=[RATES])
