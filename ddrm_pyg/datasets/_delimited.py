@@ -27,6 +27,7 @@ from ddrm_pyg.datasets._text import BLOCK_SIZE, read_blocks, read_start
 
 _SEPARATORS = ("::", ",", "\t", ";", "|")
 _NUM_SAMPLED = 20  # rows that tell the separator
+_HEAD = 1 << 16  # bytes that hold a header
 _EXCEL = re.compile(rb'"?sep=(.)"?\n')
 """A first line by which Excel names the separator."""
 _TYPED = re.compile(r"(.+):(?:token|float)(?:_seq)?")
@@ -99,6 +100,44 @@ def read_delimited(
         block = block[first.end :]
     body = chain([(line, block)] if block else [], blocks)
     return _read(_Layout(path.name, dialect, names, column_of), inferred, body)
+
+
+@dataclass(frozen=True)
+class Header:
+    """How a text with named columns begins.
+
+    Attributes:
+        separator: What stands between two fields.
+        quoted: Whether a quote at the beginning of a field opens a quoted one.
+        names: Names of the columns.
+        line: The line that they begin in, counted from 1.
+    """
+
+    separator: str
+    quoted: bool
+    names: list[str]
+    line: int
+
+
+def read_header(path: Path) -> Header:
+    """Read how a text begins, for what reads its rows by other means.
+
+    Args:
+        path: A file in UTF-8, packed by gzip or not.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It has no rows, or its first ones are refused.
+    """
+    separator, dialect = _recognise(path, None, None)
+    blocks = _table_blocks(path, None, separator, dialect, _HEAD)
+    line, block = next(blocks, (1, b""))
+    first = next(dialect.records(block, line), None)
+    if first is None:
+        raise ValueError(f"{path.name}: no rows")
+    where = f"{path.name}:{first.line}"
+    names = _names(where, first.fields, must_be_typed=False)
+    return Header(separator, dialect.quoted, names, first.line)
 
 
 def read_bare_csv(path: Path, names: list[str], *, size: int = BLOCK_SIZE) -> Table:

@@ -183,24 +183,28 @@ def _count_lines(block: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")))
 
 
+def is_packed(path: Path) -> bool:
+    """Tell whether a file is, or claims to be, packed by gzip."""
+    with path.open("rb") as file:
+        return path.suffix == ".gz" or file.read(len(_PACKED)) == _PACKED
+
+
 @contextmanager
 def _opened(
     path: Path,
 ) -> Iterator[tuple[io.BufferedIOBase, Callable[[], object]]]:
-    with path.open("rb") as packed:
-        is_packed = path.suffix == ".gz" or packed.read(2) == _PACKED
-        packed.seek(0)
-        with (
-            gzip.open(packed) if is_packed else packed as file,
-            progress_bar(
-                desc=path.name,
-                total=path.stat().st_size,
-                unit="B",
-                unit_scale=True,
-                delay=_SHOW_AFTER,
-            ) as bar,
-        ):
-            yield file, lambda: bar.update(packed.tell() - bar.n)
+    with (
+        path.open("rb") as packed,
+        gzip.open(packed) if is_packed(path) else packed as file,
+        progress_bar(
+            desc=path.name,
+            total=path.stat().st_size,
+            unit="B",
+            unit_scale=True,
+            delay=_SHOW_AFTER,
+        ) as bar,
+    ):
+        yield file, lambda: bar.update(packed.tell() - bar.n)
 
 
 def _check_text(file: str, line: int, raw: bytes) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ddrm_pyg.datasets._delimited import read_header
+from ddrm_pyg.datasets._parquet import is_parquet
+from ddrm_pyg.datasets._table import find_columns
+from ddrm_pyg.datasets._text import is_packed, read_start
 from ddrm_pyg.extras import import_extra
+
+logger = logging.getLogger("ddrm_pyg")
 
 MEMORY = "4GB"
 """What DuckDB may take by default before it spills."""
 
-_DELIMITERS = ",\t;|"
 _JSON = (".jsonl", ".ndjson", ".json")
+_TABLES = (".csv", ".tsv", ".parquet", *_JSON)
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _SPACE = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if c.isspace())
 """What Python strips from a text; DuckDB strips blanks alone by itself."""
@@ -68,7 +73,7 @@ def read_tables(
     Args:
         sources: ``.csv``, ``.tsv`` (also ``.gz``), ``.parquet`` and ``.jsonl`` files.
         columns: What the files call ``user``, ``item`` and, where they are to be read,
-            ``time`` and ``rating``.
+            ``time`` and ``rating``; GroupLens' and RecBole's names stand in for those.
         spill: Folder of the database; made here.
         memory: What DuckDB may take before it spills, such as ``"500MB"``.
 
@@ -97,11 +102,21 @@ def read_tables(
             )
             database.execute(_MACROS)
             for path in sources:
-                _read(database, path, columns)
+                try:
+                    _read(database, path, columns)
+                except duckdb.Error as error:
+                    raise ValueError(f"{path.name}: {_reason(error)}") from error
             _check_one_kind_of_time(database)
             yield database
     except duckdb.Error as error:
-        raise ValueError(f"'sources': {str(error).splitlines()[0]}") from error
+        raise ValueError(f"'sources': {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Say in a line what DuckDB refuses; of a CSV the reason is below its rows."""
+    first, *more = str(error).partition("\nPossible ")[0].strip().splitlines()
+    is_csv = any(line.startswith("Original Line") for line in more)
+    return f"{first}: {more[-1]}" if is_csv else first
 
 
 def _database(duckdb: Any, spill: Path, memory: str) -> Any:
@@ -129,42 +144,30 @@ def _check_file(path: Path) -> None:
 
 def _read(database: Any, path: Path, columns: Mapping[str, str]) -> None:
     """Append a file's rows to the table ``raw``, numbered in their order."""
-    table = _relation(path)
-    kinds = _kinds(database, table)
-    for name in columns.values():
-        if name not in kinds:
-            there = ", ".join(map(repr, kinds))
-            raise ValueError(f"{path.name}: no column {name!r} (there are {there})")
-    if path.name.removesuffix(".gz").endswith(_JSON):
-        # as they are written: a guessed type would make one of 5 and "5"
-        kinds |= dict.fromkeys((columns["user"], columns["item"]), "JSON")
-        if "time" in columns:  # and lose what is finer than a microsecond
-            kinds[columns["time"]] = "VARCHAR"
-        table = _json(path, {name: kinds[name] for name in columns.values()})
+    table, column_of, kinds = _relation(database, path, columns)
     values = {
         name: expression
-        for role, column in columns.items()
-        for name, expression in _values(path, role, column, kinds[column])
+        for role, column in column_of.items()
+        for name, expression in _values(path, role, column, kinds[role])
     }
     start = database.execute("SELECT count(*) FROM raw").fetchone()[0]
     database.execute(
         f"INSERT INTO raw (place, {', '.join(values)}) SELECT {start} + row_number() "
         f"OVER (), {', '.join(values.values())} FROM ({table})"
     )
-    _check(database, path, columns, start)
+    _check(database, path, column_of, start)
 
 
 def _values(path: Path, role: str, column: str, kind: str) -> Iterator[tuple[str, str]]:
     """Yield columns of ``raw`` and what fills them."""
-    value = '"' + column.replace('"', '""') + '"'
     if role == "time":
-        yield from zip(("time", "fraction", "dated"), _moment(value, kind), strict=True)
+        yield from zip(("time", "fraction", "dated"), _moment(role, kind), strict=True)
     elif role == "rating":
-        number = f"TRY_CAST({_stripped(value)} AS DOUBLE)"
+        number = f"TRY_CAST({_stripped(role)} AS DOUBLE)"
         yield role, f"CASE WHEN isfinite({number}) THEN TRY_CAST({number} AS FLOAT) END"
     else:
         names = (role, f"{role}_number")
-        yield from zip(names, _id(path, value, column, kind), strict=True)
+        yield from zip(names, _id(path, role, column, kind), strict=True)
 
 
 def _check(database: Any, path: Path, columns: Mapping[str, str], start: int) -> None:
@@ -179,12 +182,6 @@ def _check(database: Any, path: Path, columns: Mapping[str, str], start: int) ->
                 f"{path.name}: column {name!r} must hold {_BAD[role][1]} in every row "
                 f"({count} do not)"
             )
-
-
-def _kinds(database: Any, table: str) -> dict[str, str]:
-    """Types of a table's columns by name."""
-    query = f"SELECT column_name, column_type FROM (DESCRIBE {table})"
-    return dict(database.execute(query).fetchall())
 
 
 def _id(path: Path, column: str, name: str, kind: str) -> tuple[str, str]:
@@ -204,42 +201,100 @@ def _id(path: Path, column: str, name: str, kind: str) -> tuple[str, str]:
     if kind.removeprefix("U") in _INTEGERS:
         return text, "true"
     if kind == "VARCHAR":
-        return text, "false" if path.suffix == ".parquet" else "NULL"
+        return text, "false" if is_parquet(path) else "NULL"
     raise ValueError(
         f"{path.name}: column {name!r} must hold ids, integers or texts (got {kind})"
     )
 
 
-def _relation(path: Path) -> str:
-    """What DuckDB reads a file by: text tables as they stand, ids not guessed at."""
-    name, kind = quoted(str(path)), path.name.removesuffix(".gz").rpartition(".")[2]
-    if kind == "parquet":
-        return f"SELECT * FROM read_parquet({name})"
-    if path.name.removesuffix(".gz").endswith(_JSON):
-        return _json(path)
-    if kind not in ("csv", "tsv"):
+def _relation(
+    database: Any, path: Path, columns: Mapping[str, str]
+) -> tuple[str, dict[str, str], dict[str, str]]:
+    """What DuckDB reads a file by: a column for each role, ids as they stand.
+
+    Returns:
+        The table in SQL, and by role the name of the column there and its type.
+    """
+    name = path.name.lower().removesuffix(".gz")
+    if not name.endswith(_TABLES):
         raise ValueError(f"{path}: must be .csv, .tsv, .parquet or .jsonl, or .gz")
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig") as file:
-        header = file.readline()
-    delimiter = max(_DELIMITERS, key=header.count)
-    return (
-        f"SELECT * FROM read_csv({name}, all_varchar = true, header = true, "
-        f"delim = {quoted(delimiter)}, quote = '\"', escape = '\"', "
-        "auto_detect = false, "
-        f"columns = {_names(header, delimiter)})"
+    if is_parquet(path):
+        source = f"read_parquet({quoted(str(path))})"
+        kinds = _kinds(database, source)
+        column_of = _find(path, [*kinds], columns)
+    elif name.endswith(_JSON) or read_start(path).lstrip().startswith(b"{"):
+        source = _json(path)
+        kinds = _kinds(database, source)
+        column_of = _find(path, [*kinds], columns)
+        # as they are written: a guessed type would make one of 5 and "5", and of a time
+        # lose what is finer than a microsecond
+        as_written = {"user": "JSON", "item": "JSON", "time": "VARCHAR"}
+        kinds = {n: as_written.get(r, kinds[n]) for r, n in column_of.items()}
+        source = _json(path, kinds)
+    else:
+        return _text(path, columns)
+    picked = (f"{_identifier(name)} AS {role}" for role, name in column_of.items())
+    table = f"SELECT {', '.join(picked)} FROM {source}"
+    return table, column_of, {role: kinds[name] for role, name in column_of.items()}
+
+
+def _text(
+    path: Path, columns: Mapping[str, str]
+) -> tuple[str, dict[str, str], dict[str, str]]:
+    """Read a text by its own separator and quotes, as ``load_interactions`` does.
+
+    Columns have numbers here: to DuckDB, User and user would be one name.
+    """
+    try:
+        header = read_header(path)
+    except ValueError as error:  # whose advice are options that are not there here
+        raise ValueError(str(error).partition("; --")[0]) from None
+    column_of = _find(path, header.names, columns)
+    picked = (
+        f"c{header.names.index(name)} AS {role}" for role, name in column_of.items()
     )
+    numbered = {f"c{place}": "VARCHAR" for place in range(len(header.names))}
+    quote = quoted('"' if header.quoted else "")
+    table = (
+        f"SELECT {', '.join(picked)} FROM read_csv({quoted(str(path))}, "
+        f"auto_detect = false, header = false, skip = {header.line}, "
+        f"delim = {quoted(header.separator)}, quote = {quote}, escape = {quote}, "
+        f"compression = {_packing(path)}, columns = {_typed(numbered)})"
+    )
+    return table, column_of, dict.fromkeys(column_of, "VARCHAR")
 
 
-def _names(header: str, delimiter: str) -> str:
-    (names,) = csv.reader([header], delimiter=delimiter)
-    return _typed(dict.fromkeys((name.strip() for name in names), "VARCHAR"))
+def _find(
+    path: Path, names: Sequence[str], columns: Mapping[str, str]
+) -> dict[str, str]:
+    column_of, inferred = find_columns(path.name, names, columns)
+    if inferred:
+        logger.warning(
+            "%s: assumed columns %s", path.name, ", ".join(column_of.values())
+        )
+    return column_of
+
+
+def _kinds(database: Any, source: str) -> dict[str, str]:
+    """Types of a table's columns by name."""
+    query = f"SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM {source})"
+    return dict(database.execute(query).fetchall())
 
 
 def _json(path: Path, kinds: Mapping[str, str] | None = None) -> str:
     columns = f", columns = {_typed(kinds)}" if kinds else ""
-    source = f"{quoted(str(path))}, format = 'newline_delimited'{columns}"
-    return f"SELECT * FROM read_json({source})"
+    return (
+        f"read_json({quoted(str(path))}, format = 'newline_delimited', "
+        f"compression = {_packing(path)}{columns})"
+    )
+
+
+def _packing(path: Path) -> str:
+    return quoted("gzip" if is_packed(path) else "none")
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _typed(kinds: Mapping[str, str]) -> str:

@@ -71,6 +71,54 @@ def test_rows_are_those_of_load_interactions(tmp_path_factory, users, items, dat
     assert_same(shard([path], folder / "world", memory="50MB"), expected)
 
 
+def lines(form, *more):
+    """Three people with five items each, in some form of row, and more rows."""
+    return [form.format(f"u{u}", f"i{i}") for u in range(3) for i in range(5)] + [*more]
+
+
+TEXTS = {
+    "quotes between tabs": ("a.tsv", ["user\titem", *lines("{}\t{}", 'u2\t"i4"')]),
+    "an open quote": (
+        "a.tsv",
+        ["user\titem", *lines("{}\t{}", 'u1\t"12 inch', "u1\tx", 'u2\ty"')],
+    ),
+    "a quoted header": ("a.tsv", ['"user"\t"item"', *lines('"{}"\t"{}"')]),
+    "a separator in a name": ("a.csv", ['"a,b,c,d";user;item', *lines("1;{};{}")]),
+    "Excel": ("a.csv", ["sep=;", "user;item", *lines("{};{}")]),
+    "two colons": ("a.csv", ["user::item", *lines("{}::{}", "u1::i:5")]),
+    "blank lines": ("a.csv", ["", "", "user,item", *lines("{},{}\n")]),
+    "a line end in a name": ("a.csv", ['"us\ner",user,item', *lines("1,{},{}")]),
+    "equal names": ("a.csv", ["x,x,user,User,item", *lines("1,2,{},U,{}")]),
+    "JSON by content": ("a.csv", lines('{{"user": "{}", "item": "{}"}}')),
+    "capitals": ("A.CSV", ["user,item", *lines("{},{}")]),
+    "other names": ("a.csv", ["userId,movieId", *lines("{},{}")]),
+}
+
+
+@pytest.mark.parametrize(("name", "rows"), TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_texts_are_cut_as_by_load_interactions(tmp_path, name, rows, packed):
+    text = "".join(f"{row}\n" for row in rows).encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if packed else text)
+    world = shard([tmp_path / name], tmp_path / "world", time=False)
+    assert_same(world, load_interactions(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("user,item\nu,é\n", r"a.csv:2: not utf-8 text$"),
+        ("user,item\n" + "u,i\n" * 20_000 + "u,é\n", r"a.csv: .*20002: Invalid unic"),
+        ("user,item\nu,i\nu,i,2\n", r"a.csv: .*Line: 3: Expected .*: 2 Found: 3"),
+        ("user,item,item\nu,i,j\n", r"a.csv:?1?: column 'item' is there twice"),
+    ],
+)
+def test_texts_that_are_none_are_told_where(tmp_path, text, message):
+    (tmp_path / "a.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=message):
+        shard([tmp_path / "a.csv"], tmp_path / "world", time=False)
+
+
 def test_several_files_are_one_table(tmp_path):
     rows = [(f"u{n % 5}", f"i{n % 7}", n % 3) for n in range(60)]
     whole = write(tmp_path / "whole.csv", rows)
