@@ -17,6 +17,7 @@ from ddrm_pyg.nn.models._similarity import inverse_gram, ridge_gram
 from ddrm_pyg.transforms import TemporalSplit
 
 METRICS = ("recall@20", "ndcg@20")
+BARE = "LAPACK, potrf and potri"
 FACTORS = (256, 512, 1024, None)
 
 
@@ -40,15 +41,15 @@ def main():
 
     seconds = _measure.alternate(
         {
-            "LAPACK, potrf and potri": bare,
+            BARE: bare,
             "counts and their inverse": lambda: inverse_gram(fresh(), 1000.0),
             "EASE": lambda: EASE().scorer(fresh()),
         },
         args.runs,
     )
     median = {side: float(np.median(times)) for side, times in seconds.items()}
-    bare_seconds = seconds["LAPACK, potrf and potri"]
-    ratio = {s: float(np.median(t / bare_seconds)) for s, t in seconds.items()}
+    ratio = {s: float(np.median(t / seconds[BARE])) for s, t in seconds.items()}
+    limits = dict.fromkeys(("counts and their inverse", "EASE"), BARE)
     for side, value in median.items():
         print(f"{name:20} {side:28} {value:.3f} s  {ratio[side]:.2f}")
     record = {
@@ -58,6 +59,7 @@ def main():
         "threads": torch.get_num_threads(),
         "seconds": {side: round(value, 4) for side, value in median.items()},
         "ratio": {side: round(value, 3) for side, value in ratio.items()},
+        "limits": _measure.shares(limits, seconds, "cpu"),
         "quality": rows,
     }
     _measure.keep("ease", record)

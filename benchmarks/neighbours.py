@@ -2,8 +2,9 @@
 
 The other side multiplies SciPy's sparse matrices and picks the nearest row by row; its
 lists are of 500 users at a time. Similarities are compared first and must agree. Where
-the library implicit is installed, its cosine is a third side. With --memory only ours
-is run, once, and its peak memory is measured.
+the library implicit is installed, its cosine is a third side. The limit is the sparse
+product alone, by SciPy: of all users' rows, and of these with the neighbours. With
+--memory only ours is run, once, and its peak memory is measured.
 """
 
 import itertools
@@ -21,7 +22,8 @@ from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.nn.models import ItemKNN
 from ddrm_pyg.ranking import recommend
 
-LENGTH = 20
+LENGTH, USERS = 20, 500
+BARE, OURS = "bare sparse product", ("ItemKNN", "recommend")
 
 
 def main():
@@ -52,10 +54,12 @@ def compare(args, setting):
         "fit": {
             "ItemKNN": lambda: ItemKNN(args.k).scorer(fresh()),
             "plain SciPy": lambda: nearest(as_scipy(graph), args.k),
+            BARE: lambda: rows.T.tocsr() @ rows,
         },
         "lists": {
             "recommend": lambda: recommend(scorer, users, k=LENGTH, exclude=graph),
             "plain SciPy": lambda: lists(rows, plain),
+            BARE: lambda: products(rows, plain),
         },
     }
     if find_spec("implicit"):
@@ -71,7 +75,8 @@ def compare(args, setting):
             setting,
             _measure.alternate(sides, setting.runs),
             reference="plain SciPy",
-            ours=("ItemKNN", "recommend"),
+            ours=OURS,
+            limits={side: BARE for side in OURS if side in sides},
             k=args.k,
         )
 
@@ -110,14 +115,20 @@ def cosine(rows, k):
 def lists(rows, similar):
     """The best unseen items of all users."""
     best = []
-    for start in range(0, rows.shape[0], 500):
-        part = rows[start : start + 500]
+    for start in range(0, rows.shape[0], USERS):
+        part = rows[start : start + USERS]
         scores = (part @ similar).toarray()
         scores[part.nonzero()] = -np.inf
         top = np.argpartition(scores, -LENGTH, axis=1)[:, -LENGTH:]
         order = np.take_along_axis(scores, top, 1).argsort(1)[:, ::-1]
         best.append(np.take_along_axis(top, order, 1))
     return np.concatenate(best)
+
+
+def products(rows, similar):
+    """The scores of all users, and nothing done with them."""
+    for start in range(0, rows.shape[0], USERS):
+        rows[start : start + USERS] @ similar
 
 
 def check(ours, plain):

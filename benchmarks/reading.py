@@ -5,7 +5,8 @@ shuffled. Where DuckDB is installed it is a third side: rows numbered by id, and
 earliest event of every pair, ordered by user and time; its rows of a small file are
 compared with ours first. With --gigabytes it is a file in the format of Yelp's reviews
 instead, written to a temporary folder and read once, in a process of its own so that
-its peak memory is seen; the other side reads its lines and does nothing with them.
+its peak memory is seen; the other side reads its lines and does nothing with them. The
+limit is Arrow's parse of the CSV, where it is installed, and pandas' elsewhere.
 """
 
 import json
@@ -24,6 +25,7 @@ import pandas as pd
 
 from ddrm_pyg.datasets import load_interactions
 
+OURS = ("load_interactions, unsplit", "load_interactions")
 ROWS, USERS, ITEMS = 1_000_209, 6_040, 3_706
 COLUMNS = {
     "user": "user_id",
@@ -101,6 +103,10 @@ def compare_tables(folder, runs):
             ),
             "load_interactions": lambda path=path: load_interactions(path),
         }
+        limit = "pandas.read_csv"
+        if find_spec("pyarrow"):
+            limit = "Arrow's parse"
+            sides[limit] = lambda path=path: by_arrow(path)
         if find_spec("duckdb"):
             check_duckdb(folder / "small.csv", table)
             sides["DuckDB, unsplit"] = lambda path=path: by_duckdb(path)
@@ -110,8 +116,17 @@ def compare_tables(folder, runs):
             setting,
             _measure.alternate(sides, runs),
             reference="pandas.read_csv",
-            ours=("load_interactions, unsplit", "load_interactions"),
+            ours=OURS,
+            limits=dict.fromkeys(OURS, limit),
         )
+
+
+def by_arrow(path):
+    """Parse, and do nothing with it."""
+    from pyarrow import csv
+
+    threads = _measure.torch.get_num_threads() > 1
+    return csv.read_csv(path, csv.ReadOptions(use_threads=threads))
 
 
 def by_duckdb(path):
