@@ -152,7 +152,8 @@ class Pipeline:
 
         Args:
             histories: Ids of users to ids of the items that they know, at least one;
-                from first to last where histories are read in order.
+                from first to last where histories are read in order. Of an item that
+                repeats, the first one counts.
             k: List length.
 
         Returns:
@@ -163,6 +164,7 @@ class Pipeline:
         """
         pairs = _pairs(histories, list(histories), self.item_ids)
         history = InteractionGraph(pairs, len(histories), len(self.item_ids))
+        history = history.without_repeats()
         emb = self._read(history)
         rows = torch.arange(len(histories))
         lists = recommend(emb, rows, k=k, exclude=history)

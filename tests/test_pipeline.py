@@ -101,6 +101,12 @@ def test_new_users_are_ranked_by_their_history_alone(pipeline):
     assert records(pipeline.recommend_new({})) == []
 
 
+def test_an_item_that_repeats_counts_once(pipeline):
+    once = pipeline.recommend_new({"kim": [20, 10]}, k=2)
+    often = pipeline.recommend_new({"kim": [20, 10, 20, 20]}, k=2)
+    assert records(often) == records(once)
+
+
 def test_new_users_pass_ddrm_where_there_is_one(emb, world):
     torch.manual_seed(0)
     ddrm = DDRM(2, (4,), num_train_timesteps=5)
