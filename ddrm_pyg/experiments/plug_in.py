@@ -226,7 +226,10 @@ def default_ddrm(
         settings = "ddrm_future_sasrec"
     if not tells_order(data):
         settings = None
-        times = "the times do not tell the order (equal, or unknown for more than 1 %)"
+        times = (
+            "the times do not tell the order (one for all that a user took, or unknown "
+            "for more than 1 %)"
+        )
         logger.warning(
             "%s: DDRM is trained without order, as published; with times it learns "
             "what comes next",

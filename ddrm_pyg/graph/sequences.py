@@ -90,7 +90,7 @@ class UserSequences:
 
         Raises:
             ValueError: Times that do not order: not one per interaction, NaN, unknown
-                for more than 1 % of the interactions, or all equal.
+                for more than 1 % of the interactions, or all equal for each user.
         """
         user, item = graph.edge_index
         order = torch.arange(graph.num_edges, device=graph.device)
@@ -165,9 +165,9 @@ def tells_order(data: HeteroData) -> bool:
         data: As :func:`ddrm_pyg.load_interactions` returns it.
 
     Returns:
-        True where the times are known for 99 % of the interactions and not all equal,
-        and where ``data["user", "interacts", "item"].in_order`` says that every user's
-        interactions stand in the order of time.
+        True where the times are known for 99 % of the interactions and tell those of a
+        user apart, and where ``data["user", "interacts", "item"].in_order`` says that
+        every user's interactions stand in the order of time.
     """
     return _times_tell(data) or _is_in_order(data)
 
@@ -208,7 +208,21 @@ def _times_tell(data: HeteroData) -> bool:
     time = interactions_of(data).get("edge_time")
     if time is None or int((time == _UNKNOWN).sum()) > _FEW * time.numel():
         return False
-    return bool((time != time[:1]).any())
+    user = interactions_of(data).edge_index[0]
+    return _are_apart(user, time, data["user"].num_nodes)
+
+
+def _are_apart(user: Tensor, time: Tensor, num_users: int) -> bool:
+    """Tell whether times order interactions: of a user, or at all where none has two.
+
+    One moment for all that a user took is that of a crawl, say, and no order.
+    """
+    other = time[:1]
+    if user.unique().numel() < user.numel():
+        any_of = time.new_empty(num_users)
+        any_of[user] = time
+        other = any_of[user]
+    return bool((time != other).any())
 
 
 def _check_time(graph: InteractionGraph, edge_time: Tensor) -> Tensor:
@@ -228,10 +242,11 @@ def _check_time(graph: InteractionGraph, edge_time: Tensor) -> Tensor:
             unknown,
             count,
         )
-    if graph.num_edges > 1 and bool((time == time[0]).all()):
+    user = graph.edge_index[0]
+    if graph.num_edges > 1 and not _are_apart(user, time, graph.num_users):
         raise ValueError(
-            "'edge_time' must tell interactions apart (got "
-            f"{time[0].item()} for all {graph.num_edges})"
+            "'edge_time' must tell a user's interactions apart (got one time for all "
+            f"of each: the first user's is {time[0].item()})"
         )
     if not unknown:
         return time

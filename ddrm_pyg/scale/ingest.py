@@ -19,7 +19,7 @@ from ddrm_pyg.nn._pretrained import save_tensors
 from ddrm_pyg.scale.rows import MEMORY, quoted, read_tables
 from ddrm_pyg.scale.world import BLOCK, ROWS_PER_SHARD, World
 from ddrm_pyg.transforms.core import SPLITS
-from ddrm_pyg.transforms.split import Scope, TemporalSplit
+from ddrm_pyg.transforms.split import Scope, TemporalSplit, count_ties, warn_of_ties
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -242,6 +242,7 @@ def _cut(database: Any, world: World, cut: TemporalSplit, moment: str | None) ->
     for name in SPLITS:
         (world.folder / name).mkdir()
     time = "" if moment is None else f", {moment} AS time"
+    ties = follows = 0
     by_moment = cut.scope == "global"
     block = ", coalesce(block, -1) AS block" if by_moment else ""
     for shard in range(world.num_shards):
@@ -259,6 +260,9 @@ def _cut(database: Any, world: World, cut: TemporalSplit, moment: str | None) ->
             if by_moment
             else cut.assign(user - start, liked, stop - start)
         )
+        if moment:
+            tied, following = count_ties(user, torch.tensor(frame["time"].to_numpy()))
+            ties, follows = ties + tied, follows + following
         frame = frame[["user", "item", *(["time"] if moment else [])]]
         for number, name in enumerate(SPLITS):
             part = frame[(split == number).numpy()]
@@ -266,8 +270,9 @@ def _cut(database: Any, world: World, cut: TemporalSplit, moment: str | None) ->
             world.num_edges[name] += len(part)
             if name == "train":
                 degree += _count(part, world.num_items)
+    warn_of_ties(ties, follows)
     if not world.num_edges["test"]:
-        raise ValueError("no user has enough interactions for a test pair")
+        raise ValueError(f"the split leaves no test pairs: {cut.no_test_pairs}")
     save_tensors(world.folder / "item_degree.safetensors", {"item_degree": degree})
 
 

@@ -28,6 +28,9 @@ from ddrm_pyg.transforms.core import (
 Scope = Literal["user", "global"]
 """Whose timeline is cut, see :class:`TemporalSplit`."""
 
+_MOST = 0.5
+"""Share of ties in time from which on they are said."""
+
 logger = logging.getLogger("ddrm_pyg")
 
 
@@ -67,10 +70,10 @@ class TemporalSplit(BaseTransform):
     natural-noise sets of DiffRec (SIGIR 2023) and DDRM (SIGIR 2024) are arranged. The
     false positives of a user who liked nothing go to train.
 
-    Ties in time keep their order in the data. Without ``edge_time`` the order of the
-    data takes the place of time where they are ``in_order``, and a random one where
-    they are not, for false positives as well. Each block comes out grouped by user and
-    in that order inside a user.
+    Ties in time keep their order in the data, which is logged where most are ties.
+    Without ``edge_time`` the order of the data takes the place of time where they are
+    ``in_order``, and a random one where they are not, for false positives as well. Each
+    block comes out grouped by user and in that order inside a user.
 
     With ``scope="global"`` one moment parts train from validation, and another one
     validation from test, so that nobody's future is in anybody's training: the ratios
@@ -126,12 +129,14 @@ class TemporalSplit(BaseTransform):
             rating and noise label that its pairs had.
 
         Raises:
-            ValueError: The data are split, no user has enough liked interactions
-                for a test pair, or nothing tells the times of a global split.
+            ValueError: The data are split, no test pair is left, or nothing tells the
+                times of a global split.
         """
         require_unsplit(data, "TemporalSplit")
         block = get_block(data, "train")
         order = self._timeline(data, block)
+        if "time" in block:
+            warn_of_ties(*count_ties(block["index"][0][order], block["time"][order]))
         if self.scope == "global":
             split = self._assign_by_moment(select(block, order))
         else:
@@ -139,9 +144,7 @@ class TemporalSplit(BaseTransform):
             liked = ~noise_of(block).index_select(0, order)
             split = self.assign(user, liked, data["user"].num_nodes)
         if not bool((split == SPLITS.index("test")).any()):
-            raise ValueError(
-                f"{self!r} leaves no test pairs: no user has enough liked interactions"
-            )
+            raise ValueError(f"the split leaves no test pairs: {self.no_test_pairs}")
         for i, name in enumerate(SPLITS):
             set_block(data, name, select(block, order.masked_select(split == i)))
         return data
@@ -220,6 +223,16 @@ class TemporalSplit(BaseTransform):
                 100 * self.ratios[2],
             )
         return split.masked_fill(unseen.any(0) | disliked, -1)
+
+    @property
+    def no_test_pairs(self) -> str:
+        """Say why none may be left."""
+        if self.scope == "global":
+            return (
+                "those after the last moment are false positives, or of users or items "
+                "that train does not have"
+            )
+        return "no user has enough liked interactions"
 
     def moments(self, count: int) -> tuple[int, int]:
         """Tell how many of some interactions come before validation, and before test.
@@ -304,6 +317,36 @@ class HoldOutValidation(BaseTransform):
 
     def __repr__(self) -> str:
         return f"HoldOutValidation(share={self.share}, seed={self.seed})"
+
+
+def count_ties(user: Tensor, time: Tensor) -> tuple[int, int]:
+    """Count how often a user's next interaction has the time of the one before it.
+
+    Args:
+        user: ``[E]`` int64, ascending.
+        time: ``[E]``, ascending for each user.
+
+    Returns:
+        The ties, and all interactions that follow another one of the same user.
+    """
+    follows = user[1:] == user[:-1]
+    ties = follows & (time[1:] == time[:-1])
+    return int(ties.sum()), int(follows.sum())
+
+
+def warn_of_ties(ties: int, follows: int) -> None:
+    """Say where the order of users' interactions is mostly that of the data's rows.
+
+    Args:
+        ties: As :func:`count_ties` counts them, like what follows.
+        follows: Of how many.
+    """
+    if ties > _MOST * follows:
+        logger.warning(
+            "%.0f %% of users' interactions have the time of the one before: these are "
+            "taken in the order of the rows",
+            100 * ties / follows,
+        )
 
 
 def order_by_user(user: Tensor, moment: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def test_order_decides_what_is_plugged_in(data, caplog):
     ("times", "message"),
     [
         (None, "load them with a column of times, or set .*in_order = True"),
-        ([3, 3, 3], "'edge_time' must tell interactions apart"),
+        ([3, 3, 3], "'edge_time' must tell a user's interactions apart"),
         ([3, -1, 2], r"must be known .* for 99 % .*\(got 1 of 3 unknown\)"),
     ],
 )

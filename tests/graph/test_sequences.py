@@ -77,7 +77,8 @@ def test_histories_of_new_users_keep_their_order():
 @pytest.mark.parametrize(
     ("times", "message"),
     [
-        ([7, 7, 7], r"must tell interactions apart \(got 7 for all 3\)"),
+        ([7, 7, 7], r"must tell a user's interactions apart .* first user's is 7\)"),
+        ([7, 7, 8], r"must tell a user's interactions apart .* first user's is 7\)"),
         ([1.0, float("nan"), 2.0], r"must be known .*\(got 1 NaN of 3\)"),
         ([1, -1, 2], r"for 99 % of the interactions \(got 1 of 3 unknown\)"),
         ([1, 2], r"one value per interaction, 3 \(got shape \[2\]\)"),
@@ -146,6 +147,17 @@ def test_times_or_the_promise_of_an_order_tell_it(time, in_order, tells, order):
             edge_order(data)
     else:
         assert edge_order(data).tolist() == order
+
+
+def test_a_moment_for_each_user_is_no_order():
+    data = timed([7, 7, 9])
+    data["user"].num_nodes = 3
+    data[EDGE].edge_index = torch.tensor([[0, 0, 1], [2, 0, 1]])
+    assert not tells_order(data)
+    data[EDGE].edge_index[0, 1] = 1  # user 1 has 7, then 9
+    assert tells_order(data)
+    data[EDGE].edge_index[0, 1] = 2  # nobody has two
+    assert tells_order(data)
 
 
 def test_the_promise_of_an_order_is_true_or_false():

@@ -334,6 +334,23 @@ def test_fractions_of_a_second_put_events_in_order(tmp_path, unit, zone):
     assert_same_times(world, expected)
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_ties_in_time_are_said_as_by_load_interactions(tmp_path, caplog, apart):
+    """Three of four interactions have the time of the one before, or one of four."""
+    moments = [1, 2, 3, 4, 4] if apart else [1, 1, 1, 1, 4]
+    rows = [
+        (f"u{u}", f"i{i}", 10 * u + t) for u in range(3) for i, t in enumerate(moments)
+    ]
+    path = write(tmp_path / "a.csv", rows)
+    load_interactions(path)
+    here = [m for m in caplog.messages if "order of the rows" in m]
+    caplog.clear()
+    shard([path], tmp_path / "world")
+    assert [m for m in caplog.messages if "order of the rows" in m] == here
+    assert len(here) == (not apart)
+    assert apart or here[0].startswith("75 % of users' interactions have the time")
+
+
 def test_of_repeated_pairs_the_earliest_counts(tmp_path):
     rows = [(n % 3, n * 7 % 11, f"{100 - n // 9}.{n % 9}") for n in range(99)]
     path = write(tmp_path / "a.csv", rows)
@@ -360,7 +377,7 @@ def test_little_memory_gives_the_same(tmp_path):
         ([("u", "", 1)], {}, r"'item' must hold an id in every row \(1 do not\)"),
         ([("u", "a", "noon")], {}, r"'time' must hold a time in every row \(1 do not"),
         ([("u", "a", "")], {}, "'time' must hold a time"),
-        ([("u", "a", 1)], {}, "no user has enough interactions for a test pair"),
+        ([("u", "a", 1)], {}, "no test pairs: no user has enough liked"),
         ([], {}, "'sources': no rows"),
         ([("u", "a", 1)], {"user": "uid"}, r"a.csv: no column 'uid' \(there are 'us"),
         ([("u", "a", 1)], {"rows_per_shard": 100}, "must be a multiple of 8192"),

@@ -153,6 +153,31 @@ def test_a_split_without_test_pairs_is_refused():
         TemporalSplit()(one_user(1))
     with pytest.raises(ValueError, match="leaves no test pairs"):
         TemporalSplit()(one_user(3, is_noise=[True, True, True]))
+    alone = two_moments()  # nobody whom train knows comes back
+    with pytest.raises(ValueError, match=r"no test pairs: .* that train does not have"):
+        TemporalSplit((0.5, 0.0, 0.5), scope="global")(alone)
+
+
+def two_moments():
+    """User 0 takes three items at one moment, and user 1 at a later one."""
+    data = one_user(6)
+    data["user"].num_nodes = 2
+    data[EDGE].edge_index[0, 3:] = 1
+    data[EDGE].edge_time = torch.tensor([5, 5, 5, 9, 9, 9])
+    return data
+
+
+def test_an_order_that_is_mostly_that_of_the_rows_is_said(caplog):
+    TemporalSplit()(two_moments())
+    assert caplog.messages == [
+        "100 % of users' interactions have the time of the one before: these are taken "
+        "in the order of the rows"
+    ]
+    caplog.clear()
+    half = two_moments()
+    half[EDGE].edge_time = torch.tensor([5, 5, 6, 7, 9, 9])  # one tie of two, each
+    TemporalSplit()(half)
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
