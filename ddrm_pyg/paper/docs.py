@@ -25,10 +25,10 @@ PAGE = "results.md"
 
 _HEAD = """# Results
 
-Written by `ddrm-pyg reproduce ... --docs docs`, from the tables in [`tables/`](tables),
-whose cells are files of their own in [`results/`](results). A place that has not been
-run is empty; it is never filled from the paper. `ml-1m/natural` is the split that the
-paper's authors publish; [findings](findings.md) say where.
+**[Findings](findings.md) sum up; here is every table, the paper's numbers beside.**
+Written by `ddrm-pyg reproduce ... --docs docs` from [`tables/`](tables); the cells are
+files of their own in [`results/`](results). A place that has not been run is empty; it
+is never filled from the paper. The authors publish the split `ml-1m/natural`.
 """
 
 
