@@ -6,6 +6,7 @@ import ast
 import io
 import logging
 import os
+import re
 import shlex
 import sys
 from contextvars import copy_context
@@ -16,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import CompletionItem, TyperGroup
 
-from ddrm_pyg.checks import nearest_path
+from ddrm_pyg.checks import nearest, nearest_path
 from ddrm_pyg.cli._command import PLAIN, add
 from ddrm_pyg.cli._report import COMMAND
 
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         result = _INTERRUPTED
     except typer.TyperException as error:
-        return _fail(error.format_message())
+        return _fail(_with_nearest(error.format_message()))
     except (ValueError, ArithmeticError, OSError, ImportError, MemoryError) as error:
         return _fail(_message(error))
     if result == _INTERRUPTED:  # typer's word for it, too
@@ -165,6 +166,16 @@ def _print_version(asked: bool) -> None:
     if asked:
         print(f"ddrm-pyg {metadata.version('ddrm_pyg')}")
         raise typer.Exit
+
+
+def _with_nearest(message: str) -> str:
+    """Suggest what was probably meant before all choices of an option are listed."""
+    refused = re.fullmatch(r"(.*'(.*)') is not (one of (.*))", message)
+    if refused is None:
+        return message
+    start, word, rule, choices = refused.groups()
+    meant = nearest(word, re.findall(r"'([^']*)'", choices))
+    return f"{start}{meant} It must be {rule}" if meant else message
 
 
 def _message(error: Exception) -> str:

@@ -210,7 +210,8 @@ SafeCsv = Annotated[
     ),
 ]
 Memory = Annotated[
-    str, typer.Option(help="What DuckDB may take before it spills to disk.")
+    str | None,
+    typer.Option(help="What DuckDB may take before it spills to disk; 4GB if none."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Embeddings = Annotated[

@@ -8,11 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.scale import local, ray
-from ddrm_pyg.scale.append import History
-from ddrm_pyg.scale.rows import MEMORY
-from ddrm_pyg.scale.worker import Job
 
 EXAMPLES = (
     "ddrm-pyg bulk world --weights trained/ddrm --out lists",
@@ -57,20 +52,28 @@ def command(
             "given get the mean direction of their users."
         ),
     ] = None,
-    memory: options.Memory = MEMORY,
+    memory: options.Memory = None,
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
     """Denoise and rank for every user of a world; finished shards are kept."""
+    if item_emb and not history:
+        raise ValueError(f"'--item-emb' must come with '--history' (got {item_emb})")
+    chosen = _chosen(shards)
+    tables = tuple(path.resolve() for path in options.matches(history or ()))
+    options.check_there(world, weights, item_emb, *tables)
+    from ddrm_pyg.cli._output import print_json
+    from ddrm_pyg.scale import local, ray
+    from ddrm_pyg.scale.append import History
+    from ddrm_pyg.scale.rows import MEMORY
+    from ddrm_pyg.scale.worker import Job
+
     since = None
     if history:
-        tables = tuple(path.resolve() for path in options.matches(history))
-        since = History(tables, user, item, item_emb and item_emb.resolve(), memory)
-    elif item_emb:
-        raise ValueError(f"'--item-emb' must come with '--history' (got {item_emb})")
+        vectors = item_emb and item_emb.resolve()
+        since = History(tables, user, item, vectors, memory or MEMORY)
     folders = (world.resolve(), weights.resolve(), out.resolve())
     job = Job(*folders, k, seed, probes, since)
-    chosen = _chosen(shards)
     if engine == "ray":
         count = ray.run(job, chosen, num_workers=workers)
     else:

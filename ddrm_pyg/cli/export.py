@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._finished import fold_in, from_past, open_run
-from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.graph.interaction_graph import mean_item
-from ddrm_pyg.ids import raw_ids
-from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
-from ddrm_pyg.pipeline import IDS, Pipeline
-from ddrm_pyg.scale.world import WORLD, World
-from ddrm_pyg.serving.engine import MANIFEST
-from ddrm_pyg.serving.export import Format, export
-from ddrm_pyg.serving.program import Encode, MeanEncode, PastEncode
+
+if TYPE_CHECKING:
+    from ddrm_pyg.serving.export import Format
+    from ddrm_pyg.serving.program import Encode
 
 EXAMPLES = (
     "ddrm-pyg export runs/mine --out exported",
@@ -43,11 +37,16 @@ def command(
     ] = None,
     formats: Annotated[
         str, typer.Option("--format", help="pt2, onnx or both: pt2,onnx.")
-    ] = ",".join(get_args(Format)),
+    ] = "pt2,onnx",
     row: options.Row = None,
     as_json: options.Json = False,
 ) -> None:
     """Write programs that turn a history into a list, and what they need."""
+    options.check_there(source, weights)
+    from ddrm_pyg.cli._output import print_json
+    from ddrm_pyg.serving.engine import MANIFEST
+    from ddrm_pyg.serving.export import export
+
     chosen = cast("list[Format]", options.split(formats))
     encode, item_ids = _read(source, weights, row)
     export(out, encode, item_ids=item_ids, k=k, formats=chosen)
@@ -61,6 +60,9 @@ def command(
 def _read(
     source: Path, weights: Path | None, row: str | None
 ) -> tuple[Encode, list[str | int]]:
+    from ddrm_pyg.pipeline import IDS
+    from ddrm_pyg.scale.world import WORLD
+
     is_world = (source / WORLD).is_file()
     if is_world != (weights is not None):
         raise ValueError("'--weights' belongs to a world, and a world needs it")
@@ -68,27 +70,46 @@ def _read(
     if row is not None and (is_world or is_pipeline):
         raise ValueError(f"'--row' must come with a run (got {source})")
     if weights is not None:
-        world = World.open(source)
-        items = world.item_emb()
-        ddrm, mean = (
-            DDRM.from_pretrained(weights),
-            mean_item(world.item_degree(), items),
+        return _of_world(source, weights)
+    return _of_pipeline(source) if is_pipeline else _of_run(source, row)
+
+
+def _of_world(source: Path, weights: Path) -> tuple[Encode, list[str | int]]:
+    from ddrm_pyg.graph.interaction_graph import mean_item
+    from ddrm_pyg.nn.ddrm import DDRM
+    from ddrm_pyg.scale.world import World
+    from ddrm_pyg.serving.program import MeanEncode
+
+    world = World.open(source)
+    items = world.item_emb()
+    mean = mean_item(world.item_degree(), items)
+    ids = world.ids("item", 0, world.num_items).tolist()
+    return MeanEncode(DDRM.from_pretrained(weights), items, mean), ids
+
+
+def _of_pipeline(source: Path) -> tuple[Encode, list[str | int]]:
+    from ddrm_pyg.nn.ddrm import DDRMRecommender
+    from ddrm_pyg.pipeline import Pipeline
+    from ddrm_pyg.serving.program import MeanEncode, PastEncode
+
+    pipeline = Pipeline.from_pretrained(source)
+    if isinstance(pipeline.ddrm, DDRMRecommender):
+        return PastEncode(pipeline.ddrm), pipeline.item_ids
+    if pipeline.source is not None:
+        raise ValueError(
+            "'export' takes DDRM, or a pipeline that reads histories without their "
+            f"order (got {source}, which reads them in order)"
         )
-        return MeanEncode(ddrm, items, mean), world.ids(
-            "item", 0, world.num_items
-        ).tolist()
-    if is_pipeline:
-        pipeline = Pipeline.from_pretrained(source)
-        if isinstance(pipeline.ddrm, DDRMRecommender):
-            return PastEncode(pipeline.ddrm), pipeline.item_ids
-        if pipeline.source is not None:
-            raise ValueError(
-                "'export' takes DDRM, or a pipeline that reads histories without their "
-                f"order (got {source}, which reads them in order)"
-            )
-        items = pipeline.embeddings.item
-        mean = pipeline.seen.mean_item(items)
-        return MeanEncode(pipeline.ddrm, items, mean), pipeline.item_ids
+    items = pipeline.embeddings.item
+    mean = pipeline.seen.mean_item(items)
+    return MeanEncode(pipeline.ddrm, items, mean), pipeline.item_ids
+
+
+def _of_run(source: Path, row: str | None) -> tuple[Encode, list[str | int]]:
+    from ddrm_pyg.cli._finished import fold_in, from_past, open_run
+    from ddrm_pyg.ids import raw_ids
+    from ddrm_pyg.serving.program import MeanEncode, PastEncode
+
     run = open_run(source)
     row, item_ids = row or run.with_vectors, raw_ids(run.data, "item")
     recommender = from_past(run, row, "'export'")

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.cli._start import announce, log_memory
 from ddrm_pyg.experiments.cells import Cell, seed_of
 from ddrm_pyg.experiments.settings import paper_name
-from ddrm_pyg.paper.docs import keep
-from ddrm_pyg.paper.execute import Benches, Job, carry_out, collect, jobs, preview
-from ddrm_pyg.paper.outline import AS_IS, TARGETS, Plan, Request, has_labels
-from ddrm_pyg.paper.page import tables, to_plot, write
-from ddrm_pyg.paper.results import Reproduction, kept_cells, measure
+
+if TYPE_CHECKING:
+    from ddrm_pyg.paper.execute import Job
+    from ddrm_pyg.paper.results import Reproduction
 
 EXAMPLES = (
     "ddrm-pyg reproduce table2 --data ml-1m --dry-run",
@@ -29,7 +26,11 @@ EXAMPLES = (
 def command(
     context: typer.Context,
     what: Annotated[
-        str, typer.Argument(help=f"One of {', '.join(TARGETS)}.", show_default=False)
+        str,
+        typer.Argument(
+            help="One of table1, table2, table3, figure3, figure4, figure5, figure6.",
+            show_default=False,
+        ),
     ],
     rows: Annotated[
         str,
@@ -87,6 +88,13 @@ def command(
     if docs is not None and epochs is not None:
         raise ValueError("'--docs' keeps full trainings: must be without '--epochs'")
     out = out or Path("runs") / f"reproduce-{source.name}"
+    from ddrm_pyg.cli._start import announce, log_memory
+    from ddrm_pyg.paper.docs import keep
+    from ddrm_pyg.paper.execute import Benches, carry_out, collect, jobs, preview
+    from ddrm_pyg.paper.outline import AS_IS, Plan, Request, has_labels
+    from ddrm_pyg.paper.page import to_plot, write
+    from ddrm_pyg.paper.results import kept_cells, measure
+
     plan = Plan(
         settings_of or paper_name(source),
         range(seeds),
@@ -115,6 +123,8 @@ def command(
 
 
 def _print_jobs(todo: list[tuple[Job, bool]], as_json: bool) -> None:
+    from ddrm_pyg.cli._output import print_json
+
     records = [
         {
             "line": job.line,
@@ -143,6 +153,9 @@ def _label(cell: Cell) -> str:
 
 
 def _print(reproduction: Reproduction, out: Path, as_json: bool) -> None:
+    from ddrm_pyg.cli._output import print_json
+    from ddrm_pyg.paper.page import tables
+
     if as_json:
         print_json(reproduction.to_json())
         return

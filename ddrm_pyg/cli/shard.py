@@ -8,10 +8,6 @@ from typing import Annotated
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.scale.ingest import shard
-from ddrm_pyg.scale.rows import MEMORY
-from ddrm_pyg.scale.world import ROWS_PER_SHARD, World, cut_embeddings
 
 EXAMPLES = (
     "ddrm-pyg shard 'logs/*.parquet' --out world --user uid --item sku --time ts",
@@ -51,33 +47,47 @@ def command(
     seed: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="Seed of a random split.")
     ] = 0,
-    memory: options.Memory = MEMORY,
+    memory: options.Memory = None,
     rows_per_shard: Annotated[
-        int, typer.Option(help="Users of a shard, a multiple of 8192.")
-    ] = ROWS_PER_SHARD,
+        int | None,
+        typer.Option(
+            min=1, help="Users of a shard, a multiple of 8192; 1048576 if none."
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Cut tables larger than memory into shards of users (needs [duckdb])."""
     if data and out and not (embeddings or world):
+        tables, shares = options.matches(data), options.parse_ratios(ratios)
+        options.check_there(*tables)
+        from ddrm_pyg.scale.ingest import shard
+        from ddrm_pyg.scale.rows import MEMORY
+        from ddrm_pyg.scale.world import ROWS_PER_SHARD
+
         made = shard(
-            options.matches(data),
+            tables,
             out,
             user=user,
             item=item,
             time=not no_time and time,
             rating=rating,
             liked_from=liked_from,
-            ratios=options.parse_ratios(ratios),
+            ratios=shares,
             seed=seed,
             split=split,
-            memory=memory,
-            rows_per_shard=rows_per_shard,
+            memory=memory or MEMORY,
+            rows_per_shard=rows_per_shard or ROWS_PER_SHARD,
         )
     elif embeddings and world and not (data or out):
+        options.check_there(world, embeddings)
+        from ddrm_pyg.scale.world import World, cut_embeddings
+
         made = World.open(world)
         cut_embeddings(made, embeddings)
     else:
         raise ValueError("give DATA and '--out', or '--embeddings' and '--world'")
+    from ddrm_pyg.cli._output import print_json
+
     record = {
         "num_users": made.num_users,
         "num_items": made.num_items,

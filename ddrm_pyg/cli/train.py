@@ -5,15 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.nn.ddrm import DDRM
-from ddrm_pyg.scale.train import METRIC, WEIGHTS, launched, train
-from ddrm_pyg.scale.train_mf import train_mf
-from ddrm_pyg.scale.world import World
 
 EXAMPLES = (
     "ddrm-pyg train --world world --out trained",
@@ -57,6 +51,15 @@ def command(
     for name, value in foreign.items():
         if value is not None:
             raise ValueError(f"'--{name}' is not for '--method {method}' (got {value})")
+    options.check_there(world)
+    import torch
+
+    from ddrm_pyg.cli._output import print_json
+    from ddrm_pyg.nn.ddrm import DDRM
+    from ddrm_pyg.scale.train import METRIC, WEIGHTS, launched, train
+    from ddrm_pyg.scale.train_mf import train_mf
+    from ddrm_pyg.scale.world import World
+
     opened = World.open(world)
     fit: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     fit |= {"seed": seed, "patience": patience}

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._output import print_json
-from ddrm_pyg.cli._start import begin
 from ddrm_pyg.experiments.cells import CELLS, Cell
-from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import cell_for, paper_name
-from ddrm_pyg.experiments.tune import Trial, tune
 from ddrm_pyg.files import held, write_json
+
+if TYPE_CHECKING:
+    from ddrm_pyg.experiments.tune import Trial
 
 SHOWN = 5
 """Trials that are printed."""
@@ -63,6 +62,11 @@ def command(
 
     cell = make({})
     out = out or Path("runs") / f"tune-{source.name}"
+    from ddrm_pyg.cli._output import print_json
+    from ddrm_pyg.cli._start import begin
+    from ddrm_pyg.experiments.runner import Runner
+    from ddrm_pyg.experiments.tune import tune
+
     data = begin(source, device, [cell])
     runner = Runner(data, out / CELLS, device=device, progress=not as_json)
     (out / "trials").mkdir(parents=True, exist_ok=True)

@@ -86,5 +86,5 @@ def test_vectors_need_a_history_and_shards_are_there(call, made, tmp_path):
 
 def test_a_missing_file_is_named(call, made, tmp_path):
     words = [made[0], "--weights", tmp_path / "none", "--out", tmp_path / "lists"]
-    assert "none/config.json: no such file" in call("bulk", *words).error
+    assert "none: no such file" in call("bulk", *words).error
     assert not (tmp_path / "lists").exists()

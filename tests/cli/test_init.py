@@ -176,6 +176,17 @@ def test_torch_waits_for_thread_options():
         ["denoise", "--data", "synthetic", "--embeddings", "absent.npz", "--out", "x"],
         ["evaluate", "--data", "ml-1m", "--user", "u", "--embeddings", __file__],
         ["recommend", "absent"],
+        ["export", "absent", "--out", "x"],
+        ["export", "--help"],
+        ["bulk", "absent", "--weights", "absent", "--out", "x"],
+        ["bulk", ".", "--weights", ".", "--out", "x", "--history", "absent.csv"],
+        ["shard", "absent.csv", "--out", "x"],
+        ["shard", "--embeddings", "absent.safetensors", "--world", "x"],
+        ["train", "--world", "absent", "--out", "x"],
+        ["train", "--help"],
+        ["tune", "--data", "absent.csv"],
+        ["reproduce", "table2", "--data", "absent.csv"],
+        ["reproduce", "--help"],
         ["data", "clicks.csv"],
         ["data", "describe", "absent.csv"],
         ["data", "--help"],
@@ -223,3 +234,21 @@ def test_a_group_called_without_its_command_shows_how(call):
     assert call("settings", "shwo").error.endswith("did you mean 'show'?")
     for line in call("data", "--help").out.splitlines():
         assert "..." not in line or line.startswith("Usage: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["run", "--backend", "lightgnc"],
+            "Invalid value for '--backend': 'lightgnc'; did you mean 'lightgcn'? It "
+            "must be one of 'mf', 'lightgcn', ",
+        ),
+        (
+            ["run", "--backend", "x"],
+            "'--backend': 'x' is not one of 'mf', 'lightgcn', ",
+        ),
+    ],
+)
+def test_a_misspelled_value_has_its_nearest_before_all_others(call, words, message):
+    assert message in call(*words).error

@@ -259,3 +259,8 @@ def test_what_is_unknown_is_refused_before_anything_runs(
     error = call("reproduce", *words, *QUICK, "--out", out).error
     assert re.search(message, error)
     assert not out.exists()
+
+
+def test_the_help_names_all_that_can_be_reproduced(call):
+    shown = " ".join(call("reproduce", "--help").out.split())
+    assert f"One of {', '.join(TARGETS)}." in shown

@@ -10,7 +10,8 @@ import torch
 pytest.importorskip("duckdb")
 
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.scale.world import World
+from ddrm_pyg.scale.rows import MEMORY
+from ddrm_pyg.scale.world import ROWS_PER_SHARD, World
 
 
 @pytest.fixture
@@ -68,11 +69,18 @@ def test_ratings_and_splits(call, tmp_path):
         (["a.csv", "--out", "w"], "a.csv: no such file"),
         (["a.csv", "--out", "w", "--ratios", "1"], "'--ratios' must be three numbers"),
         ([".", "--out", "w"], "must be a table, not a folder"),
-        (["a.csv", "--out", "w", "--no-time", "--split", "global"], "needs a column"),
-        (["--embeddings", "e.safetensors", "--world", "w"], "w: not a world"),
+        ([".", "--out", "w", "--no-time", "--split", "global"], "needs a column"),
+        (["--embeddings", "e.safetensors", "--world", "w"], "w: no such file"),
+        (["--embeddings", "e.safetensors", "--world", "."], "e.safetensors: no such"),
     ],
 )
 def test_wrong_words_are_refused(call, tmp_path, monkeypatch, asked, message):
     monkeypatch.chdir(tmp_path)
     assert message in call("shard", *asked).error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_says_what_is_used_where_nothing_is_given(call):
+    shown = " ".join(call("shard", "--help").out.split())
+    assert f"; {ROWS_PER_SHARD} if none" in shown
+    assert f"; {MEMORY} if none" in shown
