@@ -21,29 +21,70 @@ from ddrm_pyg.loader import RowTable, UserRows
 COLUMNS = 512
 """Columns of an item-item matrix that are held dense at once."""
 
-_PRODUCTS = 1 << 21
-"""Pairs of a user's items that are counted at once, see :func:`shared_users`."""
+_CELLS = 1 << 21
+"""Entries of an item-item matrix that are looked at together: 8 MB."""
+
+_CROWDED = 1 / 2
+"""Users shared on average from which on dense rows are counted faster."""
 
 _DENSE = 1 / 64
 """Share of entries from which on a sparse matrix is faster as dense blocks."""
 
 
-def shared_users(graph: InteractionGraph) -> Iterator[tuple[int, Tensor]]:
-    """Count the users that items share, some items with all others at a time.
+def neighbours(graph: InteractionGraph) -> Iterator[tuple[Tensor, Tensor]]:
+    """Count the users that items share, for items with about as many neighbours.
 
     Args:
         graph: Train interactions, without repeats.
 
     Yields:
-        The first item of a block, and ``[<= num_items, num_items]`` float32, sparse
-        CSR, of the pairs that share a user.
+        ``[n]`` items, each once in all, and ``[n, num_items]`` float32 on the CPU:
+        dense, or sparse CSR where few share a user.
     """
     user, item = graph.edge_index
     pairs = torch.zeros(graph.num_items, dtype=torch.int64, device=graph.device)
-    pairs = pairs.index_add(0, item, graph.degree("user")[user])
-    block = (pairs.cumsum(0) - 1).clamp(min=0) // _PRODUCTS
-    sizes = block.unique_consecutive(return_counts=True)[1].tolist()
-    yield from _counts(graph, sizes)
+    pairs = pairs.index_add(0, item, graph.degree("user")[user]).cpu()
+    pairs, order = pairs.sort(stable=True)
+    by_item, by_user = _take_rows(_ones(graph.adj_t()), order), _ones(graph.adj())
+    start = 0
+    for size in _block_sizes(pairs.clamp(max=graph.num_items).tolist()):
+        rows = _slice_rows(by_item, start, start + size)
+        shared = int(pairs[start : start + size].sum())
+        crowded = shared >= _CROWDED * size * graph.num_items
+        block = _dense_product(rows, by_user) if crowded else rows @ by_user
+        yield order[start : start + size], block
+        start += size
+
+
+def _block_sizes(width: list[int]) -> Iterator[int]:
+    """Yield how many rows of ascending width are looked at together."""
+    size = 0
+    for each in width:
+        if size and (size + 1) * each > _CELLS:
+            yield size
+            size = 0
+        size += 1
+    if size:
+        yield size
+
+
+def shared_users(
+    graph: InteractionGraph, size: int | None = None
+) -> Iterator[tuple[int, Tensor]]:
+    """Count the users that items share, some items with all others at a time.
+
+    Args:
+        graph: Train interactions, without repeats.
+        size: Items at a time; as many as stay in the cache if None.
+
+    Yields:
+        The first item of a block, and ``[<= size, num_items]`` float32 on the CPU.
+    """
+    by_item, by_user = _ones(graph.adj_t()), _ones(graph.adj())
+    size = size or max(_CELLS // max(graph.num_items, 1), 1)
+    for start in range(0, graph.num_items, size):
+        rows = _slice_rows(by_item, start, min(start + size, graph.num_items))
+        yield start, _dense_product(rows, by_user)
 
 
 def cooccurrence(graph: InteractionGraph) -> Iterator[tuple[int, Tensor]]:
@@ -55,29 +96,42 @@ def cooccurrence(graph: InteractionGraph) -> Iterator[tuple[int, Tensor]]:
     Yields:
         The first item of a block, and ``[num_items, <= COLUMNS]`` float32.
     """
-    whole, rest = divmod(graph.num_items, COLUMNS)
-    for start, block in _counts(graph, [COLUMNS] * whole + [rest] * (rest > 0)):
-        yield start, block.to_dense().T.contiguous()
+    for start, block in shared_users(graph, COLUMNS):
+        yield start, block.T.contiguous().to(graph.device)
 
 
-def _counts(graph: InteractionGraph, sizes: list[int]) -> Iterator[tuple[int, Tensor]]:
-    """Yield blocks of rows of the counts, of given sizes; sparse CSR."""
-    by_user, by_item = _ones(graph.adj()), _ones(graph.adj_t())
-    pointer, user = by_item.crow_indices(), by_item.col_indices()
-    start = 0
-    for size in sizes:
-        first, last = int(pointer[start]), int(pointer[start + size])
-        rows = csr_tensor(
-            pointer[start : start + size + 1] - first,
-            user[first:last],
-            by_item.values()[first:last],
-            (size, graph.num_users),
-        )
-        yield start, rows @ by_user
-        start += size
+def _dense_product(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply two sparse CSR matrices, in less time than their sparse product."""
+    product = torch.empty(len(left), right.shape[1])
+    return torch.addmm(product, left, right, beta=0, out=product)
+
+
+def _slice_rows(matrix: Tensor, start: int, stop: int) -> Tensor:
+    """Take rows of a sparse CSR matrix that follow each other."""
+    pointer = matrix.crow_indices()[start : stop + 1]
+    within = slice(int(pointer[0]), int(pointer[-1]))
+    return csr_tensor(
+        pointer - pointer[0],
+        matrix.col_indices()[within],
+        matrix.values()[within],
+        (stop - start, matrix.shape[1]),
+    )
+
+
+def _take_rows(matrix: Tensor, row: Tensor) -> Tensor:
+    """Take rows ``[n]`` of a sparse CSR matrix."""
+    begin = matrix.crow_indices()[row]
+    length = matrix.crow_indices()[row + 1] - begin
+    pointer = row_pointer(length)
+    place = torch.arange(int(pointer[-1]))
+    place += (begin - pointer[:-1]).repeat_interleave(length)
+    column, value = matrix.col_indices()[place], matrix.values()[place]
+    return csr_tensor(pointer, column, value, (row.numel(), matrix.shape[1]))
 
 
 def _ones(matrix: Tensor) -> Tensor:
+    """Return a matrix with the entries of another, all 1, on the CPU."""
+    matrix = matrix.cpu()
     return csr_tensor(
         matrix.crow_indices(),
         matrix.col_indices(),
@@ -98,7 +152,7 @@ def ridge_gram(graph: InteractionGraph, l2: float) -> np.ndarray:
     """
     gram = np.empty((graph.num_items, graph.num_items), order="F")
     for start, block in shared_users(graph):
-        gram.T[start : start + len(block)] = block.to_dense().cpu().numpy()
+        gram.T[start : start + len(block)] = block.numpy()
     gram.flat[:: graph.num_items + 1] += l2
     return gram
 

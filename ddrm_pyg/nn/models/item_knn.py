@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-
 import numpy as np
 import torch
-from scipy.sparse import csc_array
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, csr_tensor
-from ddrm_pyg.nn.models._similarity import SimilarityScorer, shared_users
+from ddrm_pyg.nn.models._similarity import (
+    SimilarityScorer,
+    neighbours,
+    shared_users,
+)
 
 
 class ItemKNN:
@@ -65,18 +66,26 @@ class ItemKNN:
 def _all(graph: InteractionGraph) -> Tensor:
     """Compute C, dense."""
     matrix = torch.empty(graph.num_items, graph.num_items, device=graph.device)
-    for start, block in _cosines(graph):
-        matrix[start : start + len(block)] = block.to_dense()
-    return matrix
+    scale = _scale(graph)
+    for start, block in shared_users(graph):
+        block *= scale[start : start + len(block), None]
+        matrix[start : start + len(block)] = block * scale
+    return matrix.fill_diagonal_(0)
 
 
 def _nearest(graph: InteractionGraph, k: int) -> Tensor:
     """Keep the k largest entries of every column of C; sparse CSR."""
-    parts = [_largest(block, k) for _, block in _cosines(graph)]
-    count, row, value = (np.concatenate(part) for part in zip(*parts, strict=True))
+    scale = _scale(graph).numpy()
+    parts = []
+    for items, counts in neighbours(graph):
+        item = items.numpy()
+        dense = counts.layout == torch.strided
+        cosine = (_cosine_rows if dense else _filled_cosine_rows)(counts, item, scale)
+        parts.append((item, *_largest(*cosine, k)))
+    item, length, other, value = (np.concatenate(p) for p in zip(*parts, strict=True))
     size = (graph.num_items, graph.num_items)
-    by_column = csc_array((value, row, np.append(0, count.cumsum())), shape=size)
-    matrix = by_column.tocsr()
+    by_item = csr_array((value, other, np.append(0, length.cumsum())), shape=size)
+    matrix = by_item[item.argsort()].T.tocsr()
     return csr_tensor(
         torch.from_numpy(matrix.indptr).long(),
         torch.from_numpy(matrix.indices).long(),
@@ -85,35 +94,66 @@ def _nearest(graph: InteractionGraph, k: int) -> Tensor:
     ).to(graph.device)
 
 
-def _largest(block: Tensor, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keep the k largest positive entries of every row of a sparse CSR block.
+def _scale(graph: InteractionGraph) -> Tensor:
+    """Return what the norm of each item's column divides by, ``[num_items]``."""
+    return graph.degree("item").cpu().clamp(min=1).to(torch.float32).rsqrt()
+
+
+_Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Values ``[n, L]``, columns one row after the other, where those of a row begin."""
+
+
+def _cosine_rows(counts: Tensor, item: np.ndarray, scale: np.ndarray) -> _Rows:
+    """Scale dense rows, in place."""
+    cosine = counts.numpy()
+    cosine *= scale[item, np.newaxis]
+    cosine *= scale
+    cosine[np.arange(item.size), item] = 0
+    return cosine, np.arange(scale.size), np.zeros_like(item)
+
+
+def _filled_cosine_rows(counts: Tensor, item: np.ndarray, scale: np.ndarray) -> _Rows:
+    """Scale sparse rows, in place, and fill them up with 0 to equal length."""
+    parts = (counts.crow_indices(), counts.col_indices(), counts.values())
+    pointer, column, value = map(Tensor.numpy, parts)
+    length = np.diff(pointer)
+    value *= np.repeat(scale[item], length)
+    value *= scale[column]
+    value[column == np.repeat(item, length)] = 0
+    stored = np.arange(length.max()) < length[:, np.newaxis]
+    cosine = np.zeros(stored.shape, dtype=np.float32)
+    cosine[stored] = value
+    return cosine, column, pointer[:-1]
+
+
+def _largest(
+    cosine: np.ndarray, column: np.ndarray, start: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Keep the k largest positive entries of every row, of equal ones the first items.
+
+    Args:
+        cosine: ``[n, L]``.
+        column: Items that the entries stand for, one row after the other.
+        start: ``[n]`` where the items of each row begin.
+        k: Entries to keep.
 
     Returns:
-        The number of entries of each row, and their columns and values.
+        ``[n]`` the number of entries of each row, and their items and values.
     """
-    pointer, column, value = (
-        part.cpu().numpy()
-        for part in (block.crow_indices(), block.col_indices(), block.values())
-    )
-    kept = []
-    for start, stop in itertools.pairwise(pointer.tolist()):
-        row = value[start:stop]
-        # the only zero is the item itself, never among the k largest of more than k
-        few = len(row) <= k
-        kept.append(start + (row.nonzero()[0] if few else row.argpartition(-k)[-k:]))
-    place = np.concatenate(kept)
-    return np.array([*map(len, kept)]), column[place], value[place]
-
-
-def _cosines(graph: InteractionGraph) -> Iterator[tuple[int, Tensor]]:
-    """Yield blocks of rows of C, which are its columns; sparse CSR."""
-    scale = graph.degree("item").clamp(min=1).to(torch.float32).rsqrt()
-    for start, block in shared_users(graph):
-        pointer, column = block.crow_indices(), block.col_indices()
-        length = pointer.diff()
-        own = scale[start : start + len(block)]
-        value = block.values() * own.repeat_interleave(length)
-        value *= scale[column]
-        row = torch.arange(start, start + len(block), device=graph.device)
-        value[row.repeat_interleave(length) == column] = 0
-        yield start, csr_tensor(pointer, column, value, block.shape)
+    least = np.full(len(cosine), np.finfo(np.float32).tiny, dtype=np.float32)
+    if cosine.shape[1] > k:
+        # NumPy leaves many zeros behind quickly where they are the largest
+        negative = -cosine
+        negative.partition(k - 1)
+        np.maximum(least, -negative[:, k - 1], out=least)
+    place = np.flatnonzero(cosine >= least[:, np.newaxis])
+    row, within = np.divmod(place, max(cosine.shape[1], 1))
+    item, value = column[start[row] + within], cosine.ravel()[place]
+    length = np.bincount(row, minlength=len(cosine))
+    tied = np.flatnonzero((value == least[row]) & (length > k)[row])
+    tied = tied[np.lexsort((item[tied], row[tied]))]
+    end = np.bincount(row[tied], minlength=len(cosine)).cumsum()
+    too_many = end[row[tied]] - np.arange(tied.size) <= (length - k)[row[tied]]
+    kept = np.ones(row.size, dtype=bool)
+    kept[tied[too_many]] = False
+    return length.clip(max=k), item[kept], value[kept]

@@ -10,6 +10,7 @@ from ddrm_pyg.nn.models._similarity import (
     SimilarityScorer,
     cooccurrence,
     inverse_gram,
+    neighbours,
     shared_users,
 )
 from ddrm_pyg.typing import Scorer
@@ -36,22 +37,30 @@ def test_cooccurrence_counts_shared_users(graph, columns):
     torch.testing.assert_close(inverse @ gram, torch.eye(graph.num_items).double())
 
 
-@given(graph=st.from_type(InteractionGraph), products=st.sampled_from([1, 4, 99]))
-def test_shared_users_are_counted_some_items_at_a_time(graph, products):
+@given(
+    graph=st.from_type(InteractionGraph),
+    cells=st.sampled_from([1, 4, 99]),
+    crowded=st.sampled_from([0.0, 0.5, 99.0]),
+)
+def test_neighbours_are_counted_for_every_item_once(graph, cells, crowded):
     graph = graph.without_repeats()
     rows = binary_rows(graph)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_similarity, "_PRODUCTS", products)
-        starts, blocks = zip(*shared_users(graph), strict=True)
+        patch.setattr(_similarity, "_CELLS", cells)
+        patch.setattr(_similarity, "_CROWDED", crowded)
+        items, blocks = zip(*neighbours(graph), strict=True)
+        starts, dense = zip(*shared_users(graph), strict=True)
     counts = torch.cat([block.to_dense() for block in blocks])
-    assert torch.equal(counts, rows.T @ rows)
-    assert list(starts) == [0, *np.cumsum([len(block) for block in blocks])[:-1]]
-    if products == 99:
-        assert len(blocks) == 1
-    pairs = rows.sum(1) @ rows  # no block has more than the limit but for one item
-    for start, block in zip(starts, blocks, strict=True):
-        size = pairs[start : start + len(block)]
-        assert len(block) == 1 or float(size[:-1].sum()) <= 2 * products
+    assert torch.equal(counts, (rows.T @ rows)[torch.cat(items)])
+    assert torch.cat(items).sort().values.tolist() == list(range(graph.num_items))
+    for block in blocks:  # none is larger than the limit but for one item
+        stored = block.to_dense().count_nonzero(1).max()
+        assert len(block) == 1 or len(block) * int(stored) <= cells
+    if crowded in (0.0, 99.0):
+        layout = torch.strided if crowded == 0.0 else torch.sparse_csr
+        assert {block.layout for block in blocks} == {layout}
+    assert torch.equal(torch.cat(dense), rows.T @ rows)
+    assert list(starts) == [0, *np.cumsum([len(block) for block in dense])[:-1]]
 
 
 @given(graph=st.from_type(InteractionGraph), pick=st.data())

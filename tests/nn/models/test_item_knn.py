@@ -74,12 +74,35 @@ def test_withheld_item_of_the_own_colour_comes_first(checkerboard, k):
 
 
 @pytest.mark.parametrize("k", [None, 3])
-@pytest.mark.parametrize("products", [1, 100])
-def test_items_counted_at_a_time_change_nothing(checkerboard, k, products, monkeypatch):
+@pytest.mark.parametrize("cells", [1, 100])
+@pytest.mark.parametrize("crowded", [0, 99])
+def test_how_neighbours_are_counted_changes_nothing(
+    checkerboard, k, cells, crowded, monkeypatch
+):
     whole = ItemKNN(k).scorer(checkerboard.graph).matrix.to_dense()
-    monkeypatch.setattr(_similarity, "_PRODUCTS", products)
+    monkeypatch.setattr(_similarity, "_CELLS", cells)
+    monkeypatch.setattr(_similarity, "_CROWDED", crowded)
     in_blocks = ItemKNN(k).scorer(checkerboard.graph).matrix.to_dense()
     assert torch.equal(in_blocks, whole)
+
+
+@given(
+    graph=GRAPHS,
+    k=st.integers(1, 8),
+    cells=st.sampled_from([1, 8, 999]),
+    crowded=st.sampled_from([0, 99]),
+)
+def test_of_equal_neighbours_the_first_items_stay(graph, k, cells, crowded):
+    whole = ItemKNN().scorer(graph).matrix.numpy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_similarity, "_CELLS", cells)
+        patch.setattr(_similarity, "_CROWDED", crowded)
+        matrix = ItemKNN(k).scorer(graph).matrix
+    best = np.argsort(-whole, axis=0, kind="stable")[:k]
+    expected = np.zeros_like(whole)
+    np.put_along_axis(expected, best, np.take_along_axis(whole, best, 0), 0)
+    np.testing.assert_array_equal(matrix.to_dense(), expected)
+    assert int(matrix.values().numel()) == np.count_nonzero(expected)
 
 
 def test_neighbours_are_stored_and_nothing_else(path_graph):
