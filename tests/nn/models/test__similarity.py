@@ -54,8 +54,8 @@ def test_neighbours_are_counted_for_every_item_once(graph, cells, crowded):
     assert torch.equal(counts, (rows.T @ rows)[torch.cat(items)])
     assert torch.cat(items).sort().values.tolist() == list(range(graph.num_items))
     for block in blocks:  # none is larger than the limit but for one item
-        stored = block.to_dense().count_nonzero(1).max()
-        assert len(block) == 1 or len(block) * int(stored) <= cells
+        longest = block.to_dense().count_nonzero(1).max()
+        assert len(block) == 1 or len(block) * int(longest) <= cells
     if crowded in (0.0, 99.0):
         layout = torch.strided if crowded == 0.0 else torch.sparse_csr
         assert {block.layout for block in blocks} == {layout}
