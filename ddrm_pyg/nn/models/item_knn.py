@@ -120,9 +120,9 @@ def _filled_cosine_rows(counts: Tensor, item: np.ndarray, scale: np.ndarray) -> 
     value *= np.repeat(scale[item], length)
     value *= scale[column]
     value[column == np.repeat(item, length)] = 0
-    stored = np.arange(length.max()) < length[:, np.newaxis]
-    cosine = np.zeros(stored.shape, dtype=np.float32)
-    cosine[stored] = value
+    is_entry = np.arange(length.max()) < length[:, np.newaxis]
+    cosine = np.zeros(is_entry.shape, dtype=np.float32)
+    cosine[is_entry] = value
     return cosine, column, pointer[:-1]
 
 
