@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.transforms.core import get_block, select, set_block
+from ddrm_pyg.transforms.core import get_block, set_block, take
 from ddrm_pyg.transforms.split import HoldOutValidation
 
 logger = logging.getLogger("ddrm_pyg")
@@ -30,7 +30,8 @@ def build_graph(
     Args:
         name: Name of the source, for messages.
         blocks: What is known about the pairs of each split, as
-            :func:`~ddrm_pyg.transforms.core.get_block` returns it.
+            :func:`~ddrm_pyg.transforms.core.get_block` returns it; used up, so that
+            nothing is there twice.
         user_raw: The caller's id of each user, by row.
         item_raw: The caller's id of each item, by row.
 
@@ -47,11 +48,11 @@ def build_graph(
             "earliest" if by_time else "first",
         )
         sizes = [block["index"].size(1) for block in blocks.values()]
-        masks = (~repeated).split(sizes)
-        blocks = {
-            split: select(block, mask)
-            for (split, block), mask in zip(blocks.items(), masks, strict=True)
-        }
+        masks = repeated.split(sizes)
+        for block, mask in zip(blocks.values(), masks, strict=True):
+            pick = (~mask).nonzero().flatten()
+            for attribute in block:
+                block[attribute] = take(block[attribute], pick)
     for split, block in blocks.items():
         if split != "val" and block["index"].size(1) == 0:
             raise ValueError(f"{name}: no rows for {split}")
@@ -66,16 +67,24 @@ def build_graph(
 
 def _repeated(blocks: Blocks, num_items: int) -> Tensor | None:
     """Return a mask of the repeats ``[E]`` that go, or None where there are none."""
-    index = [block["index"] for block in blocks.values()]
-    key = torch.cat([user * num_items + item for user, item in index]).numpy()
-    ordered = np.sort(key)  # an eighth of the time of a hash table, and mostly enough
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    key = _keys(blocks, num_items)
+    key.sort()  # an eighth of the time of a hash table, and mostly enough
+    twice = key[1:][key[1:] == key[:-1]]
     if not len(twice):
         return None
+    key = _keys(blocks, num_items)
     suspect = _by_time(blocks, pd.Series(key).isin(twice).to_numpy())
     repeated = np.zeros(len(key), dtype=bool)
     repeated[suspect] = pd.Series(key[suspect]).duplicated().to_numpy()
     return torch.from_numpy(repeated)
+
+
+def _keys(blocks: Blocks, num_items: int) -> np.ndarray:
+    """Number the pairs, ``[E]``."""
+    key = torch.cat([block["index"][0] for block in blocks.values()])
+    key *= num_items
+    key += torch.cat([block["index"][1] for block in blocks.values()])
+    return key.numpy()
 
 
 def _by_time(blocks: Blocks, mask: np.ndarray) -> np.ndarray:

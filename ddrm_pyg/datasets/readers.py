@@ -235,7 +235,7 @@ def arrange(
 
     Args:
         name: Name of the source.
-        data: Unsplit interactions.
+        data: Unsplit interactions, which are changed.
         said: What was assumed so far.
         liked_from: As for :func:`load_interactions`, like what follows.
         ratios: Shares of train, validation and test.
@@ -245,15 +245,15 @@ def arrange(
     Raises:
         ValueError: There are no ratings to label by, or the data cannot be split.
     """
-    block = get_block(data, "train")
+    attributes = [*get_block(data, "train")]
     if liked_from is not None:
-        if "rating" not in block:
+        if "rating" not in attributes:
             raise ValueError(f"{name}: 'liked_from' needs a rating column")
-        data = RatingThreshold(liked_from)(data)
+        data = RatingThreshold(liked_from).forward(data)
     if split:
-        if split == "global" and "time" not in block:
+        if split == "global" and "time" not in attributes:
             raise ValueError(f"{name}: split='global' needs a column of times")
-        how = "by time" if "time" in block else "at random (no time column)"
+        how = "by time" if "time" in attributes else "at random (no time column)"
         shares = "/".join(f"{100 * ratio:g}" for ratio in ratios)
         said.append(
             f"everyone cut at the same two moments, {shares} % of all interactions"
@@ -270,7 +270,8 @@ def arrange(
     if split:
         try:
             scope = "user" if split is True else split
-            data = TemporalSplit(ratios, seed=seed, scope=scope)(data)
+            # no copy of the data, which would keep what the split replaces
+            data = TemporalSplit(ratios, seed=seed, scope=scope).forward(data)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         warn_untrained(name, data)

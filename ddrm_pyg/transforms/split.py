@@ -23,6 +23,7 @@ from ddrm_pyg.transforms.core import (
     seeded,
     select,
     set_block,
+    take,
 )
 
 Scope = Literal["user", "global"]
@@ -143,10 +144,19 @@ class TemporalSplit(BaseTransform):
             user = block["index"][0].index_select(0, order)
             liked = ~noise_of(block).index_select(0, order)
             split = self.assign(user, liked, data["user"].num_nodes)
+            del user, liked
         if not bool((split == SPLITS.index("test")).any()):
             raise ValueError(f"the split leaves no test pairs: {self.no_test_pairs}")
-        for i, name in enumerate(SPLITS):
-            set_block(data, name, select(block, order.masked_select(split == i)))
+        picks = [order.masked_select(split == i) for i in range(len(SPLITS))]
+        del order, split
+        blocks: dict[str, dict[str, Tensor]] = {name: {} for name in SPLITS}
+        for name in [*block]:  # what is cut goes, before the next is
+            value = block.pop(name)
+            for part, pick in zip(blocks.values(), picks, strict=True):
+                part[name] = take(value, pick)
+            set_block(data, "train", {name: blocks["train"][name]})
+        for name, part in blocks.items():
+            set_block(data, name, part)
         return data
 
     def _timeline(self, data: HeteroData, block: dict[str, Tensor]) -> Tensor:

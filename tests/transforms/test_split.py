@@ -1,5 +1,6 @@
 import itertools
 import math
+import weakref
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.transforms import HoldOutValidation, TemporalSplit
-from ddrm_pyg.transforms.core import EDGE, get_block
+from ddrm_pyg.transforms import split as split_module
+from ddrm_pyg.transforms.core import EDGE, get_block, take
 from ddrm_pyg.transforms.split import check_ratios, order_by_user
 
 
@@ -42,6 +44,20 @@ def test_pairs_in_order_are_split_as_if_they_had_times():
 
 def test_a_random_order_is_no_order():
     assert "in_order" not in TemporalSplit()(one_user(10))[EDGE]
+
+
+def test_a_column_is_let_go_before_the_next_is_cut(monkeypatch):
+    data = one_user(10, time=[*range(10)])
+    index = weakref.ref(data[EDGE].edge_index)
+    alive = []
+
+    def watch(value, pick):
+        alive.append((value.dim(), index() is not None))
+        return take(value, pick)
+
+    monkeypatch.setattr(split_module, "take", watch)
+    TemporalSplit().forward(data)
+    assert alive == [(2, True)] * 3 + [(1, False)] * 3
 
 
 def test_temporal_split_cuts_by_time_and_carries_attributes():
