@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 
 from ddrm_pyg.cli._command import Command, parameters_of
-from ddrm_pyg.experiments.methods import names_of
+from ddrm_pyg.experiments.methods import names_of, pairwise_backends
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.files import hash_file
 
@@ -235,9 +235,11 @@ SettingsOf = Annotated[
 ]
 if TYPE_CHECKING:
     BackendName: TypeAlias = str
+    PairwiseName: TypeAlias = str
     DenoiserName: TypeAlias = str
 else:  # the choices are those of the records
     BackendName = Literal[names_of("backend")]
+    PairwiseName = Literal[pairwise_backends()]
     DenoiserName = Literal[(*names_of("denoiser"), "none")]
 BackendSettings = Annotated[
     str | None,

@@ -52,7 +52,7 @@ CANNOT_SAY = [
 ADVICE = "Look at the noisiest before any is dropped."
 
 Backend = Annotated[
-    options.BackendName,
+    options.PairwiseName,
     typer.Option(help="Model that the signals of a training come from."),
 ]
 Weights = Annotated[

@@ -16,7 +16,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.checks import check_among
 from ddrm_pyg.experiments.cells import Cell
-from ddrm_pyg.experiments.methods import METHODS, names_of
+from ddrm_pyg.experiments.methods import pairwise_backends
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import cell_for, denoised
 from ddrm_pyg.experiments.tables import Column, Table
@@ -120,8 +120,7 @@ def signals_cell(
     Raises:
         ValueError: ``backend`` is unknown.
     """
-    pairwise = [name for name in names_of("backend") if METHODS[name].pairwise]
-    check_among(pairwise, backend=backend)
+    check_among(pairwise_backends(), backend=backend)
     noted = denoised(cell_for(backend, seed=seed), "noted", epochs=epochs)
     changes = {"most_items": MOST_ITEMS}
     return denoised(noted, "signals", epochs=ddrm_epochs, changes=changes)

@@ -194,6 +194,11 @@ def names_of(*roles: Role) -> tuple[str, ...]:
     return tuple(name for name, method in METHODS.items() if method.role in roles)
 
 
+def pairwise_backends() -> tuple[str, ...]:
+    """List the backends that are trained on pairs, whose losses tell noise."""
+    return tuple(name for name in names_of("backend") if METHODS[name].pairwise)
+
+
 def yardsticks(*, order_aware: bool = False) -> tuple[str, ...]:
     """Closed forms that every table holds.
 

@@ -63,7 +63,7 @@ class Verdict:
         word: ``"helps"``, ``"no significant change"`` or ``"hurts"``.
         rival: The strongest row it was compared with.
         test: The row against that one, user by user.
-        yardstick: The strongest yardstick that knows as much, with the row's test
+        yardstick: The strongest yardstick that knows no more, with the row's test
             against it; None where there is none.
     """
 
@@ -99,7 +99,7 @@ class Verdict:
         lines = [_in_words(self.test, self.rival, what, users)]
         if self.yardstick:
             name, test = self.yardstick
-            lines.append(_in_words(test, name, "the best yardstick that knows as much"))
+            lines.append(_in_words(test, name, "the best yardstick that knows no more"))
         return lines
 
     @property
@@ -223,7 +223,7 @@ def default_ddrm(
     """
     settings: str | None = "ddrm_future"
     if backend.method == "sasrec":
-        settings = "ddrm_future_sasrec"
+        settings = "ddrm_future_states"
     if not tells_order(data):
         settings = None
         times = (
@@ -273,8 +273,16 @@ def plug_in(
         row for row in rows if row.result.cell.method in (backend.method, *WITHOUT)
     ]
     judged = rows[-1]
-    fair = [r for r in rows if r.is_yardstick and r.order_aware is judged.order_aware]
-    return rows, judge(judged, rivals, fair)
+    return rows, judge(judged, rivals, fair_yardsticks(judged, rows))
+
+
+def fair_yardsticks(judged: Row, rows: Iterable[Row]) -> list[Row]:
+    """List the yardsticks that know no more than a row: less is no advantage."""
+    return [
+        row
+        for row in rows
+        if row.is_yardstick and (judged.order_aware or not row.order_aware)
+    ]
 
 
 def pick(rows: Sequence[Row]) -> Row:

@@ -119,6 +119,7 @@ def test_global_generator_is_left_alone(call, world):
     [
         (["--data", "none.csv"], "none.csv: neither a file"),
         (["--backend", "ease"], "Invalid value for '--backend'"),
+        (["--backend", "svd"], "Invalid value for '--backend'"),  # not of pairs
         (["--weights", "labels"], "Invalid value for '--weights'"),
         (["--out", "here"], "'--out' must be a new folder or a run's (got here)"),
     ],

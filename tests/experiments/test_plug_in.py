@@ -17,6 +17,7 @@ from ddrm_pyg.experiments.plug_in import (
     as_tables,
     check_order,
     default_ddrm,
+    fair_yardsticks,
     judge,
     pick,
     plug_in,
@@ -190,10 +191,22 @@ def test_the_strongest_yardstick_has_a_test_of_its_own(make_result):
     _, first, second, _ = str(verdict).splitlines()
     assert "against 'mf', the best use of the backend without it" in first
     assert second.startswith(
-        "NDCG@20 +28.6% against 'ease', the best yardstick that knows as much (p = "
+        "NDCG@20 +28.6% against 'ease', the best yardstick that knows no more (p = "
     )
     assert verdict.record()["yardstick"] == {"name": "ease", **test.record()}
     assert judge(row, rivals).yardstick is None
+
+
+def test_yardsticks_that_know_less_are_fair_and_those_that_know_more_are_not(
+    make_result,
+):
+    def row(method, **model):
+        result = replace(make_result([0.1]), cell=Cell(method, model=model))
+        return Row(method, [result])
+
+    rows = [row("popularity"), row("ease+recency"), row("mf")]
+    assert fair_yardsticks(row("ddrm", train_start="past"), rows) == rows[:2]
+    assert fair_yardsticks(row("ddrm"), rows) == rows[:1]
 
 
 def test_a_yardstick_that_is_surely_better_is_what_to_use():
