@@ -281,7 +281,7 @@ REFUSED = {
     "two ratios": ("user,item\n1,2\n", ["--ratios", "0.9,0.1"], "'--ratios'"),
     "short row": ("user,item\n1\n", [], "t.csv:2: 1 fields, expected 2"),
     "binary": ("user,item\n1,\0\n", [], "not a text file"),
-    "backend": ("user,item\n1,2\n", ["--backend", "mff"], "'mff' is not one of 'mf'"),
+    "backend": ("user,item\n1,2\n", ["--backend", "mff"], "'mff'; did you mean 'mf'? It must be one of 'mf'"),
     "settings": ("user,item\n1,2\n", ["--settings", "ddrn"], "did you mean 'ddrm'?"),
     "other settings": ("user,item\n1,2\n", ["--settings", "mf"], "must be 'ddrm'"),
 }
@@ -371,5 +371,5 @@ def test_options_without_a_use_are_refused(call, tmp_path, words, message):
 def test_unknown_denoising_is_refused_with_the_choices(call, tmp_path):
     answer = call("run", "--denoise", "tce", "--out", tmp_path / "run")
     assert answer.code == 2
-    assert "'--denoise': 'tce' is not one of 'ddrm', 't-ce'" in answer.err
+    assert "'--denoise': 'tce'; did you mean 't-ce'? It must be one of" in answer.err
     assert not (tmp_path / "run").exists()

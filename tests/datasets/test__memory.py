@@ -264,7 +264,7 @@ def test_a_matrix_of_ones_has_no_ratings_and_is_split():
         (sparse.csr_array([[np.nan]]), {}, "value at [0, 0] is nan, expected"),
         (sparse.csr_array([[1j]]), {}, "values must be numbers (got complex128)"),
         (sparse.eye(3), {"user": "u"}, "'user' does not apply to a sparse matrix"),
-        (sparse.eye(3), {}, "sparse matrix: TemporalSplit"),
+        (sparse.eye(3), {}, "sparse matrix: the split leaves no test pairs"),
         (sparse.eye(3), {"liked_from": 4}, "'liked_from' needs a rating column"),
     ],
 )
