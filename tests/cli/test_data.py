@@ -128,7 +128,7 @@ def test_what_is_too_small_to_split_is_described(call, tmp_path):
         "train": 2,
     }
     assert "test" not in record
-    assert "not split: small.csv: TemporalSplit" in answer.err
+    assert "not split: small.csv: the split leaves no test pairs" in answer.err
 
 
 def test_columns_that_cannot_be_used_are_left_aside(call, tmp_path):

@@ -106,7 +106,10 @@ def test_wrong_tables_are_refused(ask, changed, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--split", "tets"], "'tets' is not one of 'val', 'test'"),
+        (
+            ["--split", "tets"],
+            "'tets'; did you mean 'test'? It must be one of 'val', 'test'",
+        ),
         (["--combine", "sum"], "'sum' is not one of 'mean', 'normalized-sum'"),
         (["--num-layers", "-1"], "Invalid value for '--num-layers'"),
         (["--embeddings", "none.npz"], "none.npz: no such file"),

@@ -281,7 +281,11 @@ REFUSED = {
     "two ratios": ("user,item\n1,2\n", ["--ratios", "0.9,0.1"], "'--ratios'"),
     "short row": ("user,item\n1\n", [], "t.csv:2: 1 fields, expected 2"),
     "binary": ("user,item\n1,\0\n", [], "not a text file"),
-    "backend": ("user,item\n1,2\n", ["--backend", "mff"], "'mff'; did you mean 'mf'? It must be one of 'mf'"),
+    "backend": (
+        "user,item\n1,2\n",
+        ["--backend", "mff"],
+        "'mff'; did you mean 'mf'? It must be one of 'mf'",
+    ),
     "settings": ("user,item\n1,2\n", ["--settings", "ddrn"], "did you mean 'ddrm'?"),
     "other settings": ("user,item\n1,2\n", ["--settings", "mf"], "must be 'ddrm'"),
 }
