@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ddrm_pyg.datasets._dialect import Dialect
+from ddrm_pyg.datasets._dialect import Dialect, Record
 from ddrm_pyg.datasets._table import (
     Columns,
     Table,
@@ -83,12 +84,9 @@ def read_delimited(
     """
     if separator is not None:
         separator = _check_separator(separator)
-    separator, dialect = _recognise(path, encoding, separator)
-    blocks = _table_blocks(path, encoding, separator, dialect, size)
-    line, block = next(blocks, (1, b""))
-    first = next(dialect.records(block, line), None)
-    if first is None:
-        raise ValueError(f"{path.name}: no rows")
+    separator, dialect, first, (line, block), rest = _open(
+        path, encoding, separator, size
+    )
     if _has_no_header(path, separator, first.fields):
         names, inferred = [*_GROUPLENS[: len(first.fields)]], False
         column_of = _find_by_place(f"{path.name}:{first.line}", first.fields, columns)
@@ -98,7 +96,7 @@ def read_delimited(
         column_of, inferred = _find_by_name(where, names, columns)
         line += block.count(b"\n", 0, first.end)
         block = block[first.end :]
-    body = chain([(line, block)] if block else [], blocks)
+    body = chain([(line, block)] if block else [], rest)
     return _read(_Layout(path.name, dialect, names, column_of), inferred, body)
 
 
@@ -129,15 +127,39 @@ def read_header(path: Path) -> Header:
         FileNotFoundError: There is no such file.
         ValueError: It has no rows, or its first ones are refused.
     """
-    separator, dialect = _recognise(path, None, None)
-    blocks = _table_blocks(path, None, separator, dialect, _HEAD)
+    text = _open(path, None, None, _HEAD)
+    where = f"{path.name}:{text.first.line}"
+    names = _names(where, text.first.fields, must_be_typed=False)
+    return Header(text.separator, text.dialect.quoted, names, text.first.line)
+
+
+class _Text(NamedTuple):
+    """A text whose first row has been cut.
+
+    Attributes:
+        separator: What stands between two fields.
+        dialect: How rows are cut once it is one byte.
+        first: The first row that is not blank.
+        head: The first block, with the line that it begins in.
+        rest: The blocks after it, likewise.
+    """
+
+    separator: str
+    dialect: Dialect
+    first: Record
+    head: tuple[int, bytes]
+    rest: Iterator[tuple[int, bytes]]
+
+
+def _open(path: Path, encoding: str | None, separator: str | None, size: int) -> _Text:
+    """Recognise a text and cut its first row, or refuse one without rows."""
+    separator, dialect = _recognise(path, encoding, separator)
+    blocks = _table_blocks(path, encoding, separator, dialect, size)
     line, block = next(blocks, (1, b""))
     first = next(dialect.records(block, line), None)
     if first is None:
         raise ValueError(f"{path.name}: no rows")
-    where = f"{path.name}:{first.line}"
-    names = _names(where, first.fields, must_be_typed=False)
-    return Header(separator, dialect.quoted, names, first.line)
+    return _Text(separator, dialect, first, (line, block), blocks)
 
 
 def read_bare_csv(path: Path, names: list[str], *, size: int = BLOCK_SIZE) -> Table:
