@@ -18,7 +18,7 @@ import typer
 from typer.core import CompletionItem, TyperGroup
 
 from ddrm_pyg.checks import nearest, nearest_path
-from ddrm_pyg.cli._command import PLAIN, add
+from ddrm_pyg.cli._command import ASSUMED, PLAIN, add
 from ddrm_pyg.cli._report import COMMAND
 
 _INTERRUPTED = 130
@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     _print_anything()
     logging.basicConfig(stream=sys.stderr, format="%(message)s", force=True)
     logger.setLevel(logging.INFO)
+    ASSUMED.setLevel(logging.NOTSET)
     words = sys.argv[1:] if arguments is None else arguments
     COMMAND.set(shlex.join(["ddrm-pyg", *words]))
     try:

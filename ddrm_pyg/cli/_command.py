@@ -17,6 +17,9 @@ PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": F
 
 logger = logging.getLogger("ddrm_pyg")
 
+ASSUMED = logging.getLogger("ddrm_pyg.assumed")
+"""Says what was assumed about data that were read, in Python as warnings."""
+
 
 def _say_less(asked: bool) -> None:
     if asked:
@@ -24,6 +27,7 @@ def _say_less(asked: bool) -> None:
 
         HIDDEN.set(True)
         logger.setLevel(logging.WARNING)
+        ASSUMED.setLevel(logging.ERROR)
 
 
 def _say_more(asked: bool) -> None:

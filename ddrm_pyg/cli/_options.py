@@ -215,8 +215,17 @@ Memory = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Embeddings = Annotated[
-    Path,
+    Path | None,
     typer.Option(help="Tables 'user' and 'item': .safetensors, .npz or .pt."),
+]
+UserEmb = Annotated[
+    Path | None,
+    typer.Option(
+        help="Or vectors of users by 'id', .csv, .tsv or .parquet, in any order."
+    ),
+]
+ItemEmb = Annotated[
+    Path | None, typer.Option(help="Vectors of items by 'id', likewise.")
 ]
 UserIds = Annotated[
     Path | None,
@@ -260,7 +269,40 @@ Combine = Annotated[
 ]
 
 
-def id_files(user: Path | None, item: Path | None) -> dict[str, dict[str, str]]:
+def vector_files(
+    embeddings: Path | None,
+    vectors: dict[str, Path | None],
+    ids: dict[str, Path | None],
+) -> dict[str, Any]:
+    """Name and hash the files that vectors come from, see :func:`check_there`.
+
+    Args:
+        embeddings: Both tables.
+        vectors: Vectors with ids of users and of items, instead.
+        ids: Ids of the rows of ``embeddings``.
+
+    Returns:
+        Settings of a cell, for :func:`ddrm_pyg.experiments.work.load_vectors`.
+
+    Raises:
+        ValueError: Neither the one nor both others, or ids beside vectors with ids.
+    """
+    check_there(embeddings, *vectors.values(), *ids.values())
+    if embeddings and not any(vectors.values()):
+        named = _id_files(ids["user"], ids["item"])
+        return {**_hashed(embeddings), **({"ids": named} if named else {})}
+    if embeddings or not all(vectors.values()):
+        raise ValueError("give '--embeddings', or '--user-emb' and '--item-emb'")
+    if any(ids.values()):
+        raise ValueError("'--user-ids' and '--item-ids' must come with '--embeddings'")
+    return {"vectors": {kind: _hashed(path) for kind, path in vectors.items() if path}}
+
+
+def _hashed(path: Path) -> dict[str, str]:
+    return {"path": str(path.resolve()), "sha256": hash_file(path)}
+
+
+def _id_files(user: Path | None, item: Path | None) -> dict[str, dict[str, str]]:
     """Name and hash the files of ids that there are, by what they are ids of.
 
     Where there are none, rows in another order would give plausible wrong numbers, so
@@ -274,7 +316,7 @@ def id_files(user: Path | None, item: Path | None) -> dict[str, dict[str, str]]:
             " and no ".join(absent),
         )
     return {
-        kind: {"path": str(path.resolve()), "sha256": hash_file(path)}
+        kind: _hashed(path)
         for kind, path in (("user", user), ("item", item))
         if path is not None
     }

@@ -11,10 +11,11 @@ from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._folder import KEYS, check_free
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.settings import denoised
-from ddrm_pyg.files import hash_file
 
 EXAMPLES = (
     "ddrm-pyg denoise --data clicks.csv --embeddings vectors.npz --out runs/denoised",
+    "ddrm-pyg denoise --data clicks.csv --user-emb users.csv --item-emb items.csv "
+    "--out runs/denoised",
     "ddrm-pyg denoise --data ml-1m --embeddings mf.npz --num-layers 2 --out runs/ml",
 )
 """Shown below the help."""
@@ -23,8 +24,10 @@ EXAMPLES = (
 @options.takes_source(options.NamedSourceCommand)
 def command(
     context: typer.Context,
-    embeddings: options.Embeddings,
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the results.")],
+    embeddings: options.Embeddings = None,
+    user_emb: options.UserEmb = None,
+    item_emb: options.ItemEmb = None,
     user_ids: options.UserIds = None,
     item_ids: options.ItemIds = None,
     num_layers: options.NumLayers = 0,
@@ -41,31 +44,24 @@ def command(
 ) -> None:
     """Plug DDRM onto given embeddings, compare, and write what is best."""
     source = options.source_of(context)
-    options.check_there(embeddings)
-    ids = options.id_files(user_ids, item_ids)
+    files = options.vector_files(
+        embeddings,
+        {"user": user_emb, "item": item_emb},
+        {"user": user_ids, "item": item_ids},
+    )
     check_free(out, KEYS)
     from ddrm_pyg.cli._plug_in import execute
     from ddrm_pyg.cli._start import begin
-    from ddrm_pyg.embeddings import Embeddings
     from ddrm_pyg.experiments.plug_in import default_ddrm
-    from ddrm_pyg.experiments.work import in_order_of
+    from ddrm_pyg.experiments.work import align_vectors
 
-    tables = Embeddings.load(embeddings)
-    base = Cell(
-        "embeddings",
-        model={
-            "path": str(embeddings.resolve()),
-            "sha256": hash_file(embeddings),
-            "num_layers": num_layers,
-            "combine": combine,
-            **({"ids": ids} if ids else {}),
-        },
-    )
+    model = {**files, "num_layers": num_layers, "combine": combine}
+    base = Cell("embeddings", model=model)
     last = denoised(base, "ddrm", seed=seed, settings=settings, epochs=epochs)
     loaded = begin(source, device)
     if settings is None:
         last = default_ddrm(base, loaded, seed=seed, epochs=epochs)
-    in_order_of(loaded, tables, ids, str(embeddings))  # or refused, before any folder
+    align_vectors(files, loaded)  # or refused, before any folder
     execute(
         source,
         loaded,

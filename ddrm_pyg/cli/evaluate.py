@@ -19,7 +19,9 @@ EXAMPLES = (
 @options.takes_source(options.NamedSourceCommand)
 def command(
     context: typer.Context,
-    embeddings: options.Embeddings,
+    embeddings: options.Embeddings = None,
+    user_emb: options.UserEmb = None,
+    item_emb: options.ItemEmb = None,
     user_ids: options.UserIds = None,
     item_ids: options.ItemIds = None,
     num_layers: options.NumLayers = 0,
@@ -31,17 +33,20 @@ def command(
 ) -> None:
     """Rank all items by given embeddings and print the metrics."""
     source = options.source_of(context)
-    options.check_there(embeddings)
-    ids = options.id_files(user_ids, item_ids)
+    files = options.vector_files(
+        embeddings,
+        {"user": user_emb, "item": item_emb},
+        {"user": user_ids, "item": item_ids},
+    )
     from ddrm_pyg.cli._output import print_json
-    from ddrm_pyg.experiments.work import load_embeddings
+    from ddrm_pyg.experiments.work import load_vectors
     from ddrm_pyg.graph.interaction_graph import InteractionGraph
     from ddrm_pyg.nn.conv import light_propagate
     from ddrm_pyg.ranking import evaluate
 
     loaded = source.load()
     graph = InteractionGraph.from_data(loaded)
-    tables = load_embeddings(embeddings, loaded, ids)
+    tables = load_vectors(files, loaded)
     scorer = light_propagate(tables, graph, num_layers, combine)
     metrics = evaluate(scorer, loaded, split=split, progress=sys.stderr.isatty())
     if as_json:

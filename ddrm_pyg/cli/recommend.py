@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ddrm_pyg")
 
+NAMED = 3
+"""Unknown items that are named; the others are counted."""
+
 
 EXAMPLES = (
     "ddrm-pyg recommend runs/mine --user u17 -k 5",
@@ -126,13 +129,16 @@ def _new(
     user, item = read[EDGE].edge_index[:, _from_first_to_last(read)]
     item = place[item]
     in_run = item >= 0
-    if not bool(in_run.all()):
+    unknown = [n for n in raw_ids(read, "item") if str(n) not in row_of]
+    if unknown:
         logger.warning(
             "%s: %d of %d interactions are with items that the run does not know; "
-            "left out",
+            "left out: %s%s",
             file,
             int((~in_run).sum()),
             len(in_run),
+            ", ".join(map(repr, unknown[:NAMED])),
+            f" and {len(unknown) - NAMED} more" * (len(unknown) > NAMED),
         )
     user_ids = raw_ids(read, "user")
     pairs = torch.stack([user, item])[:, in_run]

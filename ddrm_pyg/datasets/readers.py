@@ -31,7 +31,7 @@ from ddrm_pyg.datasets._text import read_start
 from ddrm_pyg.transforms.core import RatingThreshold, get_block
 from ddrm_pyg.transforms.split import Scope, TemporalSplit, check_ratios
 
-logger = logging.getLogger("ddrm_pyg")
+_assumed = logging.getLogger("ddrm_pyg.assumed")  # silenced by the command line's -q
 
 _DELIMITED = (".csv", ".tsv", ".inter", ".dat", ".data")
 _JSON_LINES = (".json", ".jsonl")
@@ -266,7 +266,7 @@ def arrange(
             else f"ratings below {liked_from:g} count as false positives"
         )
     if said:
-        logger.warning("%s: assumed %s", name, "; ".join(said))
+        _assumed.warning("%s: assumed %s", name, "; ".join(said))
     if split:
         try:
             scope = "user" if split is True else split

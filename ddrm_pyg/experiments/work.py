@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -451,49 +450,58 @@ def wbpr(
 
 
 def read(work: Work) -> Outcome:
-    """Read embeddings from a file, and propagate them as asked."""
+    """Read embeddings from files, and propagate them as asked."""
     settings = work.settings
-    tables = load_embeddings(settings["path"], work.data, settings.get("ids"))
+    tables = load_vectors(settings, work.data)
     emb = light_propagate(
         tables, work.graph, settings["num_layers"], settings["combine"]
     )
     return Outcome(emb, {"embeddings": emb._asdict(), "tables": tables._asdict()})
 
 
-def load_embeddings(
-    path: str | os.PathLike[str],
-    data: HeteroData,
-    ids: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Embeddings:
-    """Read tables for a data set as float32, in which propagation and DDRM compute.
+def load_vectors(files: Mapping[str, Any], data: HeteroData) -> Embeddings:
+    """Read vectors as float32, in which propagation and DDRM compute.
+
+    Takes what :func:`align_vectors` takes, and raises what it raises.
+    """
+    tables = align_vectors(files, data)
+    if all(table.dtype == torch.float32 for table in tables):
+        return tables
+    logger.warning("%s: read as float32", files["path"])
+    tables = Embeddings(tables.user.float(), tables.item.float())
+    tables.check(files["path"])
+    return tables
+
+
+def align_vectors(files: Mapping[str, Any], data: HeteroData) -> Embeddings:
+    """Read vectors in the order of a data set.
 
     Args:
-        path: File of the tables.
-        data: The loaded data set.
-        ids: For users, items or both, the ``path`` of the ids of the table's rows, see
+        files: Either ``path``, the file of both tables, and for users, items or both
+            ``ids`` with the ``path`` of the ids of the table's rows, see
             :func:`ddrm_pyg.ids.read_ids`; where there is none, rows are in the order
-            of the data.
+            of the data. Or ``vectors`` of users and items, with a ``path`` each, see
+            :meth:`ddrm_pyg.Embeddings.from_ids`.
+        data: The loaded data set.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The tables cannot be scored or do not match the data.
     """
-    tables = in_order_of(data, Embeddings.load(path), ids or {}, str(path))
-    if all(table.dtype == torch.float32 for table in tables):
-        return tables
-    logger.warning("%s: read as float32", path)
-    tables = Embeddings(tables.user.float(), tables.item.float())
-    tables.check(str(path))
-    return tables
+    if "vectors" in files:
+        user, item = (files["vectors"][kind]["path"] for kind in ("user", "item"))
+        return Embeddings.from_ids(user, item, data)
+    path = files["path"]
+    return _in_order_of(data, Embeddings.load(path), files.get("ids", {}), path)
 
 
-def in_order_of(
+def _in_order_of(
     data: HeteroData,
     tables: Embeddings,
     ids: Mapping[str, Mapping[str, Any]],
     where: str,
 ) -> Embeddings:
-    """Put tables into the order of a data set, see :func:`load_embeddings`."""
+    """Put tables into the order of a data set, see :func:`align_vectors`."""
     for kind, file in ids.items():
         vectors = read_ids(file["path"]), getattr(tables, kind)
         table = align(vectors, raw_ids(data, kind), f"{where}: '{kind}'")

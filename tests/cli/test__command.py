@@ -85,3 +85,13 @@ def test_a_shell_completes_words_without_torch(words, number, completed):
     )
     assert answer.stdout.split() == completed
     assert answer.stderr == ""
+
+
+def test_what_was_assumed_is_not_said_where_less_is_asked_for(call, clicks):
+    words = ["data", "describe", clicks, "--user", "Customer", "--item", "Book"]
+    for _ in range(2):  # nothing stays
+        assert "clicks.csv: assumed each user split" in call(*words).err
+        quiet = call(*words, "-q")
+        assert quiet.code == 0
+        assert quiet.err == ""
+        assert quiet.out

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -26,7 +28,12 @@ def ask(call, clicks, settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["--data", clicks, "--user", "Customer", "--item", "Book", "--out", "out"]
     words += ["--settings", settings, "--epochs", "2"]
-    return lambda file, *more: call("denoise", "--embeddings", file, *words, *more)
+
+    def denoise(file, *more):
+        both = ["--embeddings", file] if file else []
+        return call("denoise", *both, *words, *more)
+
+    return denoise
 
 
 def test_files_of_all_kinds_give_the_same(ask, emb):
@@ -82,6 +89,51 @@ def test_rows_in_another_order_are_aligned_by_their_ids(ask, call, emb, clicks):
         file.writelines(f"{name}\n" for name in ids["user"])
     again = ask("other.npz", *files, "--out", "aligned")
     assert "backend.model.ids.user.sha256 was" in again.error
+
+
+def test_vectors_with_ids_are_those_of_a_file_in_order(ask, call, emb, clicks):
+    emb.save("emb.npz")
+    plain = json.loads(ask("emb.npz", "--json").out)
+    with open("out/ids.csv", newline="", encoding="utf-8") as file:
+        rows = [*csv.DictReader(file)]
+    for kind, table in emb._asdict().items():
+        ids = [row["id"] for row in rows if row["kind"] == kind]
+        frame = pd.DataFrame(table.numpy()).assign(id=ids)[::-1]
+        frame.to_csv(f"{kind}.csv", index=False)
+    words = ["--data", clicks, "--user", "Customer", "--item", "Book"]
+    files = ["--user-emb", "user.csv", "--item-emb", "item.csv"]
+    by_id = call("evaluate", *words, *files, "--json")
+    in_order = call("evaluate", *words, "--embeddings", "emb.npz", "--json")
+    assert json.loads(by_id.out) == json.loads(in_order.out)
+    assert "--user-ids" not in by_id.err  # nothing is assumed
+    again = ask(None, *files, "--json", "--overwrite")
+    assert json.loads(again.out) == plain
+    with open("item.csv", "a", encoding="utf-8") as file:
+        file.write("0,0,0,0,of nobody\n")
+    assert "backend.model.vectors.item.sha256 was" in ask(None, *files).error
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "give '--embeddings', or '--user-emb' and '--item-emb'"),
+        (["--user-emb", "u.csv"], "give '--embeddings', or '--user-emb' and"),
+        (
+            ["--user-emb", "u.csv", "--item-emb", "u.csv", "--embeddings", "u.csv"],
+            "give '--embeddings', or '--user-emb' and",
+        ),
+        (
+            ["--user-emb", "u.csv", "--item-emb", "u.csv", "--item-ids", "u.csv"],
+            "must come with '--embeddings'",
+        ),
+        (["--user-emb", "u.csv", "--item-emb", "none.csv"], "none.csv: no such file"),
+        (["--user-emb", "u.csv", "--item-emb", "u.csv"], "20 of 20 ids are unknown"),
+    ],
+)
+def test_vectors_come_in_one_of_two_ways(ask, files, message):
+    Path("u.csv").write_text("id,x\n1,2\n")
+    assert message in ask(None, *files).error
+    assert os.listdir() == ["u.csv"]
 
 
 def test_layers_are_propagated_first(ask, emb):

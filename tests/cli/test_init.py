@@ -79,7 +79,7 @@ def test_one_process_does_a_command(call, monkeypatch, tmp_path):
         (["run", "--out", __file__], "Invalid value for '--out'"),
         (["run", "--device", "tpuu"], "'tpuu' cannot be used"),
         (["run", "--device", "meta"], "'meta' cannot be used"),
-        (["evaluate", "--data", "synthetic"], "Missing option '--embeddings'"),
+        (["evaluate", "--data", "synthetic"], "give '--embeddings', or '--user-emb'"),
         (["denoise"], "Missing option"),
         (["recommend"], "Missing argument"),
         (["recommend", "x", "-k", "0"], "Invalid value for '-k'"),

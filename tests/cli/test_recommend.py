@@ -78,9 +78,10 @@ def test_json_and_a_file_say_the_same(call, finished, tmp_path):
 def test_new_users_get_lists_without_training(call, finished, history):
     answer = call("recommend", finished, "--history", history, "-k", "24")
     assert answer.code == 0
-    assert "new.csv: 2 of 5 interactions are with items that the run does not know" in (
-        answer.err
-    )
+    assert (
+        "new.csv: 2 of 5 interactions are with items that the run does not know; left "
+        "out: 'unheard of'\n"
+    ) in answer.err
     rows = parse(answer.out)
     lists = {
         user: [row["item"] for row in rows if row["user"] == user]
@@ -90,6 +91,15 @@ def test_new_users_get_lists_without_training(call, finished, history):
     assert not set(OWN) & set(lists["zoe"])
     assert len(lists["yan"]) == 24  # nothing known: still a list
     assert "unheard of" not in lists["zoe"] + lists["yan"]
+
+
+@pytest.mark.usefixtures("no_training")
+def test_a_few_unknown_items_are_named_and_the_others_counted(call, finished, tmp_path):
+    rows = [("zoe", OWN[0]), *(("zoe", f"new {i}") for i in range(7))]
+    file = write_history(tmp_path / "new.csv", rows)
+    answer = call("recommend", finished, "--history", file)
+    assert "7 of 8 interactions are with items" in answer.err
+    assert "; left out: 'new 0', 'new 1', 'new 2' and 4 more\n" in answer.err
 
 
 def test_history_may_call_its_columns_user_and_item(call, finished, history, tmp_path):

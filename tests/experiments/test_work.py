@@ -18,8 +18,8 @@ from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import check_history, denoised, load_settings
 from ddrm_pyg.experiments.work import (
     load_ddrm,
-    load_embeddings,
     load_recommender,
+    load_vectors,
 )
 from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
@@ -381,19 +381,19 @@ def test_tables_are_read_as_float32_and_it_is_said(
     path = tmp_path / "emb.safetensors"
     Embeddings(vectors.user[:2].to(dtype), vectors.item[:2].to(dtype)).save(path)
     with caplog.at_level(logging.WARNING, "ddrm_pyg"):
-        tables = load_embeddings(path, path_data)
+        tables = load_vectors({"path": str(path)}, path_data)
     assert tables.user.dtype == tables.item.dtype == torch.float32
     assert "read as float32" in caplog.text
     tables.save(path)
     caplog.clear()
-    assert torch.equal(load_embeddings(path, path_data).user, tables.user)
+    assert torch.equal(load_vectors({"path": str(path)}, path_data).user, tables.user)
     assert caplog.text == ""
 
 
 def test_tables_of_another_graph_are_refused(vectors, path_data, tmp_path):
     vectors.save(tmp_path / "emb.npz")
     with pytest.raises(ValueError, match=r"emb.npz: .* graph, 2 \(got 3\)"):
-        load_embeddings(tmp_path / "emb.npz", path_data)
+        load_vectors({"path": str(tmp_path / "emb.npz")}, path_data)
 
 
 @pytest.mark.parametrize("cleaner", ["t-ce", "r-ce", "deca", "deca-p", "wbpr"])
