@@ -52,6 +52,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.datasets._graph",
         "ddrm_pyg.datasets._dialect",
         "ddrm_pyg.datasets._text",
+        "ddrm_pyg.datasets._columns",
+        "ddrm_pyg.datasets._header",
         "ddrm_pyg.datasets._table",
         "ddrm_pyg.datasets._delimited",
         "ddrm_pyg.datasets._json_lines",

@@ -6,35 +6,20 @@ import csv
 import io
 import re
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ddrm_pyg.datasets._dialect import Dialect, Record
-from ddrm_pyg.datasets._table import (
-    Columns,
-    Table,
-    find_columns,
-    is_canonical_integer,
-)
-from ddrm_pyg.datasets._text import BLOCK_SIZE, read_blocks, read_start
-
-_SEPARATORS = ("::", ",", "\t", ";", "|")
-_NUM_SAMPLED = 20  # rows that tell the separator
-_HEAD = 1 << 16  # bytes that hold a header
-_EXCEL = re.compile(rb'"?sep=(.)"?\n')
-"""A first line by which Excel names the separator."""
-_TYPED = re.compile(r"(.+):(?:token|float)(?:_seq)?")
-"""A field of RecBole's header."""
-_NUMBER = re.compile(r"\s*[+-]?[0-9]+(?:\.[0-9]*)?\s*")
-_GROUPLENS = ("user", "item", "rating", "time")
+from ddrm_pyg.datasets._columns import Columns, hint_unused
+from ddrm_pyg.datasets._dialect import Dialect
+from ddrm_pyg.datasets._header import open_text
+from ddrm_pyg.datasets._table import Table, is_canonical_integer
+from ddrm_pyg.datasets._text import BLOCK_SIZE, read_blocks
 
 
 @dataclass(frozen=True)
@@ -82,84 +67,12 @@ def read_delimited(
     Raises:
         ValueError: An option or the content is refused.
     """
-    if separator is not None:
-        separator = _check_separator(separator)
-    separator, dialect, first, (line, block), rest = _open(
-        path, encoding, separator, size
+    header, body = open_text(path, encoding, separator, size)
+    column_of, inferred = header.find(columns)
+    layout = _Layout(path.name, header.dialect, header.names, column_of)
+    return _read(
+        layout, inferred, body, hint_unused(header.samples, column_of, columns)
     )
-    if _has_no_header(path, separator, first.fields):
-        names, inferred = [*_GROUPLENS[: len(first.fields)]], False
-        column_of = _find_by_place(f"{path.name}:{first.line}", first.fields, columns)
-    else:
-        where = f"{path.name}:{first.line}"
-        names = _names(where, first.fields, must_be_typed=".inter" in path.suffixes)
-        column_of, inferred = _find_by_name(where, names, columns)
-        line += block.count(b"\n", 0, first.end)
-        block = block[first.end :]
-    body = chain([(line, block)] if block else [], rest)
-    return _read(_Layout(path.name, dialect, names, column_of), inferred, body)
-
-
-@dataclass(frozen=True)
-class Header:
-    """How a text with named columns begins.
-
-    Attributes:
-        separator: What stands between two fields.
-        quoted: Whether a quote at the beginning of a field opens a quoted one.
-        names: Names of the columns.
-        line: The line that they begin in, counted from 1.
-    """
-
-    separator: str
-    quoted: bool
-    names: list[str]
-    line: int
-
-
-def read_header(path: Path) -> Header:
-    """Read how a text begins, for what reads its rows by other means.
-
-    Args:
-        path: A file in UTF-8, packed by gzip or not.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It has no rows, or its first ones are refused.
-    """
-    text = _open(path, None, None, _HEAD)
-    where = f"{path.name}:{text.first.line}"
-    names = _names(where, text.first.fields, must_be_typed=False)
-    return Header(text.separator, text.dialect.quoted, names, text.first.line)
-
-
-class _Text(NamedTuple):
-    """A text whose first row has been cut.
-
-    Attributes:
-        separator: What stands between two fields.
-        dialect: How rows are cut once it is one byte.
-        first: The first row that is not blank.
-        head: The first block, with the line that it begins in.
-        rest: The blocks after it, likewise.
-    """
-
-    separator: str
-    dialect: Dialect
-    first: Record
-    head: tuple[int, bytes]
-    rest: Iterator[tuple[int, bytes]]
-
-
-def _open(path: Path, encoding: str | None, separator: str | None, size: int) -> _Text:
-    """Recognise a text and cut its first row, or refuse one without rows."""
-    separator, dialect = _recognise(path, encoding, separator)
-    blocks = _table_blocks(path, encoding, separator, dialect, size)
-    line, block = next(blocks, (1, b""))
-    first = next(dialect.records(block, line), None)
-    if first is None:
-        raise ValueError(f"{path.name}: no rows")
-    return _Text(separator, dialect, first, (line, block), blocks)
 
 
 def read_bare_csv(path: Path, names: list[str], *, size: int = BLOCK_SIZE) -> Table:
@@ -175,129 +88,14 @@ def read_bare_csv(path: Path, names: list[str], *, size: int = BLOCK_SIZE) -> Ta
     return _read(layout, False, read_blocks(path, dialect=dialect, size=size))
 
 
-def _check_separator(separator: str) -> str:
-    separator = "\t" if separator == "\\t" else separator
-    is_mark = len(separator) == 1 and separator.isascii() and not separator.isalnum()
-    if separator != "::" and (not is_mark or separator in '"\r\n\0'):
-        raise ValueError(
-            "'separator' must be '::' or one ASCII character that is no letter, digit, "
-            f"quote or line end (got {separator!r})"
-        )
-    return separator
-
-
-def _recognise(
-    path: Path, encoding: str | None, separator: str | None
-) -> tuple[str, Dialect]:
-    """Return what separates fields, and how rows are cut once it is one byte."""
-    sample = read_start(path, encoding)
-    excel = _EXCEL.match(sample)
-    if excel:
-        sample = sample[excel.end() :]
-        separator = separator or excel[1].decode()
-    if separator is None:
-        agreeing, _, separator = max(
-            ((*_agreement(sample, mark), mark) for mark in _SEPARATORS),
-            key=lambda scored: scored[:2],
-        )
-        if not agreeing and sample.strip():
-            header = sample.lstrip(b"\n").partition(b"\n")[0].decode()
-            raise ValueError(
-                f"{path.name}:1: no comma, tab, semicolon or bar in the header "
-                f"{header[:80]!r}; --separator, in Python separator=, names another"
-            )
-    return separator, _dialect(sample, separator)
-
-
-def _agreement(sample: bytes, separator: str) -> tuple[int, int]:
-    """Return how many of the first rows have equally many fields, and the first's.
-
-    A row of one field agrees with none.
-    """
-    dialect = _dialect(sample, separator)
-    if separator == "::":
-        sample = sample.replace(b"\t", b" ").replace(b"::", b"\t")
-    records = islice(dialect.records(sample), _NUM_SAMPLED)
-    counts = [len(record.fields) for record in records]
-    several = Counter(count for count in counts if count > 1)
-    return max(several.values(), default=0), counts[0] if counts else 0
-
-
-def _dialect(sample: bytes, separator: str) -> Dialect:
-    has_quoted_header = sample.lstrip(b"\n").startswith(b'"')
-    quoted = separator not in ("\t", "::") or has_quoted_header
-    return Dialect("\t" if separator == "::" else separator, quoted=quoted)
-
-
-def _table_blocks(
-    path: Path, encoding: str | None, separator: str, dialect: Dialect, size: int
-) -> Iterator[tuple[int, bytes]]:
-    """Yield blocks with one byte between two fields, Excel's first line left out."""
-    for line, block in read_blocks(path, encoding=encoding, dialect=dialect, size=size):
-        if separator == "::":
-            if b"\t" in block:
-                line += block.count(b"\n", 0, block.index(b"\t"))
-                raise ValueError(
-                    f"{path.name}:{line}: a tab, expected '::' between two fields"
-                )
-            block = block.replace(b"::", b"\t")
-        if line == 1 and (excel := _EXCEL.match(block)):
-            line, block = 2, block[excel.end() :]
-        if block:
-            yield line, block
-
-
-def _has_no_header(path: Path, separator: str, first: list[str]) -> bool:
-    is_grouplens = separator == "::" or not {".dat", ".data"}.isdisjoint(path.suffixes)
-    return is_grouplens and any(map(_NUMBER.fullmatch, first))
-
-
-def _find_by_place(where: str, first: list[str], columns: Columns) -> dict[str, str]:
-    for role, name in columns.items():
-        if name not in (None, False, role):
-            raise ValueError(f"{where}: no column names to choose {name!r} from")
-    if not 2 <= len(first) <= len(_GROUPLENS):
-        raise ValueError(
-            f"{where}: {len(first)} fields and no header, expected user, item, rating "
-            "and time"
-        )
-    names = _GROUPLENS[: len(first)]
-    return {name: name for name in names if columns.get(name) is not False}
-
-
-def _names(where: str, header: list[str], *, must_be_typed: bool) -> list[str]:
-    """Return the names of a header, without RecBole's types."""
-    names = [name.strip() for name in header]
-    typed = [_TYPED.fullmatch(name) for name in names]
-    if all(typed):
-        return [match[1] for match in typed if match]
-    if must_be_typed:
-        raise ValueError(
-            f"{where}: header field {names[typed.index(None)][:40]!r} must be "
-            "name:token or name:float, as RecBole writes it; without types it is a .tsv"
-        )
-    return names
-
-
-def _find_by_name(
-    where: str, names: list[str], columns: Columns
-) -> tuple[dict[str, str], bool]:
-    try:
-        return find_columns(where, names, columns)
-    except ValueError:
-        if not any(map(_NUMBER.fullmatch, names)):
-            raise
-        raise ValueError(
-            f"{where}: no header: the first row must name the columns (got "
-            f"{', '.join(names)[:80]!r})"
-        ) from None
-
-
 def _read(
-    layout: _Layout, inferred: bool, blocks: Iterable[tuple[int, bytes]]
+    layout: _Layout,
+    inferred: bool,
+    blocks: Iterable[tuple[int, bytes]],
+    hints: Sequence[str] = (),
 ) -> Table:
     """Check the shape of the rows, then let pandas read the columns in use."""
-    table = Table(layout.file, layout.column_of, inferred, typed=False)
+    table = Table(layout.file, layout.column_of, inferred, typed=False, hints=hints)
     for first_line, body in blocks:
         num_rows = _count_rows(layout, body, first_line)
         frame = _read_frame(layout, body, first_line)

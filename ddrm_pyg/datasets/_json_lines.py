@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ddrm_pyg.datasets._table import Columns, Table, find_columns, objects
+from ddrm_pyg.datasets._columns import Columns, find_columns, hint_unused
+from ddrm_pyg.datasets._header import DECODER, NUM_SAMPLED, Record, parse_records
+from ddrm_pyg.datasets._table import Table, objects
 from ddrm_pyg.datasets._text import BLOCK_SIZE, read_blocks
-
-
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_number)
-"""Takes neither NaN nor Infinity, which JSON does not have."""
 
 
 def read_json_lines(
     path: Path,
     columns: Columns,
     *,
-    parse: Callable[[str], Any] = _DECODER.decode,
+    parse: Callable[[str], Any] = DECODER.decode,
     encoding: str | None = None,
     size: int = BLOCK_SIZE,
 ) -> Table:
@@ -44,17 +37,15 @@ def read_json_lines(
     """
     table = None
     for first_line, block in read_blocks(path, encoding=encoding, size=size):
-        records = _parse(path.name, first_line, block, parse)
+        records = parse_records(path.name, first_line, block, parse)
         first = next(records, None)
         if first is None:
             continue  # nothing but blanks
         if table is None:
-            line, record = first
-            column_of, inferred = find_columns(
-                f"{path.name}:{line}", [*record], columns
-            )
-            table = Table(path.name, column_of, inferred)
-        lines, values = _pick(path.name, chain([first], records), table.column_of)
+            table, head = _begin(path.name, first, records, columns)
+        else:
+            head = [first]
+        lines, values = _pick(path.name, chain(head, records), table.column_of)
         where = partial(_place, path.name, lines)
         table.append(
             dict(zip(table.column_of, map(_array, values), strict=True)), where
@@ -64,29 +55,20 @@ def read_json_lines(
     return table
 
 
-def _parse(
-    file: str, first_line: int, block: bytes, parse: Callable[[str], Any]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the line number and record of each line that is not blank."""
-    for line, text in enumerate(block.decode().split("\n"), first_line):
-        if not text or text.isspace():
-            continue
-        try:
-            record = parse(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-            raise ValueError(
-                f"{file}:{line}: does not parse, expected one JSON object per line "
-                f"({str(error).splitlines()[0]})"
-            ) from error
-        if type(record) is not dict:
-            raise ValueError(
-                f"{file}:{line}: expected a JSON object (got {text.strip()[:40]!r})"
-            )
-        yield line, record
+def _begin(
+    file: str, first: Record, records: Iterator[Record], columns: Columns
+) -> tuple[Table, list[Record]]:
+    """Return a table for the columns of the first record, and what was looked at."""
+    line, record = first
+    column_of, inferred = find_columns(f"{file}:{line}", [*record], columns)
+    head = [first, *islice(records, NUM_SAMPLED - 1)]
+    samples = {name: [r[name] for _, r in head if name in r] for name in record}
+    hints = hint_unused(samples, column_of, columns)
+    return Table(file, column_of, inferred, hints=hints), head
 
 
 def _pick(
-    file: str, records: Iterator[tuple[int, dict[str, Any]]], column_of: dict[str, str]
+    file: str, records: Iterator[Record], column_of: dict[str, str]
 ) -> tuple[list[int], Sequence[Sequence[Any]]]:
     """Return the lines, and the values of each role."""
     pick = itemgetter(*column_of.values())

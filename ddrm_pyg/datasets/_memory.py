@@ -12,9 +12,11 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.data import BaseData
 
+from ddrm_pyg.datasets._columns import Columns, find_columns, hint_unused
 from ddrm_pyg.datasets._graph import build_graph
-from ddrm_pyg.datasets._parquet import arrow_values, import_pyarrow
-from ddrm_pyg.datasets._table import Columns, Table, find_columns, objects
+from ddrm_pyg.datasets._header import NUM_SAMPLED, import_pyarrow
+from ddrm_pyg.datasets._parquet import arrow_values
+from ddrm_pyg.datasets._table import Table, objects
 
 _BY_PLACE = {2: ("user", "item"), 4: ("user", "item", "rating", "time")}
 """What rows without names hold, by their length; three could end in either."""
@@ -61,7 +63,9 @@ def read_columns(source: InMemory, columns: Columns) -> Table:
     name = type(source).__name__
     named = _named(name, source)
     column_of, inferred = find_columns(name, named.names, columns)
-    table = Table(name, column_of, inferred or named.by_place)
+    samples = {key: _first(named.column(key)) for key in named.names}
+    hints = hint_unused(samples, column_of, columns)
+    table = Table(name, column_of, inferred or named.by_place, hints=hints)
     values = {role: _values(named.column(column_of[role])) for role in column_of}
     sizes = {column_of[role]: len(column) for role, column in values.items()}
     if len(set(sizes.values())) > 1:
@@ -123,6 +127,15 @@ def _of_rows(name: str, rows: Sequence[Any]) -> _Named:
     if by_name:
         return _Named(keys, lambda key: [row[key] for row in rows])
     return _numbered(name, len(keys), [[row[key] for row in rows] for key in keys])
+
+
+def _first(column: Any) -> Sequence[Any]:
+    """Return the first values of a column; none of what has no first ones."""
+    column = column.iloc if isinstance(column, pd.Series) else column
+    try:
+        return [*_values(column[:NUM_SAMPLED])]
+    except (TypeError, KeyError):
+        return []
 
 
 def _values(column: Any) -> np.ndarray:

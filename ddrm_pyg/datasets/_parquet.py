@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ddrm_pyg.datasets._table import Coded, Columns, Table, find_columns, objects
-from ddrm_pyg.extras import import_extra
+from ddrm_pyg.datasets._columns import Columns, find_columns, hint_unused
+from ddrm_pyg.datasets._header import import_pyarrow, open_parquet, whole_parquet
+from ddrm_pyg.datasets._table import Coded, Table, objects
 
 BATCH_SIZE = 1 << 18  # rows that are looked at together
 LARGEST_CHUNK = 1 << 30  # bytes of a column in a row group, unpacked
-
-
-def import_pyarrow(
-    part: str = "pyarrow", *, what: str = "parquet files need pyarrow"
-) -> Any:
-    """Return pyarrow or a module of it.
-
-    Args:
-        part: The module's full name.
-        what: What it is needed for, for the message.
-
-    Raises:
-        ImportError: It is not installed; the message names the extra.
-    """
-    return import_extra(part, what, "parquet")
-
-
-def is_parquet(path: Path) -> bool:
-    """Tell whether a file begins as parquet does, whatever it is called.
-
-    Args:
-        path: Any file.
-    """
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
 
 
 def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Table:
@@ -52,22 +29,16 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
         ImportError: pyarrow is not installed.
         ValueError: The file is damaged, or a value is refused.
     """
-    parquet = import_pyarrow("pyarrow.parquet")
-    try:
-        file = parquet.ParquetFile(path)
-        names = file.schema_arrow.names
-    except MemoryError:
-        raise
-    except Exception as error:  # a broken file can raise nearly anything
-        raise _unreadable(path, error) from error
+    file, schema = open_parquet(path)
     with file:
-        column_of, inferred = find_columns(path.name, names, columns)
+        column_of, inferred = find_columns(path.name, schema.names, columns)
         _check_chunks(path, file.metadata, [*column_of.values()])
-        table = Table(path.name, column_of, inferred)
+        hints = hint_unused(_samples(schema), column_of, columns)
+        table = Table(path.name, column_of, inferred, hints=hints)
         batches = file.iter_batches(size, columns=[*column_of.values()])
         start = 0
         while True:
-            try:
+            with whole_parquet(path):
                 batch = next(batches, None)
                 if batch is None:
                     break
@@ -75,14 +46,20 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
                     role: _values(role, batch.column(name))
                     for role, name in column_of.items()
                 }
-            except MemoryError:
-                raise
-            except Exception as error:
-                raise _unreadable(path, error) from error
             table.append(values, partial(_place, path.name, start))
             start += batch.num_rows
     import_pyarrow().default_memory_pool().release_unused()  # a row group's size
     return table
+
+
+def _samples(schema: Any) -> dict[str, list[date]]:
+    """Stand in for the first values of columns of moments; none of them is read."""
+    return {field.name: [date.min] for field in schema if _is_moment(field.type)}
+
+
+def _is_moment(kind: Any) -> bool:
+    kinds = import_pyarrow().types
+    return kinds.is_timestamp(kind) or kinds.is_date(kind)
 
 
 def _values(role: str, column: Any) -> np.ndarray | Coded:
@@ -119,16 +96,10 @@ def arrow_values(column: Any) -> np.ndarray:
     Args:
         column: A column of Arrow's, in one piece or several.
     """
-    arrow = import_pyarrow()
-    kinds = arrow.types
-    if kinds.is_timestamp(column.type) or kinds.is_date(column.type):
+    kinds = import_pyarrow().types
+    if _is_moment(column.type):
         return column.to_numpy(zero_copy_only=False)
     is_number = kinds.is_signed_integer(column.type) or kinds.is_floating(column.type)
     if is_number and not column.null_count:
         return column.to_numpy(zero_copy_only=False)
     return objects(column.to_pylist())
-
-
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return ValueError(f"{path.name}: not a whole parquet file ({reason})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,21 +18,8 @@ from ddrm_pyg.datasets._graph import RawIds, build_graph
 
 logger = logging.getLogger("ddrm_pyg")
 
-# What stands in for a default column: GroupLens' name, then RecBole's.
-_ALIASES = {
-    "user": ("userId", "user_id"),
-    "item": ("movieId", "item_id"),
-    "rating": (),
-    "time": ("timestamp",),
-}
 _LARGEST_TIME = 2.0**62
 _LARGEST_RATING = torch.finfo(torch.float32).max
-
-Columns = Mapping[str, str | Literal[False] | None]
-"""What the caller calls the user, item, rating and time column.
-
-None takes the usual name where there is one, False no column at all.
-"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +49,7 @@ class Table:
         column_of: What the source calls each role, see :func:`find_columns`.
         inferred: Whether a column was found without being asked for by name.
         typed: Whether the source tells the number 5 from the text "5".
+        hints: What the first rows say of columns that are not used, a line each.
     """
 
     def __init__(
@@ -72,10 +59,12 @@ class Table:
         inferred: bool,
         *,
         typed: bool = True,
+        hints: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.column_of = column_of
         self.inferred = inferred
+        self.hints = hints
         self._typed = typed
         self._ids = {role: _Ids() for role in ("user", "item")}
         self._ratings: list[np.ndarray] = []
@@ -332,49 +321,6 @@ class _Times:
             )
         times = np.concatenate([part.astype(common, copy=False) for part in parts])
         return torch.from_numpy(times.view(np.int64) if self._are_dates else times)
-
-
-def find_columns(
-    where: str, names: Sequence[str], columns: Columns
-) -> tuple[dict[str, str], bool]:
-    """Return what the source calls each role, and whether that had to be inferred.
-
-    Args:
-        where: The place of the names, for messages.
-        names: All columns of the source.
-        columns: What the caller asks for.
-
-    Raises:
-        ValueError: A column is missing, there twice, or asked for twice.
-    """
-    column_of = {}
-    for role, asked in columns.items():
-        if asked is False:
-            continue
-        by_default = asked in (None, role)
-        candidates = (role, *_ALIASES[role]) if by_default else (asked,)
-        name = next((name for name in candidates if name in names), None)
-        if name is not None:
-            if list(names).count(name) > 1:
-                raise ValueError(f"{where}: column {name!r} is there twice")
-            column_of[role] = name
-        elif asked is not None:
-            raise ValueError(_no_column(where, role, asked, names))
-    if len(set(column_of.values())) < len(column_of):
-        raise ValueError(f"{where}: one column has two uses (got {column_of})")
-    inferred = any(name != columns[role] for role, name in column_of.items())
-    return column_of, inferred
-
-
-def _no_column(where: str, role: str, asked: str, names: Sequence[str]) -> str:
-    lower = {str(name).lower(): name for name in names}
-    near = difflib.get_close_matches(asked.lower(), lower, n=1)
-    hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
-    there = ", ".join(repr(name) for name in names[:20])
-    return (
-        f"{where}: no column {asked!r} (there are {there}{hint}); "
-        f"--{role}, in Python {role}=, names the column to use"
-    )
 
 
 def _is_id(name: int | str) -> bool:

@@ -20,23 +20,19 @@ from scipy import sparse
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.checks import check_among
+from ddrm_pyg.datasets._columns import Columns
 from ddrm_pyg.datasets._delimited import read_delimited
 from ddrm_pyg.datasets._folders import FOLDER_READERS, name_of, read_folder
 from ddrm_pyg.datasets._graph import warn_untrained
+from ddrm_pyg.datasets._header import kind_of
 from ddrm_pyg.datasets._json_lines import read_json_lines
 from ddrm_pyg.datasets._memory import InMemory, read_columns, read_matrix
-from ddrm_pyg.datasets._parquet import is_parquet, read_parquet
-from ddrm_pyg.datasets._table import Columns, Table
-from ddrm_pyg.datasets._text import read_start
+from ddrm_pyg.datasets._parquet import read_parquet
+from ddrm_pyg.datasets._table import Table
 from ddrm_pyg.transforms.core import RatingThreshold, get_block
 from ddrm_pyg.transforms.split import Scope, TemporalSplit, check_ratios
 
 _assumed = logging.getLogger("ddrm_pyg.assumed")  # silenced by the command line's -q
-
-_DELIMITED = (".csv", ".tsv", ".inter", ".dat", ".data")
-_JSON_LINES = (".json", ".jsonl")
-_TABLES = (*_DELIMITED, *_JSON_LINES, ".parquet")
-"""Suffixes of files that hold one interaction a row; what is in them tells the rest."""
 
 
 def load_interactions(
@@ -188,17 +184,12 @@ def _read_table(
         there = ", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing"
         names = ", ".join([*FOLDER_READERS, "ratings.dat"])
         raise ValueError(f"{path}: looked for {names} (there is {there})")
-    suffix = Path(file.name.lower().removesuffix(".gz")).suffix
-    if suffix not in _TABLES or file.name.lower().endswith(".parquet.gz"):
-        names = ", ".join(_TABLES)
-        raise ValueError(
-            f"{file}: no reader for {suffix!r} (known: {names}, text also as .gz)"
-        )
-    if suffix == ".parquet" or is_parquet(file):
+    kind = kind_of(file, encoding)
+    if kind == "parquet":
         text = {"encoding": encoding, "separator": separator}
         refuse_arguments(f"{file.name}, which is parquet", text)
         return read_parquet(file, columns)
-    if suffix in _JSON_LINES or read_start(file, encoding).lstrip().startswith(b"{"):
+    if kind == "json":
         what = f"{file.name}, which is JSON lines"
         refuse_arguments(what, {"separator": separator})
         return read_json_lines(file, columns, encoding=encoding)
@@ -216,6 +207,8 @@ def _from_file(
 
 
 def _from_table(table: Table) -> tuple[str, HeteroData, list[str]]:
+    for hint in table.hints:
+        _assumed.warning("%s: %s", table.name, hint)
     said = []
     if table.inferred:
         said.append("columns " + ", ".join(table.column_of.values()))

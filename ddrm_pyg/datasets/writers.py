@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.datasets._parquet import import_pyarrow
+from ddrm_pyg.datasets._header import import_pyarrow
 from ddrm_pyg.files import atomic_path, write_text
 from ddrm_pyg.graph.sequences import tells_order
 from ddrm_pyg.transforms.core import SPLITS, UNKNOWN, get_block

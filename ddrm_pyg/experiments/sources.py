@@ -130,14 +130,15 @@ class Source:
         return words
 
     def check(self, *, there: bool = True) -> None:
-        """Refuse what needs no look at the data.
+        """Refuse what the name and the beginning of the data tell.
 
         Args:
             there: Whether the data must be there already.
 
         Raises:
-            ValueError: Options do not go with a name.
+            ValueError: Options do not go with a name, or a table has no such column.
             FileNotFoundError: Neither a known name nor a path that exists.
+            ImportError: It is parquet, and the extra ``[parquet]`` is not there.
         """
         if self.data in NAMED:
             if self != Source(self.data):
@@ -150,6 +151,19 @@ class Source:
                 f"{self.data}: neither a file, a folder nor a known data set "
                 f"({', '.join(NAMED)}){meant}"
             )
+        elif Path(self.data).is_file():
+            self._check_columns()
+
+    def _check_columns(self) -> None:
+        from ddrm_pyg.datasets._header import check_columns  # numpy is not needed yet
+
+        roles = ("user", "item", "rating", "time")
+        check_columns(
+            Path(self.data),
+            {role: getattr(self, role) for role in roles},
+            encoding=self.encoding,
+            separator=self.separator,
+        )
 
     def load(self, *, split: bool = True) -> HeteroData:
         """Load the data set.

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ddrm_pyg.datasets._delimited import read_header
-from ddrm_pyg.datasets._parquet import is_parquet
-from ddrm_pyg.datasets._table import find_columns
+from ddrm_pyg.datasets._columns import find_columns
+from ddrm_pyg.datasets._header import is_parquet, read_header
 from ddrm_pyg.datasets._text import is_packed, read_start
 from ddrm_pyg.extras import import_extra
 
@@ -254,7 +253,7 @@ def _text(
         f"c{header.names.index(name)} AS {role}" for role, name in column_of.items()
     )
     numbered = {f"c{place}": "VARCHAR" for place in range(len(header.names))}
-    quote = quoted('"' if header.quoted else "")
+    quote = quoted('"' if header.dialect.quoted else "")
     table = (
         f"SELECT {', '.join(picked)} FROM read_csv({quoted(str(path))}, "
         f"auto_detect = false, header = false, skip = {header.line}, "

@@ -203,6 +203,24 @@ def test_what_prints_or_refuses_options_imports_no_torch(words):
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("command", ["run", "compare", "audit", "data describe"])
+def test_a_column_that_is_not_there_imports_no_torch(tmp_path, command):
+    Path(tmp_path / "clicks.csv").write_text("uid,sku\n1,2\n")
+    data = ["clicks.csv"] if command.startswith("data") else ["--data", "clicks.csv"]
+    program = (
+        "import sys\n"
+        "from ddrm_pyg.cli import main\n"
+        f"main({[*command.split(), *data, '--user', 'nope']})\n"
+        "heavy = {'torch', 'pandas', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    assert said.stderr.startswith("ddrm-pyg: error: clicks.csv:1: no column 'nope'")
+
+
 def test_the_help_lists_every_command_with_its_own_words(call):
     context = Context(get_command(app()))
     for name in COMMANDS:

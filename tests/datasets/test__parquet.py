@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddrm_pyg.datasets import _parquet
+from ddrm_pyg.datasets._header import is_parquet
 from ddrm_pyg.datasets._memory import read_columns
-from ddrm_pyg.datasets._parquet import is_parquet, read_parquet
+from ddrm_pyg.datasets._parquet import read_parquet
 from ddrm_pyg.transforms.core import EDGE
 
 COLUMNS = {"user": "user", "item": "item", "rating": None, "time": None}

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddrm_pyg.datasets._table import Table, _rank, find_columns, objects
+from ddrm_pyg.datasets._table import Table, _rank, objects
 from ddrm_pyg.transforms.core import EDGE
 
 COLUMNS = {role: role for role in ("user", "item", "rating", "time")}
@@ -166,22 +166,6 @@ def test_dates_in_one_block_forbid_numbers_in_the_next():
         table_of(*blocks, **COLUMNS)
 
 
-def test_defaults_know_the_names_of_grouplens_and_recbole():
-    columns = {"user": "user", "item": "item", "rating": None, "time": None}
-    names = ["movieId", "user_id", "timestamp"]
-    chosen, inferred = find_columns("x", names, columns)
-    assert chosen == {"user": "user_id", "item": "movieId", "time": "timestamp"}
-    assert inferred
-
-
-def test_a_column_may_be_left_aside():
-    names = ["user", "item", "rating", "time"]
-    columns = {"user": "user", "item": "item", "rating": False, "time": None}
-    chosen, inferred = find_columns("x", names, columns)
-    assert chosen == {"user": "user", "item": "item", "time": "time"}
-    assert inferred
-
-
 @pytest.mark.parametrize("role", ["rating", "time"])
 def test_a_refused_column_says_how_to_read_without_it(role):
     with pytest.raises(ValueError, match=r"block 0, row 0: column '.*'") as error:
@@ -194,12 +178,3 @@ def test_a_refused_column_says_how_to_read_without_it(role):
 def test_a_refused_id_is_needed():
     with pytest.raises(ValueError, match=r"expected an id$"):
         table_of({"user": [None]}, **COLUMNS)
-
-
-def test_a_column_that_is_not_there_names_the_option_that_would_name_it():
-    with pytest.raises(ValueError, match="'usr'") as error:
-        find_columns("x:1", ["usr", "item"], {"user": "user"})
-    assert str(error.value) == (
-        "x:1: no column 'user' (there are 'usr', 'item'; did you mean 'usr'?); "
-        "--user, in Python user=, names the column to use"
-    )

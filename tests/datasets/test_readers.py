@@ -440,3 +440,33 @@ def test_gowalla():
     assert sizes["test"] == 217_242
     assert abs(sizes["val"] / 810_128 - 0.1) < 0.005
     assert (data["user"].num_nodes, data["item"].num_nodes) == (29_858, 40_981)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "frame", "dict"])
+def test_a_column_that_is_like_times_is_pointed_out(tmp_path, caplog, kind):
+    frame = pd.DataFrame(
+        {
+            "user": ["a", "a", "b", "b"],
+            "item": [*"xyxz"],
+            "bought": pd.to_datetime(["2018-07-07 22:09:11"] * 4),
+        }
+    )
+    path = tmp_path / f"clicks.{kind}"
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    elif kind == "jsonl":
+        frame.astype(str).to_json(path, orient="records", lines=True)
+    elif kind == "parquet":
+        pytest.importorskip("pyarrow", reason="the extra [parquet] is absent")
+        frame.to_parquet(path)
+    else:
+        path = frame if kind == "frame" else frame.to_dict("list")
+    load_interactions(path, split=False)
+    name = path.name if isinstance(path, Path) else type(path).__name__
+    assert caplog.messages == [
+        f"{name}: 'bought' looks like times: with --time bought, in Python time=, DDRM "
+        "learns what comes next"
+    ]
+    caplog.clear()
+    load_interactions(path, split=False, time="bought")
+    assert not any("looks like" in message for message in caplog.messages)
