@@ -1,10 +1,12 @@
-"""Trains RecBole's SASRec on sequences; run by sasrec_peer.py, where RecBole is.
+"""Trains RecBole's SASRec on histories; run by _peers.py, where RecBole is.
 
-Knows nothing of this package: reads padded sequences, writes states and item vectors.
+Knows nothing of this package: reads histories, writes states and item vectors. Every
+prefix of a history is a sample, as RecBole's loader augments.
 """
 
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,19 +36,36 @@ SETTINGS = {
 BATCH, LR = 256, 1e-3
 
 
-def main(folder, epochs, every):
-    """Train on every prefix, as RecBole's loader augments; write what ranks."""
+def prefixes(rows, length):
+    """Cut every history before each item but its first; return what came next, too."""
+    cut = [
+        (row[max(0, t - length) : t], row[t])
+        for row in rows
+        for t in range(1, len(row))
+    ]
+    target = torch.from_numpy(np.array([item for _, item in cut]))
+    return *padded([row for row, _ in cut], length), target
+
+
+def padded(rows, length):
+    """Pad on the right with 0, as RecBole does; return lengths, too."""
+    table = np.zeros((len(rows), length), np.int64)
+    for place, row in enumerate(rows):
+        table[place, : len(row)] = row
+    return torch.from_numpy(table), torch.tensor([len(row) for row in rows])
+
+
+def main(folder, width, epochs, every):
+    """Train on every prefix of at most ``width`` items; write what ranks."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    arrays = np.load(folder / "sequences.npz")
-    prefix, length, target = (
-        torch.from_numpy(arrays[k]) for k in ("prefix", "length", "target")
-    )
-    whole, whole_length = (
-        torch.from_numpy(arrays[k]) for k in ("whole", "whole_length")
-    )
-    num_items = int(arrays["num_items"]) + 1  # 0 is RecBole's padding
-    settings = SETTINGS | {"MAX_ITEM_LIST_LENGTH": prefix.size(1)}
+    with np.load(folder / "histories.npz", allow_pickle=False) as arrays:
+        pointer, item = arrays["pointer"], arrays["item"] + 1  # 0 is RecBole's padding
+        num_items = int(arrays["num_items"]) + 1
+    rows = [item[first:last] for first, last in pairwise(pointer)]
+    prefix, length, target = prefixes(rows, width)
+    whole, whole_length = padded([row[-width:] for row in rows], width)
+    settings = SETTINGS | {"MAX_ITEM_LIST_LENGTH": width}
     model = SASRec(settings, SimpleNamespace(num=lambda _: num_items))
     optimiser = torch.optim.Adam(model.parameters(), lr=LR)
     for epoch in range(1, epochs + 1):
@@ -66,7 +85,7 @@ def main(folder, epochs, every):
         seconds = time.process_time() - begin
         print(epoch, round(total / len(target), 4), round(seconds, 1), flush=True)
         if epoch % every == 0:
-            write(folder / f"{epoch}.npz", model, whole, whole_length)
+            write(folder / f"{epoch}.npz", model, whole, whole_length.clip(1))
 
 
 @torch.no_grad()
@@ -79,4 +98,4 @@ def write(path, model, whole, length):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

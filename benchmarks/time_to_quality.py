@@ -6,26 +6,26 @@ drawing its batches, and its steps times the median of a few, measured here for 
 method in this process; validation is left out. What a method starts from counts before
 its first epoch: a closed form as it is solved here, a training with all its epochs.
 
-With --peer, RecBole's SASRec joins the rows that are kept, and none of ours is run. It
-trains in an environment of its own (sasrec_peer.py says how to make it) and counts its
-own processor seconds; what it leaves every other epoch is scored by this package.
+With --peer, another library's SASRec joins the rows that are kept, and none of ours is
+run. It trains in an environment of its own (_peers.py says how to make it), by the
+interpreter --python, and counts its own processor seconds; what it leaves every other
+epoch is scored by this package.
 
     python benchmarks/time_to_quality.py --data ml-1m/natural --variant ml-1m --out runs
 """
 
 import json
-import subprocess
 import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import _measure
+import _peers
 import numpy as np
 import torch
-from sasrec_peer import write_sequences
 
-from ddrm_pyg import Embeddings, evaluate
+from ddrm_pyg import evaluate
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.methods import resolve
 from ddrm_pyg.experiments.runner import Runner
@@ -33,7 +33,11 @@ from ddrm_pyg.experiments.settings import cell_for, denoised, load_settings
 from ddrm_pyg.transforms import TemporalSplit
 
 METRIC, STEPS = "recall@20", 8
-PEER, LENGTH, EVERY = "SASRec, RecBole 1.2.1", 50, 2
+EVERY = 2  # epochs of a peer
+PEER_STYLE = {
+    peer.row: {"ls": ls, "color": "0.3"}
+    for peer, ls in zip(_peers.PEERS.values(), ("--", ":"), strict=True)
+}
 FUTURE = load_settings("ddrm_future", "ddrm")
 
 
@@ -132,21 +136,15 @@ def row_of(points, each, epochs, begin=0.0):
     }
 
 
-def measure_peer(python, data, folder, epochs):
-    """The curve of RecBole's SASRec, trained by the interpreter that has RecBole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_sequences(data, LENGTH, folder / "sequences.npz")
-    script = Path(__file__).with_name("_recbole_sasrec.py")
-    words = [python, script, folder, str(epochs), str(EVERY)]
-    printed = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
-    own = [float(line.split()[2]) for line in printed.stdout.splitlines()]
-    points = []
-    for epoch in range(EVERY, epochs + 1, EVERY):
-        tables = np.load(folder / f"{epoch}.npz", allow_pickle=False)
-        emb = Embeddings(*(torch.from_numpy(tables[k]) for k in ("user", "item")))
-        value = evaluate(emb, data, split="val")[METRIC]
-        points.append((round(sum(own[:epoch]), 1), round(value, 5)))
-    return row_of(points, sum(own) / epochs, epochs)
+def measure_peer(peer, data, folder, args):
+    """The curve of another library's SASRec."""
+    epochs = args.peer_epochs
+    curve = _peers.train(peer, args.python, data, folder, epochs, EVERY)
+    points = [
+        (round(p.seconds, 1), round(evaluate(p.emb, data, split="val")[METRIC], 5))
+        for p in curve
+    ]
+    return row_of(points, curve[-1].seconds / curve[-1].epoch, epochs)
 
 
 def before(runner, cell, rows):
@@ -176,18 +174,21 @@ def main():
     parser.add_argument("--variant", help="prefer settings stored for a data set")
     parser.add_argument("--out", type=Path, required=True, help="where cells are kept")
     parser.add_argument("--width", type=int, default=512, help="of SVD (512)")
-    parser.add_argument("--peer", help="the interpreter that has RecBole")
-    parser.add_argument("--peer-epochs", type=int, default=8, help="of RecBole (8)")
+    parser.add_argument("--peer", choices=_peers.PEERS, help="another library's SASRec")
+    parser.add_argument("--python", help="the interpreter that has the peer's library")
+    parser.add_argument("--peer-epochs", type=int, default=8, help="of the peer (8)")
     args = parser.parse_args()
+    if args.peer and not args.python:
+        parser.error("'--peer' is trained by an interpreter of its own: add '--python'")
     _measure.choose(args)
     name, data = _measure.load_thinned(args.data, TemporalSplit())
     kept = f"time_to_quality_{name}{_measure.suffix_of(args)}"
     if args.peer:
         record = json.loads((_measure.RESULTS / f"{kept}.json").read_text())
-        folder = args.out / f"recbole-{name}"
-        peer = measure_peer(args.peer, data, folder, args.peer_epochs)
-        print(PEER, peer)
-        record["rows"][PEER] = peer
+        peer, folder = _peers.PEERS[args.peer], args.out / f"{args.peer}-{name}"
+        values = measure_peer(peer, data, folder, args)
+        print(peer.row, values)
+        record["rows"][peer.row] = values
     else:
         runner = Runner(data, args.out / name, device=args.device, progress=False)
         record = {
@@ -208,7 +209,7 @@ def draw(kept, name, rows):
     for row, values in rows.items():
         ours = "DDRM" in row
         style = {"lw": 2.2 if ours else 1.2, "marker": "o", "ms": 3, "label": row}
-        style |= {"ls": "--", "color": "0.3"} if row == PEER else {}
+        style |= PEER_STYLE.get(row, {})
         axes.plot(*zip(*values["curve"], strict=True), **style)
     axes.set(
         xscale="log",
