@@ -14,11 +14,11 @@ from ddrm_pyg.cli._options import (
     PathCommand,
     SourceCommand,
     _check_device,
-    id_files,
     parse_ratios,
     source_of,
     split,
     takes_source,
+    vector_files,
 )
 from ddrm_pyg.experiments.sources import Source
 
@@ -112,9 +112,14 @@ def test_shared_options_stand_around_the_own_and_json_before_the_last():
 def test_rows_without_ids_are_said_to_be_in_the_order_of_the_data(tmp_path, caplog):
     file = tmp_path / "ids.csv"
     file.write_text("a\n")
-    id_files(file, file)
+
+    def ids_of(user, item):
+        ids = {"user": user, "item": item}
+        return vector_files(file, {"user": None, "item": None}, ids).get("ids", {})
+
+    assert set(ids_of(file, file)) == {"user", "item"}
     assert not caplog.text
-    assert set(id_files(file, None)) == {"user"}
+    assert set(ids_of(file, None)) == {"user"}
     assert "no --item-ids: rows are taken in the order of the data" in caplog.text
-    id_files(None, None)
+    assert ids_of(None, None) == {}
     assert "no --user-ids and no --item-ids: rows" in caplog.text
