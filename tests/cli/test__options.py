@@ -71,7 +71,8 @@ def app(cls) -> typer.Typer:
 
 def test_source_is_built_from_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("x.csv").touch()  # what is not there is refused at once
+    # what is not there, file or column, is refused at once
+    Path("x.csv").write_text("user::item::when\n1::2::3\n", encoding="latin-1")
     words = ["--data", "x.csv", "--liked-from", "4", "--ratios", ".8,.1,.1", "--flag"]
     words += ["--encoding", "latin-1", "--separator", "::", "--source-split", "global"]
     words += ["--no-rating", "--time", "when", "--split", "test"]
@@ -96,7 +97,7 @@ def test_data_may_have_to_be_named():
 
 def test_data_may_be_an_argument(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("a.csv").touch()
+    Path("a.csv").write_text("uid,item\n1,2\n")
     answer = CliRunner().invoke(app(PathCommand), ["a.csv", "--user", "uid"])
     assert answer.output.strip() == f"{Source('a.csv', 'uid')} False own"
     assert "Missing argument" in CliRunner().invoke(app(PathCommand), []).output
