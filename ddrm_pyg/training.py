@@ -41,6 +41,7 @@ Precision = Literal["float32", "bf16"]
 _RATES = ("lr", "weight_decay")
 """What need not be an integer, of the numbers that :func:`fit` takes."""
 
+_LONG = 10.0  # seconds: what is trained sooner needs no forecast
 _RANK_BITS = 32
 """Seeds of processes differ above these bits, those of runs below."""
 
@@ -180,7 +181,7 @@ def fit(
     can_select = has_validation(data)
     if not can_select:
         logger.warning(
-            "no validation split: all %d epochs are trained and the last one is kept",
+            "without validation pairs: all %d epochs are trained, the last one is kept",
             epochs,
         )
     _check_order(model, data)
@@ -222,6 +223,7 @@ def fit(
             run.report(callbacks)
             bar.set_postfix(run.shown())
             bar.update()
+            run.forecast(epochs, bar)
         return run.finish()
 
 
@@ -301,6 +303,17 @@ class _Run:
                 "seconds": round(time.perf_counter() - begin, 3),
             }
         )
+
+    def forecast(self, epochs: int, bar: tqdm) -> None:
+        """Say after the first epoch what others take, if it is long and no bar does."""
+        left = epochs - self.epoch
+        seconds = left * self.result.history[-1]["seconds"]
+        is_first = self.epoch == self.result.resumed_from + 1
+        if bar.disable and is_first and seconds >= _LONG and self.rank == 0:
+            at_most = f"{left} more epoch{'s' * (left > 1)} at most"
+            shown = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+            name = type(self.model).__name__
+            logger.info("%s: %s, about %s of training", name, at_most, shown)
 
     def _losses(self, batch: Any, graph: InteractionGraph) -> Iterator[Tensor]:
         """Yield a batch's losses; only they are computed under autocast."""

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 import logging
 import os
@@ -878,11 +879,41 @@ def test_without_validation_all_epochs_are_trained_and_that_is_said(ring, caplog
     with caplog.at_level(logging.WARNING, logger="ddrm_pyg"):
         result = fit(model, ring, epochs=6, eval_every=1, patience=1, lr=0.1)
     assert caplog.messages == [
-        "no validation split: all 6 epochs are trained and the last one is kept"
+        "without validation pairs: all 6 epochs are trained, the last one is kept"
     ]
     assert (result.best_epoch, result.best_value) == (6, None)
     assert not result.stopped_early
     assert model.weight.item() == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (1.9, []),
+        (2.0, ["Staged: 5 more epochs at most, about 10 s of training"]),
+        (90.0, ["Staged: 5 more epochs at most, about 8 min of training"]),
+    ],
+)
+def test_a_long_training_says_after_an_epoch_what_is_left(
+    ring, caplog, monkeypatch, seconds, said
+):
+    clock = itertools.count()
+    monkeypatch.setattr(
+        "ddrm_pyg.training.time.perf_counter", lambda: seconds * next(clock)
+    )
+    with caplog.at_level(logging.INFO, logger="ddrm_pyg"):
+        fit(Staged([1] * 6), ring, epochs=6, eval_every=1)
+    assert caplog.messages == said
+
+
+def test_a_resumed_training_says_it_anew(ring, caplog, monkeypatch, tmp_path):
+    clock = itertools.count()
+    monkeypatch.setattr("ddrm_pyg.training.time.perf_counter", lambda: 9 * next(clock))
+    run = {"eval_every": 1, "checkpoint": tmp_path / "c.pt"}
+    fit(Staged([1] * 9), ring, epochs=3, **run)
+    with caplog.at_level(logging.INFO, logger="ddrm_pyg"):
+        fit(Staged([1] * 9), ring, epochs=6, **run)
+    assert caplog.messages == ["Staged: 2 more epochs at most, about 18 s of training"]
 
 
 # ---------------------------------------------------------------- losses and steps
