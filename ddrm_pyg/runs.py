@@ -42,7 +42,7 @@ def load_run(folder: str | os.PathLike[str], *, row: str | None = None) -> Pipel
             *(path, run.winner, run.with_vectors),
         )
     row = row or run.with_vectors
-    emb = run.vectors(row)
+    emb = run.vectors(row, "'load_run'")
     ddrm: DDRM | DDRMRecommender | None = None
     source: StartSource | None = None
     try:

@@ -14,7 +14,8 @@ from typer.core import TyperGroup
 
 from ddrm_pyg.cli import app
 from ddrm_pyg.cli._plug_in import summary
-from ddrm_pyg.experiments.plug_in import METRIC, Verdict, rows_for
+from ddrm_pyg.experiments.cells import rows_for
+from ddrm_pyg.experiments.plug_in import METRIC, Verdict
 from ddrm_pyg.experiments.settings import cell_for, denoised
 from ddrm_pyg.experiments.tables import Row
 from ddrm_pyg.experiments.work import Result

@@ -8,7 +8,7 @@ import pytest
 
 from ddrm_pyg import Pipeline, load_run
 from ddrm_pyg.cli import main
-from ddrm_pyg.cli._plug_in import EMBEDDINGS
+from ddrm_pyg.cli._folder import EMBEDDINGS
 from ddrm_pyg.files import hash_file
 
 
@@ -44,7 +44,7 @@ def test_a_winner_without_vectors_is_said(finished, tmp_path, caplog):
     best = record["with_vectors"]
     load_run(copy)
     assert f"'ease' won, but has no vectors; '{best}' ranks" in caplog.text
-    with pytest.raises(ValueError, match="'--row' must have vectors"):
+    with pytest.raises(ValueError, match=r"'load_run' works with .*got 'ease'"):
         load_run(copy, row="ease")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,20 +12,19 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.cli._folder import CONFIG, read_run_config
-from ddrm_pyg.cli._plug_in import EMBEDDINGS, FINISHED, HELD
+from ddrm_pyg.cli._folder import EMBEDDINGS, NOT_OURS, RunRecord, read_run
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import (
     CELLS,
     Cell,
-    cell_from_record,
     chain,
     is_order_aware,
     starts_from_past,
+    why_no_vectors,
+    why_not_folded_in,
+    why_not_new,
 )
-from ddrm_pyg.experiments.plug_in import rows_for
 from ddrm_pyg.experiments.runner import Runner, fingerprint
-from ddrm_pyg.experiments.sources import Source, nearest
 from ddrm_pyg.experiments.work import (
     ONCE,
     Result,
@@ -34,7 +33,7 @@ from ddrm_pyg.experiments.work import (
     load_encoder,
     load_recommender,
 )
-from ddrm_pyg.files import read_json, undamaged
+from ddrm_pyg.files import undamaged
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sequences import UserSequences
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
@@ -46,48 +45,21 @@ from ddrm_pyg.nn.future import (
 )
 from ddrm_pyg.typing import Scorer
 
-_NOT_OURS = ("not what a finished run writes", "the same command writes it again")
-
 Reader = Callable[[InteractionGraph], Embeddings]
 """Histories of new users, each from first to last, to what ranks for them."""
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """A finished run. Nothing in it is ever trained again.
+class FinishedRun(RunRecord):
+    """A finished run with its data. Nothing in it is ever trained again.
 
     Attributes:
-        folder: Where it is.
-        source: Where its data come from.
         data: What it was made of.
         runner: Its cells.
-        cells: Name of each row of its table to its cell.
-        winner: The row that won on validation: its lists are in the folder.
-        with_vectors: The row whose vectors are in the folder.
-        hashes: SHA-256 of files of the folder, by name; empty of older runs.
     """
 
-    folder: Path
-    source: Source
     data: HeteroData
     runner: Runner
-    cells: dict[str, Cell]
-    winner: str
-    with_vectors: str
-    hashes: Mapping[str, str] = field(default_factory=dict)
-
-    def cell(self, row: str) -> Cell:
-        """The cell of a row.
-
-        Raises:
-            ValueError: The run has no such row.
-        """
-        if row not in self.cells:
-            raise ValueError(
-                f"'--row' must be one of {', '.join(map(repr, self.cells))} "
-                f"(got '{row}'{nearest(row, self.cells)})"
-            )
-        return self.cells[row]
 
     def result(self, row: str, purpose: str) -> Result:
         """What a row left.
@@ -116,20 +88,24 @@ class FinishedRun:
             return self.vectors()
         return self.runner.scorer(self.result(row, f"'--row {row}'").cell)
 
-    def vectors(self, row: str | None = None) -> Embeddings:
+    def vectors(self, row: str | None = None, purpose: str = "'--row'") -> Embeddings:
         """The vectors that a row ranks by; those in the folder if None.
+
+        Args:
+            row: Its name.
+            purpose: The option or command that asks, for messages.
 
         Raises:
             ValueError: It has none, as a yardstick.
         """
         if row in (None, self.with_vectors):
             path = self.folder / EMBEDDINGS
-            with undamaged(path, *_NOT_OURS):
+            with undamaged(path, *NOT_OURS):
                 check_hash(path, self.hashes)
                 return Embeddings.load(path)
+        self.check_row(str(row), purpose, why_no_vectors)
         scorer = self.scorer(str(row))
-        if not isinstance(scorer, Embeddings):
-            raise ValueError(f"'--row' must have vectors here (got '{row}')")
+        assert isinstance(scorer, Embeddings)
         return scorer
 
 
@@ -139,38 +115,15 @@ def open_run(folder: Path) -> FinishedRun:
     Raises:
         ValueError: No such folder, an unfinished run, or changed data.
     """
-    config = read_run_config(folder)
-    record = {}
-    if (folder / FINISHED).exists():
-        with undamaged(folder / FINISHED, *_NOT_OURS):
-            record = read_json(folder / FINISHED)
-    if not record.keys() >= set(HELD):
-        raise ValueError(
-            f"{folder}: the run must be finished (no {FINISHED} of this version); the "
-            "same command goes on with it"
-        )
-    with undamaged(folder / CONFIG, "not what a run writes", "--overwrite the run"):
-        kept = config["source"]
-        source = Source(**{**kept, "ratios": tuple(kept["ratios"])})
-        backend, last = (
-            record and cell_from_record(record)
-            for record in (config["backend"], config["denoise"])
-        )
-        cells = rows_for(backend, last)
-    data = source.load()
-    if fingerprint(data) != config["fingerprint"]:
+    record = read_run(folder, Cell)
+    data = record.source.load()
+    if fingerprint(data) != record.fingerprint:
         raise ValueError(
             f"{folder}: the data must be what the run was made of "
-            f"({source.data} has changed)"
+            f"({record.source.data} has changed)"
         )
-    with undamaged(folder / FINISHED, *_NOT_OURS):
-        measured = {row["name"]: cells[row["name"]] for row in record["rows"]}
-        held = {name: record[name] for name in HELD}
-        hashes = dict(record.get("hashes", {}))
-        if not {*held.values()} <= measured.keys():
-            raise ValueError("it holds rows that it has not")
     runner = Runner(data, folder / CELLS, progress=False)
-    return FinishedRun(folder, source, data, runner, measured, **held, hashes=hashes)
+    return FinishedRun(**vars(record), data=data, runner=runner)
 
 
 class FoldIn(NamedTuple):
@@ -207,18 +160,9 @@ def fold_in(run: FinishedRun, row: str, purpose: str) -> FoldIn:
         ValueError: The row has no vectors, weighs histories or reads their order, or
             its cells are not there.
     """
+    run.check_row(row, purpose, why_not_folded_in)
     cell = run.cell(row)
-    if cell.method == "ddrm" and cell.model.get("history"):
-        raise ValueError(
-            f"{purpose} takes runs whose histories weigh alike "
-            f"(got one with {dict(cell.model['history'])})"
-        )
-    if is_order_aware(cell):
-        raise ValueError(
-            f"{purpose} takes DDRM, or a row that reads histories without their order "
-            f"(got '{row}'; name another by '--row')"
-        )
-    items = run.vectors(row).item
+    items = run.vectors(row, purpose).item
     ddrm = None
     if cell.method == "ddrm":
         ddrm = load_ddrm(run.result(row, purpose))
@@ -260,6 +204,7 @@ def reader_of(run: FinishedRun, row: str, purpose: str) -> Reader:
     Raises:
         ValueError: The row cannot, or its cells are not there.
     """
+    run.check_row(row, purpose, why_not_new)
     recommender = from_past(run, row, purpose)
     if recommender is not None:
         return lambda history: recommender.rank(UserSequences.from_graph(history))
@@ -286,9 +231,11 @@ def source_of(run: FinishedRun, row: str, purpose: str) -> StartSource | None:
     cell = run.cell(row)
     if cell.method == "recent_mean":
         tau = run.result(row, purpose).notes["tau"]
-        return HistoryMeans(run.vectors(row).item, [math.inf if tau is None else tau])
+        return HistoryMeans(
+            run.vectors(row, purpose).item, [math.inf if tau is None else tau]
+        )
     if is_order_aware(cell) and cell.base is None:
-        items = run.vectors(row).item
+        items = run.vectors(row, purpose).item
         encoder = load_encoder(run.result(row, purpose), len(items))
         return None if encoder is None else HistoryStates(encoder, items)
     return None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddrm_pyg.checks import nearest_path
-from ddrm_pyg.experiments.cells import CELLS
-from ddrm_pyg.files import held, read_json, remove_abandoned, write_json
+from ddrm_pyg.checks import nearest, nearest_path
+from ddrm_pyg.experiments.cells import CELLS, Cell, Sketch, cell_from_record, rows_for
+from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.files import held, read_json, remove_abandoned, undamaged, write_json
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -19,8 +21,21 @@ CONFIG = "config.json"
 """Written first: says what a folder holds the results of."""
 
 
+FINISHED = "metrics.json"
+"""Written last by a run: a folder that has it is complete."""
+
+HELD = ("winner", "with_vectors")
+"""What a finished run says of its files: the row whose lists they hold, which is best
+on validation, and the row whose vectors; the same, unless the best has none."""
+
+EMBEDDINGS = "embeddings.safetensors"
+"""Vectors of a run."""
+
 KEYS = ("source", "fingerprint", "backend", "denoise")
 """What the config of a run says."""
+
+NOT_OURS = ("not what a finished run writes", "the same command writes it again")
+"""What is wrong with a damaged file of a run, and what to do."""
 
 
 def check_free(out: Path, keys: Iterable[str], option: str = "--out") -> None:
@@ -112,6 +127,99 @@ def read_run_config(folder: Path) -> dict[str, Any]:
             f"{folder}: not the folder of a run (no {CONFIG} of one){meant}"
         )
     return config
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a finished run says of itself.
+
+    Attributes:
+        folder: Where it is.
+        source: Where its data come from.
+        fingerprint: Of those.
+        cells: Name of each row of its table to its cell.
+        winner: The row that won on validation: its lists are in the folder.
+        with_vectors: The row whose vectors are in the folder.
+        hashes: SHA-256 of files of the folder, by name; empty of older runs.
+    """
+
+    folder: Path
+    source: Source
+    fingerprint: str
+    cells: dict[str, Cell]
+    winner: str
+    with_vectors: str
+    hashes: Mapping[str, str]
+
+    def cell(self, row: str) -> Cell:
+        """The cell of a row.
+
+        Raises:
+            ValueError: The run has no such row.
+        """
+        if row not in self.cells:
+            raise ValueError(
+                f"'--row' must be one of {', '.join(map(repr, self.cells))} "
+                f"(got '{row}'{nearest(row, self.cells)})"
+            )
+        return self.cells[row]
+
+    def check_row(self, row: str, purpose: str, why_not: Callable[[Cell], str]) -> None:
+        """Refuse a row that cannot do what is asked for.
+
+        Args:
+            row: Its name.
+            purpose: The option or command that asks.
+            why_not: Says why a row's cell cannot; nothing if it can.
+
+        Raises:
+            ValueError: No such row, or it cannot.
+        """
+        if reason := why_not(self.cell(row)):
+            able = [repr(n) for n, cell in self.cells.items() if not why_not(cell)]
+            raise ValueError(
+                f"{purpose} works with the rows {', '.join(able)} of this run "
+                f"(got '{row}': {reason})"
+            )
+
+
+def read_run(folder: Path, kind: type[Cell] = Sketch) -> RunRecord:
+    """Read what a finished run says of itself, without its data or vectors.
+
+    Args:
+        folder: Where it is.
+        kind: What its rows are made as, see
+            :func:`ddrm_pyg.experiments.cells.rows_for`.
+
+    Raises:
+        ValueError: No such folder, an unfinished or a damaged run.
+    """
+    config = read_run_config(folder)
+    record = {}
+    if (folder / FINISHED).exists():
+        with undamaged(folder / FINISHED, *NOT_OURS):
+            record = read_json(folder / FINISHED)
+    if not record.keys() >= set(HELD):
+        raise ValueError(
+            f"{folder}: the run must be finished (no {FINISHED} of this version); the "
+            "same command goes on with it"
+        )
+    with undamaged(folder / CONFIG, "not what a run writes", "--overwrite the run"):
+        kept = config["source"]
+        source = Source(**{**kept, "ratios": tuple(kept["ratios"])})
+        backend, last = (
+            record and cell_from_record(record)
+            for record in (config["backend"], config["denoise"])
+        )
+        cells = rows_for(backend, last, kind)
+    with undamaged(folder / FINISHED, *NOT_OURS):
+        measured = {row["name"]: cells[row["name"]] for row in record["rows"]}
+        held = {name: record[name] for name in HELD}
+        hashes = dict(record.get("hashes", {}))
+        if not {*held.values()} <= measured.keys():
+            raise ValueError("it holds rows that it has not")
+    fingerprint = config["fingerprint"]
+    return RunRecord(folder, source, fingerprint, measured, **held, hashes=hashes)
 
 
 def read_config(folder: Path, keys: Any) -> dict[str, Any] | None:

@@ -259,7 +259,10 @@ BackendEpochs = Annotated[
 ]
 Row = Annotated[
     str | None,
-    typer.Option(help="Row of the run's table; what won on validation if not given."),
+    typer.Option(
+        help="Row of the run's table; what won on validation if not given. New users "
+        "and exports need one with vectors, which no yardstick has."
+    ),
 ]
 NumLayers = Annotated[
     int, typer.Option(min=0, help="Propagate the tables through so many layers first.")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.cli._folder import CONFIG, KEYS, claim
+from ddrm_pyg.cli._folder import CONFIG, EMBEDDINGS, FINISHED, HELD, KEYS, claim
 from ddrm_pyg.cli._output import (
     in_csv,
     print_json,
@@ -22,7 +22,7 @@ from ddrm_pyg.cli._output import (
 from ddrm_pyg.cli._report import REPORT, write_report
 from ddrm_pyg.cli._start import log_memory
 from ddrm_pyg.embeddings import Embeddings
-from ddrm_pyg.experiments.cells import CELLS, Cell
+from ddrm_pyg.experiments.cells import CELLS, Cell, rows_for
 from ddrm_pyg.experiments.plots import (
     plot_panels,
     run_panels,
@@ -38,7 +38,6 @@ from ddrm_pyg.experiments.plug_in import (
     check_order,
     pick,
     plug_in,
-    rows_for,
 )
 from ddrm_pyg.experiments.report import NextSteps
 from ddrm_pyg.experiments.runner import Runner, fingerprint
@@ -48,16 +47,6 @@ from ddrm_pyg.files import hash_file, write_json
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ids import raw_ids
 from ddrm_pyg.ranking import recommend_chunks
-
-FINISHED = "metrics.json"
-"""Written last: a folder that has it is complete."""
-
-HELD = ("winner", "with_vectors")
-"""What a finished run says of its files: the row whose lists they hold, which is best
-on validation, and the row whose vectors; the same, unless the best has none."""
-
-EMBEDDINGS = "embeddings.safetensors"
-"""Vectors of a run."""
 
 LIST_LENGTH = 20
 """Recommendations written for every user."""
@@ -93,7 +82,7 @@ def execute(
         source: Where the data come from.
         data: What was loaded from there.
         backend: A backend or given embeddings.
-        last: What denoises, see :func:`ddrm_pyg.experiments.plug_in.rows_for`.
+        last: What denoises, see :func:`ddrm_pyg.experiments.cells.rows_for`.
         out: Folder of the results.
         device: Where to train.
         overwrite: Replace what another run left in ``out``.

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from ddrm_pyg.cli import _options as options
+from ddrm_pyg.cli._folder import KEYS, read_config, read_run
+from ddrm_pyg.experiments.cells import why_not_exported
 
 if TYPE_CHECKING:
     from ddrm_pyg.serving.export import Format
     from ddrm_pyg.serving.program import Encode
+
+_PURPOSE = "'export'"
 
 EXAMPLES = (
     "ddrm-pyg export runs/mine --out exported",
@@ -43,6 +47,9 @@ def command(
 ) -> None:
     """Write programs that turn a history into a list, and what they need."""
     options.check_there(source, weights)
+    if read_config(source, KEYS):
+        run = read_run(source)
+        run.check_row(row or run.with_vectors, _PURPOSE, why_not_exported)
     from ddrm_pyg.cli._output import print_json
     from ddrm_pyg.serving.engine import MANIFEST
     from ddrm_pyg.serving.export import export
@@ -112,7 +119,7 @@ def _of_run(source: Path, row: str | None) -> tuple[Encode, list[str | int]]:
 
     run = open_run(source)
     row, item_ids = row or run.with_vectors, raw_ids(run.data, "item")
-    recommender = from_past(run, row, "'export'")
+    recommender = from_past(run, row, _PURPOSE)
     if recommender is not None:
         return PastEncode(recommender), item_ids
-    return MeanEncode(*fold_in(run, row, "'export'")), item_ids
+    return MeanEncode(*fold_in(run, row, _PURPOSE)), item_ids

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ddrm_pyg.cli import _options as options
-from ddrm_pyg.cli._folder import read_run_config
-from ddrm_pyg.experiments.cells import is_order_aware
+from ddrm_pyg.cli._folder import read_run
+from ddrm_pyg.experiments.cells import is_order_aware, why_not_new
 from ddrm_pyg.experiments.sources import Source
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ddrm_pyg.cli._output import Chunks
 
 logger = logging.getLogger("ddrm_pyg")
+
+_NEW = "'--history'"
 
 NAMED = 3
 """Unknown items that are named; the others are counted."""
@@ -57,7 +59,11 @@ def command(
     if user and history:
         raise ValueError("'--user' and '--history' exclude each other (got both)")
     options.check_there(history)
-    read_run_config(run)  # or refused
+    record = read_run(run)
+    if history is None:
+        record.cell(row or record.winner)
+    else:
+        record.check_row(row or record.with_vectors, _NEW, why_not_new)
     from ddrm_pyg.cli._finished import open_run
     from ddrm_pyg.cli._output import (
         check_safe_csv,
@@ -122,7 +128,7 @@ def _new(
     from ddrm_pyg.ranking import recommend_chunks
 
     row = _row_for_new(run, row)
-    reader = reader_of(run, row, "'--history'")
+    reader = reader_of(run, row, _NEW)
     read = _read_history(file, run.source)
     row_of = {str(name): place for place, name in enumerate(item_ids)}
     place = torch.tensor([row_of.get(str(name), -1) for name in raw_ids(read, "item")])

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.experiments.cells import Cell, is_order_aware, starts_from_past
+from ddrm_pyg.experiments.cells import Cell, is_order_aware, rows_for
 from ddrm_pyg.experiments.methods import find, yardsticks
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import denoised
@@ -145,56 +145,6 @@ def _in_words(test: PairedTest, rival: str, what: str, how: str = "") -> str:
     return f"{METRIC.upper()} {test.change()} against '{rival}', {what} (p {p}{how})"
 
 
-def rows_for(backend: Cell, last: Cell | None = None) -> dict[str, Cell]:
-    """List the cells of the main job.
-
-    Args:
-        backend: A backend or given embeddings.
-        last: What denoises: DDRM with ``backend`` as its base, or the backend trained
-            on cleaner data; nothing if None.
-
-    Returns:
-        Row name to cell, in the order of the table: what does not read the order of
-        interactions first. Yardsticks that do are there where DDRM or the backend does.
-    """
-    names = yardsticks()
-    if is_order_aware(last or backend):
-        names += yardsticks(order_aware=True)
-    rows = {name: Cell(name) for name in names}
-    rows |= _uses_of(backend) | _denoised_uses(backend, last)
-    return dict(sorted(rows.items(), key=lambda row: is_order_aware(row[1])))
-
-
-def _uses_of(backend: Cell) -> dict[str, Cell]:
-    combine = {"combine": backend.model.get("combine", "mean")}
-    name = backend.method
-    return {
-        name: backend,
-        f"{name}, best depth": Cell("best_depth", model=combine, base=backend),
-    }
-
-
-def _denoised_uses(backend: Cell, last: Cell | None) -> dict[str, Cell]:
-    """What denoises, and what it is made of."""
-    if last is None:
-        return {}
-    if last.method != "ddrm":
-        return {last.method: last}
-    history = {k: v for k, v in last.model.items() if k == "history"}
-    if starts_from_past(last):  # one pass; its starts weigh histories by recency, too
-        return {
-            "history mean": Cell("history_mean", base=backend),
-            "history mean, recency": Cell("recent_mean", base=backend),
-            "ddrm": last,
-        }
-    return {
-        # where this DDRM starts: with its weights, or the comparison is not with it
-        "history mean": Cell("history_mean", model=history, base=backend),
-        "ddrm, one pass, no noise": Cell("one_pass", base=last),
-        "ddrm": last,
-    }
-
-
 def check_order(data: HeteroData, cells: Iterable[Cell]) -> None:
     """Refuse cells that read the order of interactions where nothing tells it.
 
@@ -246,7 +196,8 @@ def plug_in(
     Args:
         runner: The data set and where results are kept.
         backend: A backend or given embeddings.
-        last: What denoises, as for :func:`rows_for`.
+        last: What denoises, as for
+            :func:`ddrm_pyg.experiments.cells.rows_for`.
 
     Returns:
         The rows, and the verdict on the last one against the best of the backend, the

@@ -17,9 +17,8 @@ import torch
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.checks import nearest
-from ddrm_pyg.experiments.cells import Cell, chain
+from ddrm_pyg.experiments.cells import Cell, chain, rows_for
 from ddrm_pyg.experiments.methods import names_of, yardsticks
-from ddrm_pyg.experiments.plug_in import rows_for
 from ddrm_pyg.experiments.settings import (
     cell_for,
     denoised,

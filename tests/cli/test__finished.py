@@ -88,9 +88,14 @@ def test_other_folders_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("weighted", "takes runs whose histories weigh alike"),
-        ("fading", r"without their order \(got 'fading'; name another by"),
-        ("ease", r"'--row' must have vectors here \(got 'ease'\)"),
+        ("weighted", r"\(got 'weighted': it weighs histories\)"),
+        ("fading", r"\(got 'fading': it needs the order of histories\)"),
+        (
+            "ease",
+            "'export' works with the rows 'lightgcn', 'lightgcn, best depth', 'history "
+            "mean', 'ddrm, one pass, no noise', 'ddrm' of this run "
+            r"\(got 'ease': it has no vectors\)",
+        ),
         ("eas", r"'--row' must be one of 'popularity', .*did you mean 'ease'"),
     ],
 )

@@ -113,6 +113,17 @@ def test_a_world_is_exported_with_what_was_trained_on_it(call, tmp_path):
     assert listed.item == [f"book {row}" for row in order if row != 3]
 
 
+@pytest.mark.usefixtures("no_training")
+def test_a_row_without_vectors_is_refused_before_the_data(
+    call, finished, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("ddrm_pyg.experiments.sources.Source.load", None)  # not read
+    words = ["export", finished, "--out", tmp_path / "out", "--row", "popularity"]
+    error = call(*words).error
+    assert error.startswith("'export' works with the rows 'lightgcn', ")
+    assert error.endswith("(got 'popularity': it has no vectors)")
+
+
 def test_a_folder_of_something_else_is_refused(call, tmp_path):
     message = call("export", tmp_path, "--out", tmp_path / "out").error
     assert "not the folder of a run" in message

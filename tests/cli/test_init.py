@@ -221,6 +221,23 @@ def test_a_column_that_is_not_there_imports_no_torch(tmp_path, command):
     assert said.stderr.startswith("ddrm-pyg: error: clicks.csv:1: no column 'nope'")
 
 
+@pytest.mark.parametrize("command", ["recommend", "export"])
+def test_a_row_without_vectors_imports_no_torch(finished, tmp_path, command):
+    more = ["--history", __file__] if command == "recommend" else ["--out", "x"]
+    program = (
+        "import sys\n"
+        "from ddrm_pyg.cli import main\n"
+        f"main({[command, str(finished), '--row', 'ease', *more]})\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    assert said.stderr.endswith("(got 'ease': it has no vectors)\n")
+
+
 def test_the_help_lists_every_command_with_its_own_words(call):
     context = Context(get_command(app()))
     for name in COMMANDS:

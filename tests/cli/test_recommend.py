@@ -232,8 +232,26 @@ def test_a_winner_without_vectors_leaves_new_users_to_the_next(call, copy, histo
     assert message in answer.err
     same = call("recommend", copy, "--history", history, "--row", best)
     assert answer.out == same.out
-    error = call("recommend", copy, "--history", history, "--row", "ease").error
-    assert "'--row' must have vectors here (got 'ease')" in error
+
+
+def test_a_row_that_cannot_rank_for_new_users_is_refused_before_the_data(
+    call, copy, clicks, history, monkeypatch
+):
+    monkeypatch.setattr("ddrm_pyg.experiments.sources.Source.load", None)  # not read
+    words = ["recommend", copy, "--history", history, "--row"]
+    assert call(*words, "ease").error == (
+        "'--history' works with the rows 'lightgcn', 'lightgcn, best depth', 'history "
+        "mean', 'ddrm, one pass, no noise', 'ddrm' of this run (got 'ease': it has no "
+        "vectors)"
+    )
+    assert call(*words, "eas").error.endswith("(got 'eas'; did you mean 'ease'?)")
+    error = call("recommend", copy, "--row", "eas").error
+    assert error.endswith("(got 'eas'; did you mean 'ease'?)")
+
+
+def test_help_says_which_rows_new_users_can_have(call):
+    text = " ".join(call("recommend", "--help").out.split())
+    assert "need one with vectors, which no yardstick has" in text
 
 
 def test_changed_data_are_refused(call, copy, clicks, tmp_path):

@@ -11,12 +11,16 @@ import pytest
 
 from ddrm_pyg.experiments.cells import (
     Cell,
+    Sketch,
     cell_from_record,
     chain,
     folder_name,
     identity,
     is_order_aware,
+    rows_for,
     starts_from_past,
+    why_not_exported,
+    why_not_new,
 )
 from ddrm_pyg.experiments.methods import FIT as FIT_ARGUMENTS
 from ddrm_pyg.experiments.methods import METHODS, table_names
@@ -74,6 +78,103 @@ MF = Cell("mf", 3, {"embedding_dim": 4}, FIT)
 LIGHTGCN = Cell("lightgcn", 3, {"embedding_dim": 4, "num_layers": 1}, FIT)
 SMALL = {"hidden_dims": (4,), "num_train_timesteps": 2}
 DDRM = Cell("ddrm", 3, SMALL, FIT, LIGHTGCN)
+ON_MF = replace(DDRM, base=MF)
+
+
+def test_rows_and_what_each_starts_from():
+    cells = rows_for(MF, ON_MF)
+    assert list(cells) == [
+        "popularity",
+        "item_knn",
+        "ease",
+        "mf",
+        "mf, best depth",
+        "history mean",
+        "ddrm, one pass, no noise",
+        "ddrm",
+    ]
+    assert cells["mf"] == MF == cells["history mean"].base
+    assert cells["mf, best depth"].base == MF
+    assert cells["ddrm"] == ON_MF == cells["ddrm, one pass, no noise"].base
+
+
+def test_a_past_is_compared_with_starts_that_know_the_order():
+    cells = rows_for(MF, replace(ON_MF, model={"train_start": "past"}))
+    free = ["popularity", "item_knn", "ease", "mf", "mf, best depth", "history mean"]
+    aware = ["item_knn+recency", "ease+recency", "history mean, recency", "ddrm"]
+    assert list(cells) == [*free, *aware]
+    assert cells["history mean, recency"] == Cell("recent_mean", base=MF)
+    assert [name for name, cell in cells.items() if is_order_aware(cell)] == aware
+
+
+def test_what_stands_on_an_encoder_of_order_is_order_aware():
+    sasrec = Cell("sasrec", 0)
+    cells = rows_for(sasrec, Cell("ddrm", 0, {"train_start": "past"}, base=sasrec))
+    assert list(cells) == [
+        *("popularity", "item_knn", "ease", "item_knn+recency", "ease+recency"),
+        *("sasrec", "sasrec, best depth", "history mean", "history mean, recency"),
+        "ddrm",
+    ]
+
+
+def test_history_mean_weighs_as_the_ddrm_it_is_compared_with():
+    settings = {"history": {"kind": "recency", "tau": 5}, "train_start": "history"}
+    cells = rows_for(MF, replace(ON_MF, model={**ON_MF.model, **settings}))
+    assert cells["history mean"].model == {"history": settings["history"]}
+    assert rows_for(MF, ON_MF)["history mean"].model == {"history": None}
+
+
+def test_best_depth_combines_as_the_embeddings_do():
+    vectors = Cell("embeddings", model={"combine": "normalized-sum"})
+    cells = rows_for(vectors, Cell("ddrm", base=vectors))
+    assert cells["embeddings, best depth"].model["combine"] == "normalized-sum"
+    assert rows_for(MF, ON_MF)["mf, best depth"].model["combine"] == "mean"
+
+
+@pytest.mark.parametrize("cleaner", ["t-ce", "r-ce", "deca", "wbpr"])
+def test_a_cleaner_takes_the_place_of_ddrm(cleaner):
+    last = Cell(f"mf+{cleaner}", 0, MF.model, MF.fit)
+    assert list(rows_for(MF, last))[3:] == ["mf", "mf, best depth", last.method]
+
+
+@pytest.mark.parametrize("last", [None, ON_MF, PAST])
+def test_sketches_tell_of_the_same_rows(last):
+    cells, sketches = rows_for(MF, last), rows_for(MF, last, Sketch)
+    assert list(cells) == list(sketches)
+    assert {type(sketches[name]) for name in ("ease", "mf, best depth")} == {Sketch}
+    for name, sketch in sketches.items():
+        assert sketch.method == cells[name].method
+        assert why_not_new(sketch) == why_not_new(cells[name])
+
+
+AGREEMENT = {"history": {"kind": "agreement"}}
+NEEDS_ORDER = "it needs the order of histories"
+SASREC = Cell("sasrec", 0)
+
+
+@pytest.mark.parametrize(
+    ("cell", "new", "exported"),
+    [
+        (Cell("popularity"), *["it has no vectors"] * 2),
+        (Cell("ease+recency"), *["it has no vectors"] * 2),
+        (BASE, "", ""),
+        (Cell("best_depth", base=BASE), "", ""),
+        (PAST, "", ""),
+        (CELL, "", ""),
+        # what reads order by itself does so for new users, but is no program
+        (Cell("recent_mean", base=BASE), "", NEEDS_ORDER),
+        (SASREC, "", NEEDS_ORDER),
+        (Cell("best_depth", base=SASREC), NEEDS_ORDER, NEEDS_ORDER),
+        (Cell("ddrm", model=AGREEMENT, base=BASE), *["it weighs histories"] * 2),
+        (
+            Cell("history_mean", model=AGREEMENT, base=BASE),
+            *["it weighs histories"] * 2,
+        ),
+    ],
+)
+def test_rows_say_why_they_cannot_rank_for_new_users(cell, new, exported):
+    assert why_not_new(cell) == new
+    assert why_not_exported(cell) == exported
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from ddrm_pyg.cli import main
 from ddrm_pyg.experiments.arguments import Arguments, resolve
-from ddrm_pyg.experiments.cells import Cell, chain, folder_name
+from ddrm_pyg.experiments.cells import Cell, chain, folder_name, rows_for
 from ddrm_pyg.experiments.compare import compare
 from ddrm_pyg.experiments.memory import Sizes, to_run
 from ddrm_pyg.experiments.methods import (
@@ -28,7 +28,6 @@ from ddrm_pyg.experiments.methods import (
     table_names,
     yardsticks,
 )
-from ddrm_pyg.experiments.plug_in import rows_for
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import DATA_SETS, FOLDER, cell_for
 from ddrm_pyg.nn.models import MF

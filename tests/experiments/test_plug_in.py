@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddrm_pyg.experiments.cells import Cell, is_order_aware
+from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.plug_in import (
     METRIC,
     Verdict,
@@ -21,7 +21,6 @@ from ddrm_pyg.experiments.plug_in import (
     judge,
     pick,
     plug_in,
-    rows_for,
 )
 from ddrm_pyg.experiments.runner import Runner
 from ddrm_pyg.experiments.settings import denoised
@@ -45,42 +44,6 @@ def verdict_of(make_result, change: list[float], before: list[float] = BEFORE):
     return judge(
         Row("ddrm", [make_result(after, "ddrm")]), [Row("mf", [make_result(before)])]
     )
-
-
-def test_rows_and_what_each_starts_from():
-    cells = rows_for(BACKEND, DDRM)
-    assert list(cells) == [
-        "popularity",
-        "item_knn",
-        "ease",
-        "mf",
-        "mf, best depth",
-        "history mean",
-        "ddrm, one pass, no noise",
-        "ddrm",
-    ]
-    assert cells["mf"] == BACKEND == cells["history mean"].base
-    assert cells["mf, best depth"].base == BACKEND
-    assert cells["ddrm"] == DDRM == cells["ddrm, one pass, no noise"].base
-
-
-def test_a_past_is_compared_with_starts_that_know_the_order():
-    cells = rows_for(BACKEND, replace(DDRM, model={"train_start": "past"}))
-    free = ["popularity", "item_knn", "ease", "mf", "mf, best depth", "history mean"]
-    aware = ["item_knn+recency", "ease+recency", "history mean, recency", "ddrm"]
-    assert list(cells) == [*free, *aware]
-    assert cells["history mean, recency"] == Cell("recent_mean", base=BACKEND)
-    assert [name for name, cell in cells.items() if is_order_aware(cell)] == aware
-
-
-def test_what_stands_on_an_encoder_of_order_is_order_aware():
-    sasrec = Cell("sasrec", 0)
-    cells = rows_for(sasrec, Cell("ddrm", 0, {"train_start": "past"}, base=sasrec))
-    assert list(cells) == [
-        *("popularity", "item_knn", "ease", "item_knn+recency", "ease+recency"),
-        *("sasrec", "sasrec, best depth", "history mean", "history mean, recency"),
-        "ddrm",
-    ]
 
 
 def test_order_decides_what_is_plugged_in(data, caplog):
@@ -118,20 +81,6 @@ def test_an_order_that_nothing_tells_is_refused(data, times, message):
         check_order(data, [past])
     data[EDGE].in_order = True
     check_order(data, [past])
-
-
-def test_history_mean_weighs_as_the_ddrm_it_is_compared_with():
-    settings = {"history": {"kind": "recency", "tau": 5}, "train_start": "history"}
-    cells = rows_for(BACKEND, replace(DDRM, model={**DDRM.model, **settings}))
-    assert cells["history mean"].model == {"history": settings["history"]}
-    assert rows_for(BACKEND, DDRM)["history mean"].model == {"history": None}
-
-
-def test_best_depth_combines_as_the_embeddings_do():
-    vectors = Cell("embeddings", model={"combine": "normalized-sum"})
-    cells = rows_for(vectors, Cell("ddrm", base=vectors))
-    assert cells["embeddings, best depth"].model["combine"] == "normalized-sum"
-    assert rows_for(BACKEND, DDRM)["mf, best depth"].model["combine"] == "mean"
 
 
 @pytest.mark.parametrize(
@@ -277,12 +226,6 @@ def test_verdict_in_words(p, shown):
         "yardstick": None,
         "better_yardstick": None,
     }
-
-
-@pytest.mark.parametrize("cleaner", ["t-ce", "r-ce", "deca", "wbpr"])
-def test_a_cleaner_takes_the_place_of_ddrm(cleaner):
-    last = Cell(f"mf+{cleaner}", 0, BACKEND.model, BACKEND.fit)
-    assert list(rows_for(BACKEND, last))[3:] == ["mf", "mf, best depth", last.method]
 
 
 def test_nothing_is_judged_where_nothing_denoises(data, tmp_path):
