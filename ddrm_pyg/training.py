@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from html import escape
 from numbers import Integral, Real
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch_geometric.data import HeteroData
 from tqdm import tqdm
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "bf16"]
 """What losses are computed in, see :func:`fit`."""
 
-_RATES = ("lr", "weight_decay")
+_RATES = ("lr", "weight_decay", "ema_decay")
 """What need not be an integer, of the numbers that :func:`fit` takes."""
 
 _LONG = 10.0  # seconds: what is trained sooner needs no forecast
@@ -61,7 +62,9 @@ class FitResult:
     Attributes:
         metric: Name of the validation metric that selected the weights.
         history: One record per epoch: ``epoch`` (from 1), ``loss`` (mean over the
-            epoch), ``seconds``, and the validation metrics where they were measured.
+            epoch), ``seconds``, and the validation metrics where they were measured;
+            with ``ema_decay`` those of the better weights, and ``averaged``, 1 where
+            they are the average.
         best_epoch: Epoch whose weights the model now has.
         best_value: Its validation metric; None without a validation split.
         stopped_early: Patience ran out before the epochs did.
@@ -110,6 +113,7 @@ def fit(
     log: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
+    ema_decay: float | None = None,
     callbacks: Sequence[EpochEnd] = (),
     progress: bool = True,
 ) -> FitResult:
@@ -143,6 +147,12 @@ def fit(
         precision: ``"float32"``, or ``"bf16"``: the losses are computed under
             ``torch.autocast``, which takes matrix products in bfloat16. Weights,
             gradients, the optimiser and validation stay in float32.
+        ema_decay: Decay d of an exponential moving average of the weights over the
+            steps, in [0, 1): min(d, (1 + n) / (10 + n)) at step n, so that the first
+            weights are forgotten. Every validation then measures both, the weights and
+            their average, and the better are kept (Ho et al., 2020, appendix B, rank
+            by the average alone). Without validation the last weights are kept. None:
+            nothing is averaged.
         callbacks: Called with the model and the record of each epoch at its end, in
             the first process only; see :class:`ddrm_pyg.typing.EpochEnd`. What they
             draw from torch's global generator changes nothing; what they raise ends
@@ -171,6 +181,7 @@ def fit(
         eval_every=eval_every,
         patience=patience,
         precision=precision,
+        **({} if ema_decay is None else {"ema_decay": ema_decay}),
     )
     if device is not None:
         check_device(device)
@@ -186,7 +197,7 @@ def fit(
         )
     _check_order(model, data)
     rank, world_size = processes()
-    settings: dict[str, str | float] = {}
+    settings: dict[str, str | float | None] = {}
     if checkpoint is not None:  # reads all that is trained on
         settings = _settings(
             model,
@@ -201,12 +212,13 @@ def fit(
             patience=patience,
             precision=precision,
             processes=f"{rank} of {world_size}",
+            ema_decay=ema_decay,
         )
     with (
         own_randomness(seed + (rank << _RANK_BITS), _device(model)),
         _bar(type(model).__name__, epochs, progress and rank == 0) as bar,
     ):
-        run = _Run(model, lr, weight_decay, seed, metric, precision)
+        run = _Run(model, lr, weight_decay, seed, metric, precision, ema_decay)
         if checkpoint is not None and Path(checkpoint).exists():
             run.load(checkpoint, settings)
         run.agree()
@@ -252,9 +264,11 @@ class _Run:
         seed: int,
         metric: str,
         precision: Precision,
+        ema_decay: float | None,
     ) -> None:
         self.model = model
         self.precision = precision
+        self.average = None if ema_decay is None else _Average(model, ema_decay)
         self.rank, self.world_size = processes()
         groups = getattr(model, "parameter_groups", None)
         self.optimizer = torch.optim.Adam(
@@ -286,6 +300,8 @@ class _Run:
                 self.optimizer.zero_grad(set_to_none=True)
                 self._backward(loss)
                 self.optimizer.step()
+                if self.average is not None:
+                    self.average.update()
                 total += loss.detach().sum().cpu()
                 count += loss.numel()
         self.epoch += 1
@@ -367,26 +383,35 @@ class _Run:
     ) -> None:
         result = self.result
         self.model.eval()
+        improved = False
+        for weights in (None, self.average)[: 1 + (self.average is not None)]:
+            with weights.in_model() if weights else nullcontext():
+                metrics = self._measure(data, graph)
+                value = metrics[result.metric]
+                if self.average is not None:
+                    metrics["averaged"] = float(weights is not None)
+                if value > result.history[-1].get(result.metric, -1):
+                    result.history[-1] |= metrics
+                if result.best_value is None or value > result.best_value:
+                    result.best_value, result.best_epoch = value, self.epoch
+                    self.best = copy.deepcopy(self.model.state_dict())
+                    improved = True
+        self.failures = 0 if improved else self.failures + 1
+        result.stopped_early = self.failures >= patience
+
+    def _measure(self, data: HeteroData, graph: InteractionGraph) -> dict[str, float]:
         metrics = evaluate(
             self.model.scorer(graph),
             data,
             split="val",
-            k=sorted({10, 20, _list_length(result.metric)}),
+            k=sorted({10, 20, _list_length(self.result.metric)}),
             exclude=graph,  # sorted already
         )
-        result.history[-1] |= {
+        return {
             name: value
             for name, value in metrics.items()
             if name.startswith(("recall", "ndcg"))
         }
-        value = metrics[result.metric]
-        if result.best_value is None or value > result.best_value:
-            result.best_value, result.best_epoch = value, self.epoch
-            self.best = copy.deepcopy(self.model.state_dict())
-            self.failures = 0
-            return
-        self.failures += 1
-        result.stopped_early = self.failures >= patience
 
     def report(self, callbacks: Sequence[EpochEnd]) -> None:
         if not callbacks or self.rank != 0:
@@ -410,7 +435,7 @@ class _Run:
         return self.result
 
     def save(
-        self, path: str | os.PathLike[str], settings: dict[str, str | float]
+        self, path: str | os.PathLike[str], settings: dict[str, str | float | None]
     ) -> None:
         state = {
             "settings": settings,
@@ -419,6 +444,7 @@ class _Run:
             "result": vars(self.result),
             "model": self.model.state_dict(),
             "best": self.best,
+            "average": None if self.average is None else self.average.state(),
             "optimizer": self.optimizer.state_dict(),
             "generators": {k: g.get_state() for k, g in self.generators.items()},
             "global_generator": torch.get_rng_state(),
@@ -427,7 +453,7 @@ class _Run:
             torch.save(state, temporary)
 
     def load(
-        self, path: str | os.PathLike[str], settings: dict[str, str | float]
+        self, path: str | os.PathLike[str], settings: dict[str, str | float | None]
     ) -> None:
         with undamaged(path, *BROKEN_CHECKPOINT):
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -454,11 +480,70 @@ class _Run:
         check_weights(self.model, state["model"])
         if self.best is not None:
             check_weights(self.model, self.best)
+        if self.average is not None:
+            self.average.restore(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         torch.set_rng_state(state["global_generator"])
         self.model.load_state_dict(state["model"])
+
+
+class _Average:
+    """An exponential moving average of a model's weights over its steps.
+
+    Args:
+        model: Its weights are read, and lent to by :meth:`in_model`.
+        decay: Share of the old average that stays, once the first steps are over.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._weights = [*model.parameters()]
+        self._decay = decay
+        self._steps = 0
+        self._mean: list[Tensor] = []  # begins with the weights after the first step
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Follow the weights by a step."""
+        self._steps += 1
+        if not self._mean:
+            self._mean = [weight.detach().clone() for weight in self._weights]
+            return
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        get_ema_multi_avg_fn(decay)(self._mean, self._weights, self._steps)
+
+    @contextmanager
+    def in_model(self) -> Iterator[None]:
+        """Give the model the average, and its own weights back."""
+        own = [weight.detach().clone() for weight in self._weights]
+        self._fill(self._mean)
+        try:
+            yield
+        finally:
+            self._fill(own)
+
+    @torch.no_grad()
+    def _fill(self, values: list[Tensor]) -> None:
+        for weight, value in zip(self._weights, values, strict=True):
+            weight.copy_(value)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"steps": self._steps, "mean": self._mean}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint's state.
+
+        Raises:
+            ValueError: It is another model's.
+        """
+        saved = state["mean"]
+        if [v.shape for v in saved] != [w.shape for w in self._weights]:
+            raise ValueError("its average is not that of such a model")
+        pairs = zip(saved, self._weights, strict=True)
+        self._mean = [value.to(weight) for value, weight in pairs]
+        self._steps = int(state["steps"])
 
 
 def check_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
@@ -520,7 +605,9 @@ def check_fit_settings(**settings: Any) -> None:
             raise ValueError(f"'seed' must lie in [0, 2**{_RANK_BITS}) (got {value})")
         if name == "weight_decay":
             check_at_least(0, weight_decay=value)
-        elif name != "seed":
+        elif name == "ema_decay" and not 0 <= value < 1:
+            raise ValueError(f"'ema_decay' must lie in [0, 1) (got {value})")
+        elif name not in ("seed", "ema_decay"):
             check_positive(**{name: value})
 
 
@@ -561,8 +648,11 @@ def own_randomness(seed: int, device: str | torch.device = "cpu") -> Iterator[No
 
 
 def _settings(
-    model: Any, data: HeteroData, graph: InteractionGraph, **settings: str | float
-) -> dict[str, str | float]:
+    model: Any,
+    data: HeteroData,
+    graph: InteractionGraph,
+    **settings: str | float | None,
+) -> dict[str, str | float | None]:
     """What must be equal for a checkpoint to belong to this run."""
     shapes = {name: list(p.shape) for name, p in model.named_parameters()}
     saved = model.state_dict()

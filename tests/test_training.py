@@ -449,6 +449,35 @@ def test_a_killed_process_resumes_in_another_to_the_same_bits(data, tmp_path):
         assert out["metrics"] == dict(evaluate(straight.scorer(graph), data))
 
 
+def test_an_interrupted_average_resumes_to_the_same_bits(data, tmp_path):
+    run = RUN | {"ema_decay": 0.95, "checkpoint": tmp_path / "run.pt"}
+    straight = make_mf()
+    expected = fit(straight, data, **RUN, ema_decay=0.95)
+    assert any(record.get("averaged") for record in expected.history)
+    with pytest.raises(KeyboardInterrupt):
+        fit(interrupt(make_mf(), 45), data, **run)
+    resumed = make_mf()
+    assert_same_run(straight, expected, resumed, fit(resumed, data, **run))
+    torch.save(
+        torch.load(run["checkpoint"], weights_only=True) | {"average": {"mean": []}},
+        run["checkpoint"],
+    )
+    with pytest.raises(
+        ValueError, match=r"run\.pt: not a readable .*delete it, and tr"
+    ):
+        fit(make_mf(), data, **run | {"epochs": 9})
+
+
+def test_the_average_changes_nothing_that_is_trained(data, tmp_path):
+    states = []
+    for more in ({}, {"ema_decay": 0.9}):
+        path = tmp_path / f"{len(more)}.pt"
+        fit(make_mf(), data, **RUN, checkpoint=path, **more)
+        states.append(torch.load(path, weights_only=True))
+    one, other = (state["model"] for state in states)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_more_epochs_continue_a_finished_run(data, tmp_path):
     run = RUN | {"epochs": 8}
     straight = make_mf()
@@ -646,6 +675,7 @@ def test_a_checkpoint_needs_no_pickle_and_no_temporary_file_stays(checkpoint):
         ({"weight_decay": 0.1}, r"'weight_decay' was 0\.0 and is 0\.1"),
         ({"eval_every": 1}, "'eval_every' was 5 and is 1"),
         ({"patience": 1}, "'patience' was 10 and is 1"),
+        ({"ema_decay": 0.9}, r"'ema_decay' was None and is 0\.9"),
     ],
 )
 def test_a_checkpoint_of_other_settings_is_refused(data, checkpoint, change, message):
@@ -859,6 +889,54 @@ def test_a_new_best_renews_the_patience_and_the_last_epoch_is_validated(ring):
     ]
     assert (result.best_epoch, result.stopped_early) == (7, False)
     assert int(model.epoch) == 7
+
+
+class Walked(Staged):
+    """Adam moves the weight by ``lr`` a step, which is ``quality[epoch - 1]`` good.
+
+    Recall@1 is that of the users nearest to what the weight should be, ``aim``.
+    """
+
+    def __init__(self, aim):
+        super().__init__([])
+        self.aim = aim
+
+    def scorer(self, graph):
+        off = abs(self.weight.item() - self.aim)
+        self.quality = [max(round(10 - 40 * off), 0)] * max(int(self.epoch), 1)
+        return super().scorer(graph)
+
+
+@pytest.mark.parametrize(
+    ("decay", "average"),
+    [
+        (0.0, 0.4),  # the weights themselves
+        (0.2, 0.3752),  # .1, .2 * .1 + .8 * .2 = .18, .276, .3752
+        # at most 3/12, 4/13 and 5/14: .1, .175, .2615..., .3505...
+        (0.99, 0.4 - (0.4 - (0.3 - (0.3 - 0.175) * 4 / 13)) * 5 / 14),
+    ],
+)
+def test_the_average_is_the_known_one_and_kept_where_it_is_better(ring, decay, average):
+    run = {"epochs": 4, "eval_every": 4, "metric": "recall@1", "lr": 0.1}
+    near, far = Walked(0.3), Walked(0.6)  # from below, and ahead of the last weight
+    result = fit(near, ring, ema_decay=decay, **run)
+    assert near.weight.item() == pytest.approx(average, abs=1e-6)
+    assert result.history[-1]["averaged"] == (decay > 0)
+    fit(far, ring, ema_decay=decay, **run)
+    assert far.weight.item() == pytest.approx(0.4, abs=1e-6)
+
+
+def test_without_validation_nothing_picks_the_average(ring):
+    del ring[EDGE].val_edge_label_index
+    model = Walked(0.3)
+    fit(model, ring, epochs=4, lr=0.1, ema_decay=0.9)
+    assert model.weight.item() == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1, 1.5, float("nan"), True, "0.9"])
+def test_decays_outside_their_range_are_refused(ring, decay):
+    with pytest.raises(ValueError, match=r"'ema_decay' must .*\(got"):
+        fit(Walked(0.1), ring, ema_decay=decay)
 
 
 def test_a_resumed_run_keeps_count_of_its_patience(ring, tmp_path):
