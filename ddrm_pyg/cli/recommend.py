@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ddrm_pyg.cli._finished import FinishedRun
     from ddrm_pyg.cli._output import Chunks
+    from ddrm_pyg.graph.interaction_graph import InteractionGraph
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -149,10 +150,29 @@ def _new(
     user_ids = raw_ids(read, "user")
     pairs = torch.stack([user, item])[:, in_run]
     history = InteractionGraph(pairs, len(user_ids), len(item_ids))
+    _say_blank(file, history, run.runner.graph)
     if "edge_time" not in read[EDGE] and is_order_aware(run.cell(row)):
         logger.warning("%s: no times, the rows are taken in their order", file)
     rows = torch.arange(history.num_users)
     return recommend_chunks(reader(history), rows, k=k, exclude=history), user_ids
+
+
+def _say_blank(file: Path, history: InteractionGraph, train: InteractionGraph) -> None:
+    """Say how many people have nothing in their history that train has."""
+    import torch
+
+    user, item = history.edge_index
+    has_vector = torch.zeros(history.num_users, dtype=torch.bool)
+    has_vector[user[train.degree("item").cpu()[item] > 0]] = True
+    count = int((~has_vector).sum())
+    if count:
+        logger.warning(
+            "%s: %d of %d people have no item in their history that train has: they "
+            "are ranked for as a person with no history",
+            file,
+            count,
+            history.num_users,
+        )
 
 
 def _from_first_to_last(read: HeteroData) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ from ddrm_pyg.datasets._table import check_column
 from ddrm_pyg.datasets.readers import arrange, refuse_arguments
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph, per_edge
 from ddrm_pyg.transforms.split import Scope, check_ratios
+
+_assumed = logging.getLogger("ddrm_pyg.assumed")
 
 EdgeType = tuple[str, str, str]
 Role = Literal["rating", "time"]
@@ -52,11 +55,12 @@ def from_hetero(
     - A data set with ``edge_label_index`` (``MovieLens100K``, ``AmazonBook``) brings
       its own: those pairs are test.
     - So do the three that ``RandomLinkSplit`` returns, given as they are. Its negative
-      samples, whose label is 0, are left out.
+      samples, whose label is 0, are left out. One of them alone is refused where it is
+      the train part, and else is taken as train and test, which is said.
 
     Where there are no validation pairs, a seeded tenth of each user's train pairs is
     held out. Whatever is assumed is said as a one-line warning of the logger
-    ``ddrm_pyg``. What is given is not changed.
+    ``ddrm_pyg.assumed``. What is given is not changed.
 
     Args:
         data: A data set, or train, validation and test of ``RandomLinkSplit``.
@@ -96,6 +100,8 @@ def from_hetero(
     for block in blocks.values():
         InteractionGraph(block["index"], len(raw[0]), len(raw[1]))  # or it refuses
     name = str(edge_type)
+    if len(stages) == 1 and "test" in blocks:
+        _say_lone_part(name, stores[0], blocks["test"]["index"].size(1))
     if len(blocks) > 1:
         refuse_arguments(
             f"{name}, which brings its own split",
@@ -171,7 +177,7 @@ def _blocks(
         blocks |= {"val": _labelled(stores[1]), "test": _labelled(stores[2])}
     elif any(key in train for key in _LABELLED):
         blocks["test"] = _labelled(train)
-        _refuse_lone_part(block["index"], blocks["test"]["index"])
+        _refuse_train_part(block["index"], blocks["test"]["index"])
     if "val" in blocks and not blocks["val"]["index"].size(1):
         del blocks["val"]
     return blocks, [f"attributes {', '.join(assumed)}"] if assumed else []
@@ -188,7 +194,7 @@ def _labelled(store: EdgeStorage) -> dict[str, Tensor]:
     return {"index": _copied(index)}
 
 
-def _refuse_lone_part(edge_index: Tensor, test: Tensor) -> None:
+def _refuse_train_part(edge_index: Tensor, test: Tensor) -> None:
     """Refuse the train part of a split, whose pairs to find are its edges."""
     size = int(torch.cat([edge_index, test], 1).max()) + 1 if test.numel() else 1
     if torch.isin(test[0] * size + test[1], edge_index[0] * size + edge_index[1]).all():
@@ -196,6 +202,20 @@ def _refuse_lone_part(edge_index: Tensor, test: Tensor) -> None:
             "'data' must be all three that RandomLinkSplit returns, from_hetero((train,"
             " val, test), ...), or have pairs in edge_label_index that are no edges "
             f"(got one HeteroData, whose {test.size(1)} are all in edge_index)"
+        )
+
+
+def _say_lone_part(name: str, store: EdgeStorage, num_pairs: int) -> None:
+    """Say what becomes of the validation or test part of a split, given alone."""
+    label = store.get("edge_label")
+    has_labels = isinstance(label, Tensor) and bool(((label == 0) | (label == 1)).all())
+    if has_labels or _LABELLED[0] in store:
+        _assumed.warning(
+            "%s: one part of RandomLinkSplit, of which the %d pairs to find are taken "
+            "as test and the edges as train; from_hetero((train, val, test), ...) "
+            "keeps its validation",
+            name,
+            num_pairs,
         )
 
 

@@ -35,6 +35,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums;
 th, td { padding: .15rem .4rem; border-bottom: 1px solid #ddd; text-align: right;
          white-space: nowrap; font-weight: normal; }
 th:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+th.words, td.words { text-align: left; white-space: normal; padding-left: 1rem; }
 thead th { border-bottom: 2px solid #555; font-weight: bold; }
 .marked th { background: #fff3e6; }
 .marked td { background: #ff7f0e1a; }

@@ -39,11 +39,17 @@ class Column(NamedTuple):
     Attributes:
         head: What stands above it.
         form: Format of its numbers, or what writes one. Absent values are left empty,
-            and texts stay as they are.
+            and texts stay as they are. :class:`str` is for words, which begin under
+            one another where numbers end so.
     """
 
     head: str
     form: str | Callable[[Any], str] = ".4f"
+
+    @property
+    def has_words(self) -> bool:
+        """Whether its cells are read from the left."""
+        return self.form is str
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,10 @@ class Table:
         names = map(str, self.frame.index)
         return [list(row) for row in zip(names, *texts, strict=True)]
 
+    @property
+    def _have_words(self) -> list[bool]:
+        return [column.has_words for column in self.columns.values()]
+
     def _texts(self, name: str, column: Column) -> list[str]:
         count = len(self.frame)
         stars = self.frame.get(f"{name} star", [False] * count)
@@ -100,8 +110,9 @@ class Table:
         """Align the columns for a terminal, numbers under one another."""
         lines = [self.title] if self.title else []
         if self.columns:
-            first, *others = zip(self.head, *self.rows, strict=True)
-            columns = [_pad(first, left=True), *map(_pad, map(_make_room, others))]
+            first, *numbers = zip(self.head, *self.rows, strict=True)
+            others = map(_make_room, numbers)
+            columns = [_pad(first, left=True), *map(_pad, others, self._have_words)]
             lines += ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
         return "\n".join([*lines, *self.notes])
 
@@ -109,7 +120,7 @@ class Table:
         """Write a section of third order: heading, table, notes."""
         parts = [f"### {plain(self.title)}" if self.title else ""]
         if self.columns:
-            rules = ["---", *["---:"] * len(self.columns)]
+            rules = ["---", *("---" if words else "---:" for words in self._have_words)]
             head, *rows = [list(map(plain, row)) for row in (self.head, *self.rows)]
             parts.append(
                 "\n".join(f"| {' | '.join(row)} |" for row in (head, rules, *rows))
@@ -121,7 +132,7 @@ class Table:
         """Write the same for a page: see :mod:`ddrm_pyg.experiments.report`."""
         parts = [f"<h2>{escape(self.title)}</h2>" if self.title else ""]
         if self.columns:
-            head = "".join(f"<th>{escape(text)}</th>" for text in self.head)
+            head = "".join(map(_html_head, self.head, [False, *self._have_words]))
             rows = "\n".join(map(self._html_row, self.rows))
             parts.append(
                 f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
@@ -137,7 +148,7 @@ class Table:
     def _html_row(self, row: Sequence[str]) -> str:
         name, *cells = row
         kind = ' class="marked"' if name in self.marked else ""
-        texts = "".join(map(_html_cell, cells))
+        texts = "".join(map(_html_cell, cells, self._have_words))
         return f'<tr{kind}><th scope="row">{escape(name)}</th>{texts}</tr>'
 
     def latex(self) -> str:
@@ -145,13 +156,19 @@ class Table:
         if not self.columns:
             return ""
         texts = pd.DataFrame(self.rows, columns=self.head)
-        form = f"l{'r' * len(self.columns)}"
+        form = "l" + "".join("l" if words else "r" for words in self._have_words)
         tabular = texts.to_latex(index=False, escape=True, column_format=form)
         return f"% {self.title}\n{tabular}"
 
 
-def _html_cell(text: str) -> str:
-    kind = ' class="best"' if "*" in text else ""
+def _html_head(text: str, has_words: bool) -> str:
+    kind = ' class="words"' if has_words else ""
+    return f"<th{kind}>{escape(text)}</th>"
+
+
+def _html_cell(text: str, has_words: bool) -> str:
+    best = ' class="best"' if "*" in text else ""
+    kind = ' class="words"' if has_words else best
     return f"<td{kind}>{escape(text)}</td>"
 
 

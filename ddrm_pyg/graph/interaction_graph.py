@@ -244,7 +244,8 @@ class InteractionGraph:
 
         .. math:: \bar e_u = \sum_{i \in I_u} w_{ui} e_i \,/ \sum_{i \in I_u} w_{ui}
 
-        A user without train items gets the ``fallback``.
+        A user without train items, or with none that has a vector (SVD has zeros for
+        an item that train does not have), gets the ``fallback``.
 
         Args:
             item_emb: ``[num_items, D]``.
@@ -279,10 +280,11 @@ class InteractionGraph:
         total = item_emb.new_zeros(rows.num_users)
         total = total.index_add(0, rows.edge_index[0], values)
         block = rows._csr_by_user(values / total.clamp(min=1e-38)[rows.edge_index[0]])
-        has_history = (total > 0).unsqueeze(1)
+        mean = block @ item_emb
+        says_something = (total > 0) & mean.any(dim=1)
         if fallback is None:
             fallback = self.mean_item(item_emb)
-        return torch.where(has_history, block @ item_emb, fallback)
+        return torch.where(says_something.unsqueeze(1), mean, fallback)
 
     def mean_item(self, item_emb: Tensor) -> Tensor:
         """Average the item vectors of all interactions.

@@ -150,12 +150,13 @@ def start_embeddings(
     Args:
         source: Has one start per history.
         sequences: Histories over its items.
-        mean_item: ``[D]`` what an empty history has.
+        mean_item: ``[D]`` what a history has that is empty, or whose items have
+            vectors of zeros: train did not have them.
     """
     user = torch.arange(sequences.num_users, device=sequences.item.device)
-    empty = (sequences.length == 0).unsqueeze(1)
     vector = source(sequences.before(user)).squeeze(1)
-    return Embeddings(torch.where(empty, mean_item, vector), source.item_emb)
+    says_nothing = ~vector.any(dim=1, keepdim=True)
+    return Embeddings(torch.where(says_nothing, mean_item, vector), source.item_emb)
 
 
 class Past(nn.Module):

@@ -82,6 +82,10 @@ def test_new_users_get_lists_without_training(call, finished, history):
         "new.csv: 2 of 5 interactions are with items that the run does not know; left "
         "out: 'unheard of'\n"
     ) in answer.err
+    assert (
+        "new.csv: 1 of 2 people have no item in their history that train has: they are "
+        "ranked for as a person with no history\n"
+    ) in answer.err
     rows = parse(answer.out)
     lists = {
         user: [row["item"] for row in rows if row["user"] == user]

@@ -152,6 +152,30 @@ def test_the_train_part_alone_is_refused_as_one_of_three(split_labels):
     assert "(got one HeteroData, whose 5 are all in edge_index)" in str(e.value)
 
 
+@pytest.mark.parametrize("split_labels", [False, True])
+@pytest.mark.parametrize("part", [1, 2])
+def test_another_part_alone_is_train_and_test_and_that_is_said(
+    caplog, split_labels, part
+):
+    split = RandomLinkSplit(
+        num_val=2, num_test=3, split_labels=split_labels, edge_types=[RATES]
+    )
+    data = from_hetero(split(movielens_1m())[part], RATES, seed=0)
+    assert data[EDGE].test_edge_label_index.size(1) == part + 1
+    assert caplog.messages[0] == (
+        f"{RATES}: one part of RandomLinkSplit, of which the {part + 1} pairs to find "
+        "are taken as test and the edges as train; from_hetero((train, val, test), "
+        "...) keeps its validation"
+    )
+
+
+@pytest.mark.parametrize("make", [movielens_100k, amazon_book])
+def test_a_data_set_with_a_split_is_no_part(caplog, make):
+    data = make()
+    from_hetero(data, data.edge_types[0])
+    assert "RandomLinkSplit" not in caplog.text
+
+
 def test_a_random_link_split_without_validation_has_some_held_out():
     whole = movielens_1m()
     split = RandomLinkSplit(num_val=0, num_test=1, edge_types=[RATES])

@@ -132,6 +132,16 @@ def test_latex_is_one_tabular(table):
     assert "5\\% \\& more &  & 6 \\\\" in text
 
 
+def test_words_begin_under_one_another():
+    frame = pd.DataFrame({"n": [1, 20], "why": ["rare", "one of many"]}, ["a", "b"])
+    table = Table(frame, {"n": Column("n", "d"), "why": Column("why", str)})
+    assert table.text() == "    n  why\na   1  rare\nb  20  one of many"
+    assert "| --- | ---: | --- |" in table.markdown()
+    assert '<th>n</th><th class="words">why</th>' in table.html()
+    assert '<td>20</td><td class="words">one of many</td>' in table.html()
+    assert "{lrl}" in table.latex()
+
+
 def test_without_columns_there_are_only_words():
     table = Table(pd.DataFrame(), {}, title="a block", notes=["Not yet."])
     assert (table.head, table.rows, table.latex()) == ([], [], "")

@@ -127,6 +127,14 @@ def test_weighted_history_mean_is_the_naive_loop(graph, pick):
     torch.testing.assert_close(graph.history_mean(item_emb, weight=weight), expected)
 
 
+def test_a_history_of_items_without_vectors_falls_back_to_the_train_mean():
+    graph = InteractionGraph(torch.tensor([[0, 1], [0, 1]]), 2, 3)
+    item_emb = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+    history = InteractionGraph(torch.tensor([[0, 1, 1], [2, 2, 0]]), 2, 3)
+    mean = graph.history_mean(item_emb, history=history)
+    assert mean.tolist() == [[0.5, 1.0], [0.5, 0.0]]
+
+
 @given(GRAPHS)
 def test_histories_of_new_users_fall_back_to_the_train_mean(graph):
     history = InteractionGraph(torch.tensor([[2, 0, 2], [0, 0, 0]]), 4, graph.num_items)

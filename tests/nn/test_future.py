@@ -385,12 +385,15 @@ def test_large_catalogues_are_sampled_by_default(monkeypatch, item_emb):
     assert FutureTraining(past, time).num_sampled == 8192
 
 
-def test_starts_rank_and_an_empty_history_has_the_mean_item(item_emb):
-    histories = [torch.tensor([2, 5]), torch.empty(0, dtype=torch.int64)]
+def test_starts_rank_and_a_history_that_says_nothing_has_the_mean_item(item_emb):
+    item_emb = item_emb.clone()
+    item_emb[4] = 0  # train does not have it
+    empty = torch.empty(0, dtype=torch.int64)
+    histories = [torch.tensor([2, 5]), empty, torch.tensor([4])]
     sequences = UserSequences.from_histories(histories, 6)
     mean = torch.arange(4.0)
     emb = start_embeddings(HistoryMeans(item_emb, [1.0]), sequences, mean)
     by_hand = item_emb[2] * math.exp(-1) + item_emb[5]
     torch.testing.assert_close(emb.user[0], by_hand / by_hand.norm())
-    assert torch.equal(emb.user[1], mean)
+    assert torch.equal(emb.user[1:], torch.stack([mean, mean]))
     assert torch.equal(emb.item, item_emb)
