@@ -45,7 +45,7 @@ def lines(width, seeds):
     }
     sasrec = load_settings("sasrec", "sasrec")
     states = [Cell("sasrec", n, sasrec["model"], sasrec["fit"]) for n in range(seeds)]
-    beside = [denoised(s, "ddrm", settings="ddrm_future_states") for s in states]
+    beside = [denoised(s, "ddrm", settings="ddrm_states_ema") for s in states]
     graph = cell_for("lightgcn", variant="ml-1m")
     published = denoised(graph, "ddrm", settings="ddrm_quick", variant="ml-1m")
     free = [past(svd, seed, scales=[float("inf")]) for seed in range(seeds)]

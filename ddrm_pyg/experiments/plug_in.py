@@ -173,7 +173,7 @@ def default_ddrm(
     """
     settings: str | None = "ddrm_future"
     if backend.method == "sasrec":
-        settings = "ddrm_future_states"
+        settings = "ddrm_states_ema"
     if not tells_order(data):
         settings = None
         times = (
