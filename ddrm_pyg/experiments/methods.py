@@ -26,6 +26,7 @@ FIT = Arguments(
         *("model", "data", "seed", "checkpoint", "log", "device", "progress"),
         "callbacks",
     ),
+    later={"ema_decay": None},
 )
 """The settings of every training."""
 
