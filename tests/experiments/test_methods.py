@@ -195,7 +195,7 @@ def test_a_users_own_model_joins_by_one_call(registry, data, tmp_path):
     register(MINE)
     cell = cell_for("mine", seed=3, epochs=2)
     assert cell.model["twist"] == 2.0
-    assert cell.fit.keys() == FIT.defaults().keys()
+    assert cell.fit.keys() == FIT.defaults().keys() - FIT.later.keys()
     assert {"mine", "mine+ddrm", "mine+t-ce"} <= {*table_names()}
     assert METHODS["mine+deca"].cleaner is METHODS["deca"]
     assert to_run(cell, Sizes(1000, 1000, 1000)).train > 0
