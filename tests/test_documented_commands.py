@@ -13,9 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from ddrm_pyg.cli import app
-from ddrm_pyg.cli._plug_in import summary
 from ddrm_pyg.experiments.cells import rows_for
-from ddrm_pyg.experiments.plug_in import METRIC, Verdict
+from ddrm_pyg.experiments.plug_in import METRIC, Verdict, as_tables
 from ddrm_pyg.experiments.settings import cell_for, denoised
 from ddrm_pyg.experiments.tables import Row
 from ddrm_pyg.experiments.work import Result
@@ -80,7 +79,8 @@ def test_the_output_in_readme_is_what_the_run_prints():
         *("ddrm", record["verdict"], record["rival"], paired(record)),
         (beside["name"], paired(beside)),
     )
-    printed = summary(rows, verdict).splitlines()
+    parts = [*(table.text() for table in as_tables(rows)), str(verdict)]
+    printed = "\n".join(parts).splitlines()
     text = (REPOSITORY / "README.md").read_text("utf-8")
     (shown,) = re.findall(r"```text\n(.*?verdict on .*?)```", text, re.DOTALL)
     places = [printed.index(line) for line in shown.splitlines() if line]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,9 +17,12 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.datasets.writers import csv_quoting
+from ddrm_pyg.experiments.tables import Table
 from ddrm_pyg.extras import import_extra
 from ddrm_pyg.files import atomic_path
 from ddrm_pyg.ids import raw_ids, spreadsheet_safe
+
+logger = logging.getLogger("ddrm_pyg")
 
 Chunks = Iterable[tuple[Tensor, Tensor, Tensor]]
 """``(user, score, item)`` as :func:`ddrm_pyg.ranking.recommend_chunks` yields them."""
@@ -27,6 +31,22 @@ Chunks = Iterable[tuple[Tensor, Tensor, Tensor]]
 def print_json(record: object) -> None:
     """Print one object on stdout."""
     print(json.dumps(record))
+
+
+def print_results(
+    tables: Sequence[Table], verdict: Sequence[str], more: Sequence[str]
+) -> None:
+    """Print what a command found; with ``-q`` the numbers and the verdict alone.
+
+    Args:
+        tables: The numbers, with what their words mean.
+        verdict: What was found, a line each.
+        more: What else there is to say: where it was written, and what next.
+    """
+    says_all = logger.isEnabledFor(logging.INFO)
+    print("\n\n".join(table.text(notes=says_all) for table in tables))
+    if lines := [*verdict, *(more if says_all else ())]:
+        print("\n" + "\n".join(lines))
 
 
 def check_safe_csv(safe: bool, is_csv: bool, out: object) -> None:

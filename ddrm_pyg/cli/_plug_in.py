@@ -16,6 +16,7 @@ from ddrm_pyg.cli._folder import CONFIG, EMBEDDINGS, FINISHED, HELD, KEYS, claim
 from ddrm_pyg.cli._output import (
     in_csv,
     print_json,
+    print_results,
     write_ids,
     write_recommendations,
 )
@@ -30,6 +31,7 @@ from ddrm_pyg.experiments.plots import (
     write_png,
 )
 from ddrm_pyg.experiments.plug_in import (
+    HINTS,
     METRIC,
     Row,
     Verdict,
@@ -114,36 +116,51 @@ def execute(
         **dict(zip(HELD, (winner.name, with_vectors.name), strict=True)),
     }
     methods = " and ".join(cell.method for cell in (backend, last) if cell)
-    after = next_steps(source, out, verdict)
+    after = next_steps(source, out, rows, verdict)
     _report(out, f"{source.name}: {methods}", rows, verdict, after, config)
     _write(out, runner, rows, record, safe_csv=safe_csv)
     if as_json:
         print_json({"rows": [as_record(row) for row in rows], **record})
         return
-    print(summary(rows, verdict))
-    print(f"written to {out} in {time.perf_counter() - begin:.0f} s; see {REPORT}")
-    print(after.text())
+    print_results(
+        as_tables(rows),
+        [str(verdict)] if verdict else [],
+        [
+            *what_else(rows),
+            f"written to {out} in {time.perf_counter() - begin:.0f} s; see {REPORT}",
+            after.text(),
+        ],
+    )
 
 
-def next_steps(source: Source, out: Path, verdict: Verdict | None) -> NextSteps:
+def next_steps(
+    source: Source, out: Path, rows: Sequence[Row], verdict: Verdict | None
+) -> NextSteps:
     """What to do with a run: take lists, and look further where DDRM is no help."""
-    recommend = shlex.join(["ddrm-pyg", "recommend", str(out), "--row", "NAME"])
-    commands = {"lists by another row": recommend}
+    row = _other_row(rows, verdict)
+    recommend = shlex.join(["ddrm-pyg", "recommend", str(out), "--row", row])
+    commands = {f"lists by '{row}'": recommend}
     if verdict and verdict.word != "helps" and not verdict.better:
         audit = ["ddrm-pyg", "audit", *source.words()]
         commands["clicks that look least like the rest"] = shlex.join(audit)
     else:
         compare = ["ddrm-pyg", "compare", *source.words()]
         commands["more methods on the same clicks"] = shlex.join(compare)
-    return NextSteps(commands, FILES, "docs/helps.md")
+    return NextSteps(commands, FILES, HINTS[verdict.word] if verdict else ())
 
 
-def summary(rows: Sequence[Row], verdict: Verdict | None) -> str:
-    """Write what a run found: its tables, the verdict, and what the files hold."""
-    tables = "\n\n".join(table.text() for table in as_tables(rows))
+def _other_row(rows: Sequence[Row], verdict: Verdict | None) -> str:
+    """The row that one may want beside what the files hold."""
+    held = pick(rows).name
+    judged = (*verdict.ahead, verdict.rival, verdict.name) if verdict else ()
+    others = [row for row in rows if row.name != held]
+    return next((name for name in judged if name != held), pick(others).name)
+
+
+def what_else(rows: Sequence[Row]) -> list[str]:
+    """Say what the files hold, and what validation picked."""
     picked = [f"{row.name}: {_picked(row)}" for row in rows if _picked(row)]
-    words = [str(verdict)] if verdict else []
-    return "\n".join([tables, "", *words, *contents_of(rows), *picked, *_epochs(rows)])
+    return [*contents_of(rows), *picked, *_epochs(rows)]
 
 
 def _epochs(rows: Sequence[Row]) -> list[str]:
@@ -201,16 +218,15 @@ def _report(
     write_report(
         out,
         title,
-        verdict.headline if verdict else "nothing denoises here: no verdict",
-        [
-            *((*verdict.reasons, verdict.advice) if verdict else ()),
-            *contents_of(rows),
-            *_epochs(rows),
-        ],
+        [verdict.headline, verdict.advice]
+        if verdict
+        else ["nothing denoises here: no verdict"],
+        [*(verdict.reasons if verdict else ()), *contents_of(rows)],
         after,
         as_tables(rows),
         to_pictures(run_panels(rows), height),
         config,
+        _epochs(rows),
     )
 
 

@@ -21,16 +21,17 @@ REPORT = "report.html"
 def write_report(
     folder: Path,
     title: str,
-    verdict: str,
+    verdict: Sequence[str],
     meaning: Sequence[str],
     after: NextSteps,
     tables: Sequence[Table],
     pictures: Mapping[str, bytes],
     settings: Any,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write a :class:`ddrm_pyg.experiments.report.Report` of the running command."""
     from ddrm_pyg.experiments.report import Report
     from ddrm_pyg.files import write_text
 
     parts = (title, verdict, meaning, after, tables, pictures, settings)
-    write_text(folder / REPORT, Report(*parts, COMMAND.get()).html())
+    write_text(folder / REPORT, Report(*parts, COMMAND.get(), notes).html())

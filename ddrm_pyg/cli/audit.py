@@ -51,6 +51,13 @@ CANNOT_SAY = [
 
 ADVICE = "Look at the noisiest before any is dropped."
 
+HINTS = (
+    "A score is a rank among these clicks: it does not say how many are noise.",
+    "Whether a copy without the noisiest ranks better is another question: 'clean' "
+    "trains on both and compares.",
+)
+"""What else helps with an audit."""
+
 Backend = Annotated[
     options.PairwiseName,
     typer.Option(help="Model that the signals of a training come from."),
@@ -88,12 +95,13 @@ def command(
     source = options.source_of(context)
     out = out or Path("runs") / f"audit-{source.name}"
     check_free(out, KEYS)
-    from ddrm_pyg.cli._output import print_json
+    from ddrm_pyg.cli._output import print_json, print_results
     from ddrm_pyg.cli._start import begin
     from ddrm_pyg.experiments.audit import (
         as_record,
         combine,
         compute_signals,
+        headline,
         injected_weights,
         signals_cell,
     )
@@ -121,19 +129,12 @@ def command(
     if as_json:
         print_json(record)
         return
-    # where nothing can be measured, people look themselves
-    shown = tables[:1] if scores.measures else tables[1:]
-    print("\n\n".join(table.text() for table in shown))
-    print("\n" + "\n".join(words))
-    print(f"written to {out}; see {REPORT}")
-    print(after.text())
-
-
-def _headline(audit: NoiseAudit) -> str:
-    if not audit.measures:
-        return "every train interaction has a score, which nothing here can measure"
-    auroc = audit.measures["combined"]["pooled"].auroc.value
-    return f"the score finds noise with an AUROC of {auroc:.3f} (by chance .5)"
+    print(headline(scores) + "\n")
+    print_results(
+        [table for table in tables if table.columns],
+        [*words, ADVICE],
+        [f"written to {out}; see {REPORT}", after.text()],
+    )
 
 
 def _gain(gain: Estimate, best_signal: str | None) -> str:
@@ -141,11 +142,10 @@ def _gain(gain: Estimate, best_signal: str | None) -> str:
 
 
 def _in_words(audit: NoiseAudit, silent: list[str]) -> list[str]:
-    """What was measured, what cannot be said, and what follows."""
+    """What was measured, and what cannot be said."""
     return [
         *([_gain(audit.gain, audit.best_signal)] if audit.gain else []),
         *(f"cannot be said here: {sentence}" for sentence in silent),
-        ADVICE,
     ]
 
 
@@ -156,7 +156,7 @@ def _next_steps(source: Source, audit: NoiseAudit) -> NextSteps:
     clean = shlex.join(["ddrm-pyg", "clean", *source.words(), *copy])
     files = FILES if audit.measures else {k: v for k, v in FILES.items() if k != PLOT}
     commands = {"a copy without the noisiest, and what it is worth": clean}
-    return NextSteps(commands, files, "docs/tutorials/audit.md")
+    return NextSteps(commands, files, HINTS)
 
 
 def _write(
@@ -174,6 +174,7 @@ def _write(
     from ddrm_pyg.experiments.audit import (
         as_table,
         count_table,
+        headline,
         noisiest_table,
         to_frame,
     )
@@ -190,7 +191,7 @@ def _write(
     write_report(
         out,
         f"{source.name}: a noise audit",
-        _headline(audit),
+        [headline(audit), ADVICE],
         words,
         after,
         tables,

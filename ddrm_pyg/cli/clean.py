@@ -77,6 +77,7 @@ def command(
     from ddrm_pyg.cli._output import (
         check_safe_csv,
         print_json,
+        print_results,
         with_ids_in_csv,
         write_ids,
     )
@@ -116,8 +117,8 @@ def command(
     write_report(
         runs,
         f"{source.name} without its noisiest {100 * drop:g} %",
-        headline(rows),
-        [advice],
+        [headline(rows), advice],
+        [],
         after,
         [as_table(rows)],
         to_pictures(cleaning_panels(results), 2.6),
@@ -132,10 +133,11 @@ def command(
     if as_json:
         print_json(record)
         return
-    print(as_table(rows).text())
-    print(f"\n{headline(rows)}\n{advice}")
-    print(f"written to {out}; see {runs / REPORT}")
-    print(after.text())
+    print_results(
+        [as_table(rows)],
+        [headline(rows), advice],
+        [f"written to {out}; see {runs / REPORT}", after.text()],
+    )
 
 
 def _next_steps(step: tuple[str, Source], out: Path, record: Path) -> NextSteps:
@@ -150,7 +152,7 @@ def _next_steps(step: tuple[str, Source], out: Path, record: Path) -> NextSteps:
         str(record.with_name(CELLS)): "trainings, which the same command takes up "
         "again",
     }
-    return NextSteps({what: command}, files, "docs/tutorials/audit.md")
+    return NextSteps({what: command}, files)
 
 
 def _advice(

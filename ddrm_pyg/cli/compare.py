@@ -38,6 +38,13 @@ FILES = {
 }
 """What is left in the folder, beside the report."""
 
+HINTS = (
+    "A row that is not above the best yardstick costs more and gives no more.",
+    "More seeds (--seeds 3) tell chance apart; they, and more methods, are added to "
+    "the same folder.",
+)
+"""What else helps with a comparison."""
+
 LISTS = {"first": lambda: FIRST_LOOK, "all": each_once}
 """What ``--methods`` takes in place of names."""
 
@@ -87,7 +94,7 @@ def command(
         for name in names
         if name not in names_of("yardstick")
     }
-    from ddrm_pyg.cli._output import print_json
+    from ddrm_pyg.cli._output import print_json, print_results
     from ddrm_pyg.cli._start import begin, log_memory
     from ddrm_pyg.experiments.compare import (
         as_tables,
@@ -120,12 +127,15 @@ def command(
     if as_json:
         print_json(record)
         return
-    print("\n\n".join(table.text() for table in as_tables(rows)))
-    print("\n" + "\n".join(_in_words(record["verdict"])))
-    for sentence in silent:
-        print(f"cannot be said here: {sentence}")
-    print(f"written to {out}; see {REPORT}")
-    print(after.text())
+    print_results(
+        as_tables(rows),
+        _in_words(record["verdict"]),
+        [
+            *(f"cannot be said here: {sentence}" for sentence in silent),
+            f"written to {out}; see {REPORT}",
+            after.text(),
+        ],
+    )
 
 
 def _cells(
@@ -142,7 +152,7 @@ def _next_steps(source: Source, methods: str) -> NextSteps:
     if methods == "first":
         names = ", ".join(_left_out())
         commands[f"not here: {names}; with them"] = f"{COMMAND.get()} --methods all"
-    return NextSteps(commands, FILES, "docs/methods.md")
+    return NextSteps(commands, FILES, HINTS)
 
 
 def _left_out() -> list[str]:
@@ -193,7 +203,7 @@ def _report(
     write_report(
         out,
         f"{name}: a comparison",
-        headline,
+        [headline],
         [*meaning, *silent],
         after,
         as_tables(rows),

@@ -187,8 +187,10 @@ def _signals(
     cell = _sized(cell, runner.graph.num_edges)
     assert cell.base is not None
     logger.info(
-        "two short trainings, of %d epochs and of %d of DDRM, then closed forms; "
+        "two short trainings, of %s for %d epochs, its losses noted, and of DDRM for "
+        "%d, beside signals that need none; "
         "held-out pairs are left alone, so nothing picks an epoch: the last is kept",
+        cell.base.method.partition("+")[0],
         cell.base.fit["epochs"],
         cell.fit["epochs"],
     )
@@ -200,7 +202,7 @@ def _signals(
 def find_signals(work: Work) -> Outcome:
     """Solve the closed forms, train DDRM, and read off all signals."""
     graph, emb = work.graph, work.base.embeddings()
-    logger.info("closed forms ...")
+    logger.info("signals that need no training ...")
     signals = _closed_forms(graph, work.settings["most_items"])
     noted = work.base.tensors("noted")
     signals |= {"loss": noted["loss"], "disagreement": noted["change"]}
@@ -314,6 +316,25 @@ def _as_list(estimate: Estimate) -> list[float | None]:
     return [None if math.isnan(value) else value for value in estimate]
 
 
+def headline(audit: NoiseAudit) -> str:
+    """Say in a sentence how well the score finds noise."""
+    if not audit.measures:
+        return "every train interaction has a score, which nothing here can measure"
+    auroc = audit.measures["combined"]["pooled"].auroc.value
+    how = next((word for limit, word in _HOW_WELL if auroc < limit), "well")
+    return (
+        f"the score tells noise from the rest {how} (AUROC {auroc:.3f}; .5 is a coin)"
+    )
+
+
+_HOW_WELL = (
+    (0.52, "no better than a coin"),
+    (0.65, "barely better than a coin"),
+    (0.8, "better than a coin"),
+)
+"""Words for an AUROC below each limit."""
+
+
 def as_table(audit: NoiseAudit) -> Table:
     """Lay out the AUROCs, and the pooled average precision, for people.
 
@@ -324,15 +345,20 @@ def as_table(audit: NoiseAudit) -> Table:
         | {"average precision": by_scope["pooled"].average_precision}
         for name, by_scope in audit.measures.items()
     }
-    heads = (*SCOPES[:2], "within deciles", "average precision")
+    heads = ("all clicks", "within users", "alike popular", "average precision")
     frame = pd.DataFrame.from_dict(rows, orient="index")
     names = (*SCOPES, "average precision")
     columns = {n: Column(h, _text) for n, h in zip(names, heads, strict=True)}
     if not rows:
         return Table(frame, {})
     notes = [
-        "AUROC: the chance that a noisy interaction scores above another; .5 is blind.",
+        "AUROC: the chance that a noisy click scores above another; .5 is a coin.",
+        "within users: among one user's clicks, the mean over users.",
+        "alike popular: among a tenth of the items by popularity, likewise.",
+        "average precision: how pure the top is; a coin has the share of noise.",
         "Brackets hold 95 % intervals over users.",
+        "combined: the score, the others' weighted mean.",
+        *(f"{name}: {what}." for name, what in SIGNALS.items() if name in rows),
     ]
     return Table(frame, columns, corner="AUROC", notes=notes)
 

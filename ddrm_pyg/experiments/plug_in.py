@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,29 @@ WITHOUT = ("best_depth", "history_mean", "recent_mean")
 PICKED = ("best_depth", "recent_mean", *yardsticks(order_aware=True))
 """What validation picks something for."""
 
+HINTS = {
+    "helps": (
+        "Check first that it holds for another seed (--seed 1).",
+        "Then take recommendations.csv, or open the run in Python: ddrm_pyg.load_run "
+        "answers in your own ids.",
+    ),
+    "no significant change": (
+        "A test over a few hundred users finds large effects only.",
+        "Where the last epoch was the best, the backend wants more: raise --epochs.",
+        "Noise may be of another kind: ddrm-pyg audit shows the clicks that look least "
+        "like the rest.",
+    ),
+    "hurts": (
+        "DDRM replaces a user's vector by an ideal item that is generated from the "
+        "history.",
+        "Where the row 'history mean' is far below the backend, the vector knows more "
+        "than the history does.",
+        "With the default backend, svd, these two are always equal: too few clicks to "
+        "learn from are then the likely cause.",
+    ),
+}
+"""What else helps at each verdict; docs/helps.md says the same."""
+
 METRIC = "ndcg@20"
 """What the verdict is about."""
 
@@ -65,6 +88,7 @@ class Verdict:
         test: The row against that one, user by user.
         yardstick: The strongest yardstick that knows no more, with the row's test
             against it; None where there is none.
+        winner: The row that is best on validation; None where nothing can say.
     """
 
     name: str
@@ -72,6 +96,7 @@ class Verdict:
     rival: str
     test: PairedTest
     yardstick: tuple[str, PairedTest] | None = None
+    winner: str | None = None
 
     def __str__(self) -> str:
         return "\n".join([self.headline, *self.reasons, self.advice])
@@ -104,7 +129,31 @@ class Verdict:
 
     @property
     def advice(self) -> str:
-        """What to do, in a sentence."""
+        """What to do, in a sentence: nothing is picked on test, but DDRM may fail."""
+        if not self.ahead or self.winner in (None, *self.ahead):
+            return self._by_test()
+        best = self.ahead[0]
+        beats = f"'{best}' beats '{self.rival if best == self.name else self.name}'"
+        if self.winner == self.name:
+            return f"Do without it, though validation picks it: on test {beats}."
+        return (
+            f"Use '{self.winner}', which validation picks: nothing is picked on test, "
+            f"where {beats}."
+        )
+
+    @property
+    def ahead(self) -> list[str]:
+        """The rows that test has ahead: none where it cannot tell."""
+        if self.better:
+            return [self.better]
+        if self.word == "hurts":
+            return [self.rival]
+        if self.word == "helps":
+            return [self.name, *([self._as_good] if self._as_good else [])]
+        return []
+
+    def _by_test(self) -> str:
+        """What to do where validation agrees with test."""
         if self.better:
             return f"Use '{self.better}': it ranks better, and nothing is trained."
         if self.word == "helps":
@@ -115,9 +164,15 @@ class Verdict:
             return f"No difference worth having: '{self.rival}' is simpler."
         return "Not significant: more users or more seeds can tell."
 
-    def _or_as_good(self) -> str:
-        """Name the yardstick that does as well, if it does."""
+    @property
+    def _as_good(self) -> str | None:
+        """The yardstick that does as well, if it does."""
         if self.yardstick is None or self.yardstick[1].counts():
+            return None
+        return self.yardstick[0]
+
+    def _or_as_good(self) -> str:
+        if self.yardstick is None or self._as_good is None:
             return ""
         name, test = self.yardstick
         close = (
@@ -224,7 +279,9 @@ def plug_in(
         row for row in rows if row.result.cell.method in (backend.method, *WITHOUT)
     ]
     judged = rows[-1]
-    return rows, judge(judged, rivals, fair_yardsticks(judged, rows))
+    verdict = judge(judged, rivals, fair_yardsticks(judged, rows))
+    winner = pick(rows).name if runner.has_validation else None
+    return rows, replace(verdict, winner=winner)
 
 
 def fair_yardsticks(judged: Row, rows: Iterable[Row]) -> list[Row]:

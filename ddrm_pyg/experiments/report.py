@@ -45,6 +45,7 @@ img { max-width: 100%; }
 .pictures p { margin: 0; flex: 0 1 36rem; }
 .verdict { font-size: 120%; border-left: .3rem solid #ff7f0e; padding: .3rem .8rem;
            background: #fff3e6; }
+.verdict p { margin: .2rem 0; }
 pre { white-space: pre-wrap; background: #f6f6f6; padding: .8rem; }
 .notes { color: #555; font-size: 90%; }
 ul { padding-left: 1.2rem; }
@@ -70,12 +71,12 @@ class NextSteps:
     Attributes:
         commands: What each is for, to whole command lines.
         files: What was written, to what it holds.
-        guide: Page of the documentation, from the root of the repository.
+        hints: What else helps, a sentence each.
     """
 
     commands: Mapping[str, str]
     files: Mapping[str, str]
-    guide: str
+    hints: Sequence[str] = ()
 
     def text(self) -> str:
         """Write the commands for a terminal, a line each."""
@@ -87,17 +88,16 @@ class NextSteps:
             f"<li><code>{escape(name)}</code>: {escape(what)}</li>"
             for name, what in self.files.items()
         )
-        guide = f"More: {self.guide} in the repository of ddrm_pyg."
         return "\n".join(
             [
                 "<h2>What next</h2>",
+                *map(paragraph, self.hints),
                 *(
                     paragraph(f"{what}:") + preformatted(line)
                     for what, line in self.commands.items()
                 ),
                 paragraph("Written:"),
                 f"<ul>{files}</ul>",
-                paragraph(guide, "notes"),
             ]
         )
 
@@ -108,35 +108,40 @@ class Report:
 
     Attributes:
         title: Heading.
-        verdict: What was found, in a sentence.
-        meaning: What follows from it, a sentence each.
+        verdict: What was found, in a sentence, and what to do, in another.
+        meaning: What it rests on, a sentence each.
         after: What comes next.
         tables: The numbers.
         pictures: Description to PNG.
         settings: What was run, for JSON.
         command: What makes it again.
+        notes: How it was made, a sentence each.
     """
 
     title: str
-    verdict: str
+    verdict: Sequence[str]
     meaning: Sequence[str]
     after: NextSteps
     tables: Sequence[Table]
     pictures: Mapping[str, bytes]
     settings: Any
     command: str
+    notes: Sequence[str] = ()
 
     def html(self) -> str:
         """Write the page."""
         pictures = (picture(png, text) for text, png in self.pictures.items())
         parts = [
-            paragraph(self.verdict, "verdict"),
+            '<div class="verdict">',
+            *map(paragraph, self.verdict),
+            "</div>",
             *map(paragraph, self.meaning),
             self.after.html(),
             *(table.html() for table in self.tables),
             f'<div class="pictures">{"".join(pictures)}</div>',
             "<h2>How this was made</h2>",
             preformatted(self.command),
+            *map(paragraph, self.notes),
             paragraph(f"ddrm_pyg {version('ddrm_pyg')}", "notes"),
             details("settings", json.dumps(self.settings, indent=1)),
         ]

@@ -130,7 +130,9 @@ class Runner:
             }
             self._write(cell, folder, outcome, cost)
             (folder / "checkpoint.pt").unlink(missing_ok=True)
-            logger.info("%s: %.1f s", cell.method, seconds)
+            resumed = outcome.fit is not None and outcome.fit.resumed_from
+            before = ", counting what was trained before" if resumed else ""
+            logger.info("%s: %.1f s%s", cell.method, seconds, before)
         return _read(cell, folder)
 
     def scorer(self, cell: Cell) -> Scorer:

@@ -106,15 +106,19 @@ class Table:
             )
         ]
 
-    def text(self) -> str:
-        """Align the columns for a terminal, numbers under one another."""
+    def text(self, *, notes: bool = True) -> str:
+        """Align the columns for a terminal, numbers under one another.
+
+        Args:
+            notes: Whether the sentences below are written, too.
+        """
         lines = [self.title] if self.title else []
         if self.columns:
             first, *numbers = zip(self.head, *self.rows, strict=True)
             others = map(_make_room, numbers)
             columns = [_pad(first, left=True), *map(_pad, others, self._have_words)]
             lines += ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *(self.notes if notes else ())])
 
     def markdown(self) -> str:
         """Write a section of third order: heading, table, notes."""
@@ -220,14 +224,13 @@ def metric_title(metric: str) -> str:
 
 
 def legend(columns: Mapping[str, Column]) -> list[str]:
-    """Explain measures and stars, as far as they are among the columns."""
+    """Explain measures, as far as they are among the columns."""
     words = {
         "recall@20": "R@20 is Recall@20, N@20 is NDCG@20: higher is better.",
         "coverage@20": "coverage: the share of all items that anyone's list shows.",
         "popularity@20": "popularity: the mean number of clicks of what lists show.",
     }
-    shown = [text for name, text in words.items() if name in columns]
-    return [*shown, "A star is the best of its column."]
+    return [text for name, text in words.items() if name in columns]
 
 
 def measure_columns(measures: Sequence[str]) -> dict[str, Column]:
@@ -263,7 +266,8 @@ def in_blocks(
         lay_out: Makes a table of the rows of one.
 
     Returns:
-        A table for each block that has rows; one alone has no title.
+        A table for each block that has rows; one alone has no title. A note says what
+        a star is.
     """
     blocks = {
         title: block
@@ -271,11 +275,16 @@ def in_blocks(
         if (block := [row for row in rows if row.order_aware is order_aware])
     }
     if len(blocks) < 2:
-        return [lay_out(rows)]
+        return [_with_star(lay_out(rows), "A star is the best of its column.")]
     *first, last = (
         replace(lay_out(block), title=title) for title, block in blocks.items()
     )
-    return [*(replace(table, notes=()) for table in first), last]
+    star = "A star is the best of its column in its half of the table."
+    return [*(replace(table, notes=()) for table in first), _with_star(last, star)]
+
+
+def _with_star(table: Table, star: str) -> Table:
+    return replace(table, notes=[star, *table.notes])
 
 
 @dataclass(frozen=True)

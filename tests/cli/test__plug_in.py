@@ -6,17 +6,21 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from ddrm_pyg.cli._finished import open_run
-from ddrm_pyg.cli._plug_in import contents_of, summary
+from ddrm_pyg.cli._plug_in import contents_of, next_steps, what_else
 from ddrm_pyg.datasets.readers import load_interactions
 from ddrm_pyg.experiments.cells import Cell
+from ddrm_pyg.experiments.plug_in import HINTS, Verdict
+from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.experiments.tables import Row
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.ids import raw_ids
+from ddrm_pyg.significance import PairedTest
 
 
 def read_csv(path):
@@ -117,7 +121,7 @@ DEPTHS, WIDTHS = {"val ndcg@20 by depth": [0.1]}, {"val recall@20 by width": [0.
 )
 def test_what_validation_picked_is_said(make_result, notes, words):
     row = Row("mf, best depth", [replace(make_result([0.1]), notes=notes)])
-    assert f"mf, best depth: {words}\n" in summary([row], None) + "\n"
+    assert f"mf, best depth: {words}" in what_else([row])
 
 
 def test_what_picked_the_epochs_is_said_where_it_is_not_what_picked_the_row(
@@ -129,10 +133,42 @@ def test_what_picked_the_epochs_is_said_where_it_is_not_what_picked_the_row(
         )
         for metric in ("recall@20", "ndcg@20")
     )
-    assert summary([Row("mf", [by_recall])], None).endswith(
-        "\nepochs are picked by validation Recall@20, rows by NDCG@20"
-    )
-    assert "epochs are" not in summary([Row("mf", [by_ndcg])], None)
+    assert what_else([Row("mf", [by_recall])])[1:] == [
+        "epochs are picked by validation Recall@20, rows by NDCG@20"
+    ]
+    assert len(what_else([Row("mf", [by_ndcg])])) == 1
+
+
+BESIDE = PairedTest(-0.1, -0.1, 0.001, 10)
+
+
+@pytest.mark.parametrize(
+    ("word", "yardstick", "held", "row"),
+    [
+        ("hurts", ("ease", BESIDE), "mf", "ease"),  # as the verdict says
+        ("hurts", ("ease", BESIDE), "ease", "mf"),  # whose lists are there
+        ("hurts", None, "mf", "ddrm"),
+        ("helps", None, "ease", "ddrm"),
+        ("no significant change", None, "mf", "ddrm"),
+    ],
+)
+def test_next_come_the_lists_that_the_verdict_names(
+    make_result, word, yardstick, held, row
+):
+    values = {"ease": 0.1, "mf": 0.1, "ddrm": 0.1, held: 0.2}
+    rows = validated(make_result, **values)
+    verdict = Verdict("ddrm", word, "mf", BESIDE, yardstick, held)
+    after = next_steps(Source(), Path("runs/a b"), rows, verdict)
+    line = f"lists by '{row}': ddrm-pyg recommend 'runs/a b' --row {row}"
+    assert after.text().splitlines()[0] == line
+    assert after.hints == HINTS[word]
+
+
+def test_without_a_verdict_the_next_best_is_named(make_result):
+    rows = validated(make_result, ease=0.3, mf=0.1, svd=0.2)
+    after = next_steps(Source(), Path("runs"), rows, None)
+    assert after.text().startswith("lists by 'svd': ddrm-pyg recommend runs --row svd")
+    assert after.hints == ()
 
 
 def test_recommendations_are_those_of_the_winner(finished, clicks):

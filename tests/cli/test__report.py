@@ -5,14 +5,14 @@ from __future__ import annotations
 from ddrm_pyg.cli._report import COMMAND, REPORT, write_report
 from ddrm_pyg.experiments.report import NextSteps
 
-AFTER = NextSteps({}, {}, "docs/helps.md")
+AFTER = NextSteps({}, {})
 
 
 def test_the_command_is_as_it_was_typed(call, tmp_path):
     call("evaluate", "--data", "my clicks.csv", "--embeddings", "none.npz")
     command = "ddrm-pyg evaluate --data 'my clicks.csv' --embeddings none.npz"
     assert COMMAND.get() == command
-    write_report(tmp_path, "t", "it helps", [], AFTER, [], {}, {})
+    write_report(tmp_path, "t", ["it helps"], [], AFTER, [], {}, {})
     assert [path.name for path in tmp_path.iterdir()] == [REPORT]
     text = (tmp_path / REPORT).read_text()
     assert "<pre>ddrm-pyg evaluate --data &#x27;my clicks.csv&#x27; --emb" in text

@@ -59,6 +59,19 @@ def test_ids_are_safe_for_a_spreadsheet_where_asked(call, clicks, monkeypatch):
         assert "'=" not in answer.out  # for people: as they are
 
 
+def test_labels_are_measured_beside_the_noisiest(call, world):
+    answer = call("audit", "--data", "world", "--out", "out")
+    assert answer.out.startswith("the score tells noise from the rest ")
+    for title in ("AUROC ", "the 20 noisiest", "users with most", "items with most"):
+        assert f"\n{title}" in answer.out
+    assert "\nloss: high loss, averaged over a backend's training.\n" in answer.out
+    assert "of lightgcn for 3 epochs, its losses noted" in answer.err
+    quiet = call("audit", "--data", "world", "--out", "out", "-q")
+    assert "\nthe 20 noisiest\n" in quiet.out
+    assert "high loss" not in quiet.out
+    assert "ddrm-pyg clean" not in quiet.out
+
+
 def test_measures_with_labels(call, world):
     answer = call("audit", "--data", "world", "--out", "out", "--json")
     assert answer.code == 0
@@ -72,7 +85,7 @@ def test_measures_with_labels(call, world):
     assert record == json.loads(Path("out/audit.json").read_text())
     assert Path("out/audit.png").read_bytes()[:4] == b"\x89PNG"
     report = Path("out/report.html").read_text(encoding="utf-8")
-    assert f"AUROC of {value:.3f}" in report
+    assert f"(AUROC {value:.3f}; .5 is a coin)" in report
     assert report.count("data:image/png;base64,") == 2
     assert "the 20 noisiest" in report
     assert "<li><code>audit.png</code>" in report

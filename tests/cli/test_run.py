@@ -77,6 +77,15 @@ def test_prints_a_table_and_a_verdict(call, words, tmp_path, what_next):
         "interactions"
     )
     assert len(set(said)) == len(said)
+    assert "\nA star is the best of its column.\n" in answer.out
+    quiet = call(*words, "--out", tmp_path / "run", "-q")
+    assert quiet.err == ""
+    first, second = quiet.out.split("\n\n")  # the table, the verdict, and no more
+    assert [line[:24].strip() for line in first.splitlines()[1:]] == ROWS
+    assert second.startswith("verdict on ddrm: ")
+    assert len(second.splitlines()) == 4
+    assert answer.out.startswith(f"{first}\n")
+    assert second in answer.out
 
 
 def test_order_has_its_own_table_and_yardsticks(call, walks, tmp_path):
@@ -84,6 +93,7 @@ def test_order_has_its_own_table_and_yardsticks(call, walks, tmp_path):
     answer = call("run", *words, "--out", tmp_path / "run")
     free, aware = answer.out.split("order-aware: knows in which order, too")
     assert free.startswith("order-free: knows who took what\n")
+    assert "\nA star is the best of its column in its half of the table.\n" in aware
     assert "\nhistory mean " in free
     for name in ("item_knn+recency", "ease+recency", "history mean, recency", "ddrm"):
         assert f"\n{name} " in aware

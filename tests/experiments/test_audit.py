@@ -21,6 +21,7 @@ from ddrm_pyg.experiments.audit import (
     combine,
     compute_signals,
     count_table,
+    headline,
     noisiest_table,
     reasons,
     signals_cell,
@@ -29,7 +30,8 @@ from ddrm_pyg.experiments.audit import (
 from ddrm_pyg.experiments.cells import chain
 from ddrm_pyg.experiments.settings import cell_for, load_settings
 from ddrm_pyg.graph.interaction_graph import EDGE
-from ddrm_pyg.noise_audit import NoiseAudit, audit, train_only
+from ddrm_pyg.noise_audit import Estimate, NoiseAudit, audit, train_only
+from ddrm_pyg.noise_audit.measures import Measure
 from ddrm_pyg.training import _Run
 from ddrm_pyg.transforms import RandomNoise
 
@@ -225,6 +227,22 @@ def test_record_has_no_nan_and_a_table_says_so(golden):
     within = record["measures"]["a"]["within users"]
     assert within["auroc"] == [None, None, None]
     assert as_table(result).text() + "\n" == golden("audit.txt")
+
+
+@pytest.mark.parametrize(
+    ("auroc", "words"),
+    [
+        (0.51, "no better than a coin (AUROC 0.510; .5 is a coin)"),
+        (0.61, "barely better than a coin (AUROC 0.610; .5 is a coin)"),
+        (0.7, "better than a coin (AUROC 0.700; .5 is a coin)"),
+        (0.9, "well (AUROC 0.900; .5 is a coin)"),
+    ],
+)
+def test_a_sentence_says_how_well_noise_is_found(auroc, words):
+    measure = Measure(Estimate(auroc, 0, 1), Estimate(0, 0, 1))
+    measures = {"combined": {"pooled": measure}}
+    scores = NoiseAudit({}, {}, torch.empty(0), torch.empty(0), {}, measures)
+    assert headline(scores) == f"the score tells noise from the rest {words}"
 
 
 @pytest.mark.dataset

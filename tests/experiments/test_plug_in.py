@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.plug_in import (
+    HINTS,
     METRIC,
     Verdict,
     as_record,
@@ -194,6 +196,71 @@ def test_the_headline_hides_no_better_yardstick(word, against, first):
     record = verdict.record()
     assert record["verdict"] == word
     assert record["better_yardstick"] == ("ease" if "better" in first else None)
+
+
+SURE, UNSURE = (PairedTest(-0.1, -0.1, p, 9) for p in (0.001, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("word", "beside", "winner", "advice"),
+    [
+        # validation agrees with test, or there is none
+        ("hurts", SURE, "ease", "Use 'ease': it ranks better, and nothing is trained."),
+        ("hurts", SURE, None, "Use 'ease': it ranks better, and nothing is trained."),
+        ("hurts", UNSURE, "mf", "Do without it: 'mf' ranks better."),
+        ("helps", UNSURE, "ddrm", "Use 'ddrm' or 'ease': they cannot be told apart."),
+        ("helps", UNSURE, "ease", "Use 'ddrm' or 'ease': they cannot be told apart."),
+        (
+            "no significant change",
+            UNSURE,
+            "svd",
+            "Not significant: more users or more seeds can tell.",
+        ),
+        # validation picks what test does not
+        (
+            "hurts",
+            SURE,
+            "mf",
+            "Use 'mf', which validation picks: nothing is picked on test, where 'ease' "
+            "beats 'ddrm'.",
+        ),
+        (
+            "hurts",
+            UNSURE,
+            "ddrm",
+            "Do without it, though validation picks it: on test 'mf' beats 'ddrm'.",
+        ),
+        (
+            "helps",
+            UNSURE,
+            "svd",
+            "Use 'svd', which validation picks: nothing is picked on test, where "
+            "'ddrm' beats 'mf'.",
+        ),
+    ],
+)
+def test_the_advice_is_what_the_files_hold_or_says_why_not(
+    word, beside, winner, advice
+):
+    change = PairedTest(0.1, 0.1, 0.001, 9)
+    if word == "no significant change":
+        change = PairedTest(0.1, 0.1, 0.5, 9)
+    verdict = Verdict("ddrm", word, "mf", change, ("ease", beside), winner)
+    assert verdict.advice == advice
+
+
+def test_the_documentation_gives_the_reports_hints():
+    page = (Path(__file__).parents[2] / "docs" / "helps.md").read_text("utf-8")
+    words = " ".join(page.replace("`", "'").split())
+    heads = {
+        "helps": "## It helps",
+        "no significant change": "## No significant change",
+        "hurts": "## It hurts",
+    }
+    for verdict, hints in HINTS.items():
+        part = words.partition(heads[verdict])[2].partition("## ")[0]
+        part = part.replace("'", "")  # what is code there is quoted here, or bare
+        assert [h for h in hints if h.replace("'", "") not in part] == []
 
 
 def test_gain_over_nothing_helps_and_is_valid_json(make_result):

@@ -76,33 +76,36 @@ def test_a_report_says_what_it_means_first_and_how_it_was_made_last():
     table = Table(pd.DataFrame({"x": [0.5]}, index=["mf"]), {"x": Column("X")})
     report = Report(
         title="a <title>",
-        verdict="it helps",
-        meaning=["Use it.", "With care."],
+        verdict=["it helps", "Use it."],
+        meaning=["It is better."],
         after=NextSteps(
             {"lists": "ddrm-pyg recommend 'a b'"},
             {"a.csv": "20 <items>"},
-            "docs/helps.md",
+            ["Try a seed."],
         ),
         tables=[table],
         pictures={"bars": b"png"},
         settings={"seed": 0},
         command="ddrm-pyg run --out 'a b'",
+        notes=["Recall picks epochs."],
     )
     page = Texts(report.html())
     assert [data for _, data in page.texts[2:]] == [
-        *("a <title>", "it helps", "Use it.", "With care."),
-        *("What next", "lists:", "ddrm-pyg recommend 'a b'"),
+        *("a <title>", "it helps", "Use it.", "It is better."),
+        *("What next", "Try a seed.", "lists:", "ddrm-pyg recommend 'a b'"),
         *("Written:", "a.csv", ": 20 <items>"),
-        "More: docs/helps.md in the repository of ddrm_pyg.",
         *("X", "mf", "0.5000", "How this was made"),
         *(
             "ddrm-pyg run --out 'a b'",
+            "Recall picks epochs.",
             f"ddrm_pyg {version('ddrm_pyg')}",
             "settings",
             '{\n "seed": 0\n}',
         ),
     ]
     assert len(page.links) == 1
+    boxed = report.html().partition('<div class="verdict">')[2].partition("</div>")[0]
+    assert boxed.split() == ["<p>it", "helps</p>", "<p>Use", "it.</p>"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -111,9 +114,9 @@ def test_a_report_fits_a_phone(tmp_path):
     columns = {name: Column(name) for name in wide}
     report = Report(
         title="title" * 30,
-        verdict="helps" * 40,
+        verdict=["helps" * 40],
         meaning=["'lightgcn, best depth' ranks better"],
-        after=NextSteps({"w" * 99: "c" * 300}, {"f" * 99: "p" * 99}, "docs/helps.md"),
+        after=NextSteps({"w" * 99: "c" * 300}, {"f" * 99: "p" * 99}),
         tables=[Table(wide, columns, notes=["a note"])],
         pictures={},
         settings={"path": "x" * 500},

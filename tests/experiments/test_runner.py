@@ -89,8 +89,10 @@ def test_result_is_measured_with_what_is_stored(runner, data):
     assert torch.allclose(propagated.user, result.embeddings().user)
 
 
-def test_interrupted_training_ends_with_the_same_bits(data, tmp_path):
+def test_interrupted_training_ends_with_the_same_bits(data, tmp_path, caplog):
+    caplog.set_level("INFO", "ddrm_pyg")
     straight = Runner(data, tmp_path / "a", progress=False).run(MF)
+    assert "counting" not in caplog.text
 
     def stop(model, record):
         if "recall@20" in record:  # measured, and saved
@@ -111,6 +113,8 @@ def test_interrupted_training_ends_with_the_same_bits(data, tmp_path):
     assert dict(resumed.test) == dict(straight.test)
     assert len(slow["result"]["history"]) == FIT["eval_every"]
     assert 0 < resumed.seconds - 1000 * FIT["eval_every"] < 1000
+    said = caplog.messages[-1]
+    assert said == f"mf: {resumed.seconds:.1f} s, counting what was trained before"
 
 
 def test_time_of_a_base_is_not_counted_twice(registry, runner):
