@@ -138,13 +138,12 @@ def row_of(points, each, epochs, begin=0.0):
 
 def measure_peer(peer, data, folder, args):
     """The curve of another library's SASRec."""
-    epochs = args.peer_epochs
-    curve = _peers.train(peer, args.python, data, folder, epochs, EVERY)
+    curve = _peers.train(peer, args.python, data, folder, args.peer_epochs, EVERY)
     points = [
         (round(p.seconds, 1), round(evaluate(p.emb, data, split="val")[METRIC], 5))
         for p in curve
     ]
-    return row_of(points, curve[-1].seconds / curve[-1].epoch, epochs)
+    return row_of(points, curve[-1].seconds / curve[-1].epoch, curve[-1].epoch)
 
 
 def before(runner, cell, rows):
