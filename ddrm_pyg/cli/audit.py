@@ -42,10 +42,10 @@ FILES = {
 """What is left in the folder, beside the report; the plot where there are labels."""
 
 CANNOT_SAY = [
-    "no ratings or noise labels of both kinds: nothing can be said about how well the "
-    "score finds noise, or which signal does",
-    "a score is a rank among these interactions, not a chance of being noise: nothing "
-    "can be said about how much noise there is",
+    "how well the score finds noise, or which signal does: there are no ratings or "
+    "noise labels of both kinds",
+    "how much noise there is: a score is a rank among these interactions, not a chance "
+    "of being noise",
 ]
 """The claims that data without labels do not allow."""
 

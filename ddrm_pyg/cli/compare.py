@@ -174,13 +174,13 @@ def _in_words(words: dict[str, Any]) -> list[str]:
 
 
 def _of_block(head: str, words: dict[str, Any]) -> list[str]:
-    names = {
-        word: ", ".join(map(repr, words[word])) or "none" for word in ("above", "below")
-    }
+    above, below = (
+        ", ".join(map(repr, words[word])) or "nothing" for word in ("above", "below")
+    )
     yardstick = words["yardstick"]
     return [
-        f"{head}above '{yardstick}', the best yardstick: {names['above']}",
-        f"{head}below it: {names['below']}",
+        f"{head}above '{yardstick}', the best yardstick: {above}",
+        f"{head}below it: {below}",
         f"{head}take the cheapest that is above it"
         if words["above"]
         else f"{head}take '{yardstick}': nothing is above it, and it is cheap",

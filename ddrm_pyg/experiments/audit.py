@@ -410,7 +410,12 @@ def noisiest_table(audit: NoiseAudit, frame: pd.DataFrame, count: int = 20) -> T
     columns = {"item": Column("item", str), "score": Column("score")}
     columns["rank"] = Column("rank of the user's", "d")
     columns["reason"] = Column("why", str)
-    return Table(shown, columns, f"the {len(shown)} noisiest", corner="user")
+    notes = [
+        "score: a weighted mean of the signals' ranks, in (0, 1); high is noisy.",
+        "rank of the user's: 1 is the noisiest that this user took.",
+    ]
+    title = f"the {len(shown)} noisiest"
+    return Table(shown, columns, title, corner="user", notes=notes)
 
 
 def count_table(frame: pd.DataFrame, kind: str, count: int = 10) -> Table:

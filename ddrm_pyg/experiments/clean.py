@@ -16,7 +16,7 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.plug_in import METRIC
 from ddrm_pyg.experiments.runner import Runner
-from ddrm_pyg.experiments.tables import Column, Table, measure_columns
+from ddrm_pyg.experiments.tables import Column, Table, legend, measure_columns
 from ddrm_pyg.experiments.work import Result
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.noise_audit import popularity_signal, rank_within_user
@@ -200,17 +200,23 @@ def as_table(records: Sequence[Mapping[str, Any]]) -> Table:
     frame = pd.DataFrame(records).set_index("name")
     tests = [record["against"].get(PLAIN, {}).get(METRIC) for record in records]
     gains = [test and _gain(test["relative"]) for test in tests]
+    measures = measure_columns(METRICS)
     p_values = [test["p_value"] if test else math.nan for test in tests]
     return Table(
         frame.assign(gain=gains, p_value=p_values),
         {
             "dropped": Column("dropped", lambda size: f"{size:,}" if size else ""),
             "noise": Column("noise", ".1%"),
-            **measure_columns(METRICS),
+            **measures,
             "gain": Column("N@20 to plain"),
             "p_value": Column("p"),
         },
-        notes=["dropped: train interactions left out; noise: known noise among them."],
+        notes=[
+            *legend(measures),
+            "plain: the data as they are; cleaned: without the noisiest.",
+            "random, popularity: without as many at random, and of the rarest items.",
+            "dropped: train interactions left out; noise: known noise among them.",
+        ],
         marked=[CLEANED],
     )
 

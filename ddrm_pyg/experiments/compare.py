@@ -278,17 +278,16 @@ def _verdict(rows: Sequence[Comparison]) -> dict[str, Any] | None:
 
 
 def cannot_say(data: HeteroData) -> list[str]:
-    """List the claims that a data set does not allow, in sentences."""
+    """List what a data set does not tell, and why."""
     missing = []
     if data[EDGE].get("edge_is_noise") is None:
         missing += [
-            "no ratings or noise labels: test pairs may be noise themselves, so the "
-            "table tells who predicts clicks, not who predicts likes",
-            "nothing can be said about which method withstands noise",
+            "who predicts what people meant to take: there are no ratings or noise "
+            "labels, so test pairs may be noise themselves",
+            "which method withstands noise",
         ]
     if data[EDGE].get("edge_time") is None and not tells_order(data):
         missing.append(
-            "no times: the split is not by time, so nothing can be said about "
-            "predicting the future"
+            "who predicts the future: there are no times, so the split is not by time"
         )
     return missing

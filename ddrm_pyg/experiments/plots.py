@@ -58,6 +58,8 @@ _SIGNALS = (
 """Colours of an audit's signals, in turn: all but DDRM's."""
 
 _HEAD: dict[str, Any] = {"loc": "left", "fontsize": 10}
+_LABEL = {"facecolor": "white", "edgecolor": "none", "alpha": 0.6, "pad": 0.8}
+"""What a number stands on that an interval may cross."""
 _PAPER: dict[str, Any] = {"marker": "D", "mfc": "none", "color": "0.2", "ms": 4}
 
 
@@ -332,7 +334,7 @@ def _draw_intervals(axes: Axes, marks: Sequence[Mark], metric: str) -> None:
     longest = max(mark.value for mark in marks)
     for y, mark in zip(range(len(marks))[::-1], marks, strict=True):
         text = f"{mark.value:.4f}"
-        axes.text(0.01 * longest, y, text, va="center", fontsize=8)
+        axes.text(0.01 * longest, y, text, va="center", fontsize=8, bbox=_LABEL)
     axes.set_xlim(left=0)
     axes.set_title(f"test: {metric_title(metric)}, 95 % interval over users", **_HEAD)
     axes.set_xlabel(metric_title(metric))

@@ -35,7 +35,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums;
 th, td { padding: .15rem .4rem; border-bottom: 1px solid #ddd; text-align: right;
          white-space: nowrap; font-weight: normal; }
 th:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-th.words, td.words { text-align: left; white-space: normal; padding-left: 1rem; }
+th.words, td.words { text-align: left; white-space: normal; padding-left: 1rem;
+                     overflow-wrap: break-word; }
 thead th { border-bottom: 2px solid #555; font-weight: bold; }
 .marked th { background: #fff3e6; }
 .marked td { background: #ff7f0e1a; }
@@ -47,12 +48,14 @@ img { max-width: 100%; }
            background: #fff3e6; }
 .verdict p { margin: .2rem 0; }
 pre { white-space: pre-wrap; background: #f6f6f6; padding: .8rem; }
+.command span { display: inline-block; }  /* so that no line ends within an option */
 .notes { color: #555; font-size: 90%; }
 ul { padding-left: 1.2rem; }
 @media (max-width: 480px) {
   table { font-size: 68%; }
   th, td { padding: .1rem .2rem; }
-  th:first-child { white-space: normal; overflow-wrap: normal; }
+  th.words, td.words { padding-left: .6rem; }
+  thead th, th:first-child { white-space: normal; overflow-wrap: break-word; }
 }
 </style>
 </head>
@@ -93,7 +96,7 @@ class NextSteps:
                 "<h2>What next</h2>",
                 *map(paragraph, self.hints),
                 *(
-                    paragraph(f"{what}:") + preformatted(line)
+                    paragraph(f"{what}:") + command_line(line)
                     for what, line in self.commands.items()
                 ),
                 paragraph("Written:"),
@@ -140,7 +143,7 @@ class Report:
             *(table.html() for table in self.tables),
             f'<div class="pictures">{"".join(pictures)}</div>',
             "<h2>How this was made</h2>",
-            preformatted(self.command),
+            command_line(self.command),
             *map(paragraph, self.notes),
             paragraph(f"ddrm_pyg {version('ddrm_pyg')}", "notes"),
             details("settings", json.dumps(self.settings, indent=1)),
@@ -166,6 +169,12 @@ def paragraph(text: str, kind: str = "") -> str:
 def preformatted(text: str) -> str:
     """Write a text as it is."""
     return f"<pre>{escape(text)}</pre>"
+
+
+def command_line(text: str) -> str:
+    """Write a command, which is broken between its words alone."""
+    words = " ".join(f"<span>{escape(word)}</span>" for word in text.split(" "))
+    return f'<pre class="command">{words}</pre>'
 
 
 def details(summary: str, text: str) -> str:

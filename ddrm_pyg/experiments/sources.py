@@ -123,10 +123,8 @@ class Source:
                 words.append(f"--no-{name}")
             elif value != field.default:
                 is_list = isinstance(value, tuple)
-                words += [
-                    f"--{name}",
-                    ",".join(map(str, value)) if is_list else str(value),
-                ]
+                values = value if is_list else [value]
+                words += [f"--{name}", ",".join(map(_shown, values))]
         return words
 
     def check(self, *, there: bool = True) -> None:
@@ -193,6 +191,11 @@ class Source:
             separator=self.separator,
             split=how if split or brings_split(self.data) else False,
         )
+
+
+def _shown(value: float | str) -> str:
+    is_whole = isinstance(value, float) and value.is_integer()
+    return f"{value:.0f}" if is_whole else str(value)  # 4, not 4.0
 
 
 DEFAULT = Source()

@@ -239,7 +239,10 @@ def measure_columns(measures: Sequence[str]) -> dict[str, Column]:
 
 
 def _measure(value: float) -> str:
-    return f"{value:.4f}" if value < 10 else f"{value:.0f}"
+    """Write a share with four decimals, and a mean number of clicks as it is large."""
+    if value <= 1:
+        return f"{value:.4f}"
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 
 def metric_frame(metrics: Mapping[str, Metrics]) -> pd.DataFrame:

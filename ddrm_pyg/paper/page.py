@@ -13,7 +13,13 @@ import pandas as pd
 from ddrm_pyg.experiments.methods import METHODS
 from ddrm_pyg.experiments.plots import Group, Mark, colour_of, plot_groups, to_png
 from ddrm_pyg.experiments.plug_in import METRIC
-from ddrm_pyg.experiments.report import details, page, picture, preformatted
+from ddrm_pyg.experiments.report import (
+    command_line,
+    details,
+    page,
+    picture,
+    preformatted,
+)
 from ddrm_pyg.experiments.tables import Column, Table, plain, short_title
 from ddrm_pyg.files import atomic_path, write_json, write_text
 from ddrm_pyg.paper.outline import AS_IS, PAPER_BACKENDS, TARGETS, contrasts
@@ -126,7 +132,7 @@ def to_html(reproduction: Reproduction, plot: bytes | None = None) -> str:
     heading = title(reproduction)
     parts = [
         f"<p>Data: {escape(reproduction.data)}. Made by:</p>",
-        preformatted(reproduction.command),
+        command_line(reproduction.command),
         *(f"<p>{escape(text)}</p>" for text in _other_ddrm(reproduction)),
     ]
     parts += [table.html() for table in tables(reproduction)]

@@ -159,7 +159,8 @@ def _what_next(page: Path, printed: str) -> set[str]:
     text = page.read_text(encoding="utf-8")
     block = text.partition("<h2>What next</h2>")[2].partition("</ul>")
     assert text.index('class="verdict"') < text.index("<h2>What next</h2>")
-    commands = [unescape(line) for line in re.findall("<pre>(.*)</pre>", block[0])]
+    shown = re.findall('<pre class="command">(.*)</pre>', block[0])
+    commands = [unescape(re.sub("<[^<]*>", "", line)) for line in shown]
     said = printed.splitlines()[-len(commands) :]  # the terminal ends in the same
     assert commands
     assert all(s.endswith(f": {c}") for s, c in zip(said, commands, strict=True))

@@ -15,4 +15,5 @@ def test_the_command_is_as_it_was_typed(call, tmp_path):
     write_report(tmp_path, "t", ["it helps"], [], AFTER, [], {}, {})
     assert [path.name for path in tmp_path.iterdir()] == [REPORT]
     text = (tmp_path / REPORT).read_text()
-    assert "<pre>ddrm-pyg evaluate --data &#x27;my clicks.csv&#x27; --emb" in text
+    words = command.replace("'", "&#x27;").split()
+    assert " ".join(f"<span>{word}</span>" for word in words) in text

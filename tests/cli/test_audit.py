@@ -20,7 +20,7 @@ def test_scores_without_labels_and_says_what_it_cannot(call, clicks, what_next):
     columns = ["--user", "Customer", "--item", "Book"]
     answer = call("audit", "--data", clicks, *columns, "--out", "out")
     assert answer.code == 0
-    assert "cannot be said here: no ratings or noise labels" in answer.out
+    assert "cannot be said here: how well the score finds noise, or" in answer.out
     for title in ("the 20 noisiest", "users with most of", "items with most of"):
         assert title in answer.out
     assert answer.out.splitlines()[-1].endswith(

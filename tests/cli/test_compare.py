@@ -30,14 +30,14 @@ def test_table_verdict_and_what_cannot_be_said(call, words, tmp_path, what_next)
     names = [line.split()[0] for line in lines[:5]]
     assert names == ["popularity", "item_knn", "ease", "mf", "multidae"]
     assert "the best yardstick" in answer.out
-    assert "cannot be said here: no ratings or noise labels" in answer.out
+    assert "labels, so test pairs may be noise themselves\n" in answer.out
     named = what_next(tmp_path / "out" / "report.html", answer.out)
     assert named | {"report.html"} == set(os.listdir(tmp_path / "out"))
     assert (tmp_path / "out" / "compare.png").read_bytes().startswith(b"\x89PNG")
     report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "the best yardstick: " in report
     assert report.count("data:image/png;base64,") == 2
-    assert "cannot be said here: no ratings" in report
+    assert "cannot be said here: who predicts what people meant" in report
 
 
 def test_a_first_look_says_what_it_leaves_out(call, clicks, tmp_path):

@@ -266,7 +266,7 @@ def test_claims_follow_from_what_is_known(data):
     plain = data.clone()
     del plain[EDGE].edge_is_noise
     assert len(cannot_say(plain)) == 2
-    assert "predicts clicks" in cannot_say(plain)[0]
+    assert "meant to take" in cannot_say(plain)[0]
     del plain[EDGE].edge_time
     assert any("no times" in sentence for sentence in cannot_say(plain))
     plain[EDGE].in_order = True

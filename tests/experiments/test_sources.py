@@ -59,11 +59,13 @@ def test_a_run_is_named_by_an_option_only_where_it_is_used():
 
 def test_a_source_is_named_by_its_options():
     assert DEFAULT.words() == ["--data", "synthetic"]
-    source = Source("my clicks.csv", item="sku", liked_from=4, ratios=(0.8, 0.1, 0.1))
+    source = Source("my clicks.csv", item="sku", liked_from=4.0, ratios=(0.8, 0.1, 0.1))
     assert source.words() == [
         *("--data", "my clicks.csv", "--item", "sku"),
         *("--liked-from", "4", "--ratios", "0.8,0.1,0.1"),
     ]
+    exact = Source("r.csv", liked_from=3.1234567890123)
+    assert exact.words()[-1] == "3.1234567890123"
     source = Source("r.csv", rating=False, time=False, split="global")
     words = ["--data", "r.csv", "--no-rating", "--no-time", "--split", "global"]
     assert source.words() == words
