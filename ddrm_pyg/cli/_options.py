@@ -71,8 +71,8 @@ def _source(
     liked_from: Annotated[
         float | None,
         typer.Option(
-            help="Ratings below this are false positives: kept in train and "
-            "validation, never in test."
+            help="Ratings below this are noise: kept in train and validation, never "
+            "in test."
         ),
     ] = None,
     ratios: Annotated[

@@ -65,7 +65,7 @@ def command(
     """Write a copy without the noisiest interactions, and report what it is worth.
 
     The backend is trained on the data as they are, on the copy, and after dropping as
-    much at random and of the rarest items; validation and test are the same for all.
+    much at random and of the rarest items. Validation and test are the same for all.
     """
     source = options.source_of(context)
     if not 0 < drop < 1:

@@ -38,7 +38,7 @@ def command(
     rating: Annotated[str, typer.Option(help="Column of ratings.")] = "rating",
     liked_from: Annotated[
         float | None,
-        typer.Option(help="Ratings below this are false positives: never in test."),
+        typer.Option(help="Ratings below this are noise: never in test."),
     ] = None,
     ratios: Annotated[
         str, typer.Option(help="Shares of train, validation and test.")

@@ -256,7 +256,7 @@ def arrange(
         said.append(
             "every interaction counts as liked"
             if liked_from is None
-            else f"ratings below {liked_from:g} count as false positives"
+            else f"ratings below {liked_from:g} count as noise"
         )
     if said:
         _assumed.warning("%s: assumed %s", name, "; ".join(said))

@@ -213,7 +213,7 @@ def _assign_by_moment(database: Any, cut: TemporalSplit) -> None:
     reasons = {
         "of users that train does not have": f"user NOT IN {train.format('user')}",
         "of items that train does not have": f"item NOT IN {train.format('item')}",
-        "that are false positives of the test": "block = 2 AND NOT liked",
+        "that are noise in the test": "block = 2 AND NOT liked",
     }
     for reason, condition in reasons.items():
         (number,) = database.execute(

@@ -228,9 +228,9 @@ class TemporalSplit(BaseTransform):
                 )
         if bool(disliked.any()):
             logger.warning(
-                "%d false positives after the last %g %% began are left out",
-                int(disliked.sum()),
+                "noise after the last %g %% began is left out: %d interactions",
                 100 * self.ratios[2],
+                int(disliked.sum()),
             )
         return split.masked_fill(unseen.any(0) | disliked, -1)
 
@@ -239,7 +239,7 @@ class TemporalSplit(BaseTransform):
         """Say why none may be left."""
         if self.scope == "global":
             return (
-                "those after the last moment are false positives, or of users or items "
+                "those after the last moment are noise, or of users or items "
                 "that train does not have"
             )
         return "no user has enough liked interactions"

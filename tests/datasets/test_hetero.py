@@ -72,7 +72,7 @@ def test_a_data_set_without_a_split_is_split_as_a_table_is(caplog):
     assert data[EDGE].val_edge_is_noise.tolist() == [True]
     assert caplog.messages[0] == (
         "('user', 'rates', 'movie'): assumed attributes rating, time; each user split "
-        "70/10/20 % by time; ratings below 2 count as false positives"
+        "70/10/20 % by time; ratings below 2 count as noise"
     )
 
 

@@ -267,7 +267,7 @@ def test_ratings_dat_is_read_as_file_or_inside_its_folder(tmp_path, caplog):
         assert int(data[EDGE].edge_is_noise.sum()) == 5
     assert caplog.messages[0] == (
         "ratings.dat: assumed each user split 70/10/20 % by time; ratings below 4.5 "
-        "count as false positives"
+        "count as noise"
     )
 
 

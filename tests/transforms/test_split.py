@@ -288,7 +288,7 @@ def test_one_moment_parts_everyones_past_from_the_future(caplog):
     assert store.test_edge_label_index.T.tolist() == [[0, 2]]
     assert "1 held-out interactions of 1 users that train does not have" in caplog.text
     assert "1 held-out interactions of 1 items that train does not have" in caplog.text
-    assert "1 false positives after the last 30 % began" in caplog.text
+    assert "noise after the last 30 % began is left out: 1 interactions" in caplog.text
     assert repr(split).endswith("scope='global')")
 
 
