@@ -107,7 +107,6 @@ def test_a_report_says_what_it_means_first_and_how_it_was_made_last():
         *("X", "mf", "0.5000", "How this was made"),
         *("ddrm-pyg", "run", "--out", "'a", "b'"),
         *(
-            "ddrm-pyg run --out 'a b'",
             "Recall picks epochs.",
             f"ddrm_pyg {version('ddrm_pyg')}",
             "settings",
