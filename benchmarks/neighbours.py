@@ -70,7 +70,7 @@ def compare(args, setting):
         )
     for name, sides in tables.items():
         _measure.report(
-            f"neighbours_{name}_{args.k}",
+            f"neighbours_{name}{named(args, setting)}_k{args.k}",
             f"Item-kNN, {args.k} neighbours: {name}",
             setting,
             _measure.alternate(sides, setting.runs),
@@ -79,6 +79,12 @@ def compare(args, setting):
             limits={side: BARE for side in OURS if side in sides},
             k=args.k,
         )
+
+
+def named(args, setting):
+    """What sets the results of other data apart: their folder and file."""
+    source = setting.source.partition(".")[0].replace("/", "-")
+    return "" if args.data is None else f"_{source}"
 
 
 def as_scipy(graph):
@@ -158,7 +164,7 @@ def measure_memory(args, setting):
         "peak_bytes": {"fit": fitting.bytes, "lists": listing.bytes},
     }
     print(json.dumps(record))
-    _measure.keep(f"neighbours_memory{setting.suffix}", record)
+    _measure.keep(f"neighbours_memory{named(args, setting)}{setting.suffix}", record)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import torch
 from scipy.linalg import eigh
 from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.sparse import csr_array
+from scipy.sparse._sparsetools import csr_matmat
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,28 +32,30 @@ _DENSE = 1 / 64
 """Share of entries from which on a sparse matrix is faster as dense blocks."""
 
 
-def neighbours(graph: InteractionGraph) -> Iterator[tuple[Tensor, Tensor]]:
+def neighbours(
+    graph: InteractionGraph,
+) -> Iterator[tuple[np.ndarray, np.ndarray | csr_array]]:
     """Count the users that items share, for items with about as many neighbours.
 
     Args:
         graph: Train interactions, without repeats.
 
     Yields:
-        ``[n]`` items, each once in all, and ``[n, num_items]`` float32 on the CPU:
-        dense, or sparse CSR where few share a user.
+        ``[n]`` items, each once in all, and ``[n, num_items]`` float32: dense, or
+        sparse where few share a user, in memory that the next ones overwrite.
     """
-    user, item = graph.edge_index
-    pairs = torch.zeros(graph.num_items, dtype=torch.int64, device=graph.device)
-    pairs = pairs.index_add(0, item, graph.degree("user")[user]).cpu()
-    pairs, order = pairs.sort(stable=True)
-    by_item, by_user = _take_rows(_ones(graph.adj_t()), order), _ones(graph.adj())
+    by_item, by_user = _ones(graph)
+    pairs = by_item @ np.diff(by_user.indptr)
+    order = pairs.argsort(kind="stable")
+    by_item = by_item[order]
+    width = pairs[order].clip(max=graph.num_items).astype(np.int64)
+    product = _SparseProduct(by_user, max(_CELLS, graph.num_items))
     start = 0
-    for size in _block_sizes(pairs.clamp(max=graph.num_items).tolist()):
-        rows = _slice_rows(by_item, start, start + size)
-        shared = int(pairs[start : start + size].sum())
-        crowded = shared >= _CROWDED * size * graph.num_items
-        block = _dense_product(rows, by_user) if crowded else rows @ by_user
-        yield order[start : start + size], block
+    for size in _block_sizes(width.tolist()):
+        rows = by_item[start : start + size]
+        items = order[start : start + size]
+        crowded = pairs[items].sum() >= _CROWDED * size * graph.num_items
+        yield items, _dense_product(rows, by_user).numpy() if crowded else product(rows)
         start += size
 
 
@@ -68,6 +71,33 @@ def _block_sizes(width: list[int]) -> Iterator[int]:
         yield size
 
 
+class _SparseProduct:
+    """Multiplies with a sparse matrix, into memory that it has.
+
+    SciPy's public product counts the entries first, a third of the time, and makes new
+    arrays for every block, which the system has to clear.
+
+    Args:
+        right: What is multiplied with.
+        size: Entries that a product may have.
+    """
+
+    def __init__(self, right: csr_array, size: int) -> None:
+        self.right = right
+        self.column = np.empty(size, dtype=right.indices.dtype)
+        self.value = np.empty(size, dtype=right.dtype)
+
+    def __call__(self, left: csr_array) -> csr_array:
+        """Multiply; the next product overwrites this one."""
+        right, shape = self.right, (left.shape[0], self.right.shape[1])
+        pointer = np.empty_like(left.indptr)
+        operands = [(m.indptr, m.indices, m.data) for m in (left, right)]
+        product = (pointer, self.column, self.value)
+        csr_matmat(*shape, *operands[0], *operands[1], *product)
+        used = slice(int(pointer[-1]))
+        return csr_array((self.value[used], self.column[used], pointer), shape=shape)
+
+
 def shared_users(
     graph: InteractionGraph, size: int | None = None
 ) -> Iterator[tuple[int, Tensor]]:
@@ -80,11 +110,10 @@ def shared_users(
     Yields:
         The first item of a block, and ``[<= size, num_items]`` float32 on the CPU.
     """
-    by_item, by_user = _ones(graph.adj_t()), _ones(graph.adj())
+    by_item, by_user = _ones(graph)
     size = size or max(_CELLS // max(graph.num_items, 1), 1)
     for start in range(0, graph.num_items, size):
-        rows = _slice_rows(by_item, start, min(start + size, graph.num_items))
-        yield start, _dense_product(rows, by_user)
+        yield start, _dense_product(by_item[start : start + size], by_user)
 
 
 def cooccurrence(graph: InteractionGraph) -> Iterator[tuple[int, Tensor]]:
@@ -100,44 +129,25 @@ def cooccurrence(graph: InteractionGraph) -> Iterator[tuple[int, Tensor]]:
         yield start, block.T.contiguous().to(graph.device)
 
 
-def _dense_product(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply two sparse CSR matrices, in less time than their sparse product."""
-    product = torch.empty(len(left), right.shape[1])
-    return torch.addmm(product, left, right, beta=0, out=product)
+def _dense_product(left: csr_array, right: csr_array) -> Tensor:
+    """Multiply two sparse matrices, in less time than their sparse product."""
+    product = torch.empty(left.shape[0], right.shape[1])
+    return torch.addmm(product, *map(_as_torch, (left, right)), beta=0, out=product)
 
 
-def _slice_rows(matrix: Tensor, start: int, stop: int) -> Tensor:
-    """Take rows of a sparse CSR matrix that follow each other."""
-    pointer = matrix.crow_indices()[start : stop + 1]
-    within = slice(int(pointer[0]), int(pointer[-1]))
-    return csr_tensor(
-        pointer - pointer[0],
-        matrix.col_indices()[within],
-        matrix.values()[within],
-        (stop - start, matrix.shape[1]),
-    )
+def _ones(graph: InteractionGraph) -> tuple[csr_array, csr_array]:
+    """Return the 0/1 matrices ``[num_items, num_users]`` and its transpose."""
+    pointer, item = (part.cpu().numpy() for part in graph.user_items)
+    one = np.ones(item.size, dtype=np.float32)
+    shape = (graph.num_users, graph.num_items)
+    by_user = csr_array((one, item, pointer), shape=shape)
+    return by_user.T.tocsr(), by_user
 
 
-def _take_rows(matrix: Tensor, row: Tensor) -> Tensor:
-    """Take rows ``[n]`` of a sparse CSR matrix."""
-    begin = matrix.crow_indices()[row]
-    length = matrix.crow_indices()[row + 1] - begin
-    pointer = row_pointer(length)
-    place = torch.arange(int(pointer[-1]))
-    place += (begin - pointer[:-1]).repeat_interleave(length)
-    column, value = matrix.col_indices()[place], matrix.values()[place]
-    return csr_tensor(pointer, column, value, (row.numel(), matrix.shape[1]))
-
-
-def _ones(matrix: Tensor) -> Tensor:
-    """Return a matrix with the entries of another, all 1, on the CPU."""
-    matrix = matrix.cpu()
-    return csr_tensor(
-        matrix.crow_indices(),
-        matrix.col_indices(),
-        torch.ones_like(matrix.values()),
-        matrix.shape,
-    )
+def _as_torch(matrix: csr_array) -> Tensor:
+    parts = (matrix.indptr, matrix.indices, matrix.data)
+    pointer, column, value = map(torch.from_numpy, parts)
+    return csr_tensor(pointer, column, value, matrix.shape)
 
 
 def ridge_gram(graph: InteractionGraph, l2: float) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from scipy.sparse import csr_array
@@ -13,6 +16,12 @@ from ddrm_pyg.nn.models._similarity import (
     neighbours,
     shared_users,
 )
+
+_TINY = float(np.finfo(np.float32).tiny)
+"""What any positive cosine reaches."""
+
+_BELOW = 0.05
+"""Share of rows whose k-th largest entry may be below the floor."""
 
 
 class ItemKNN:
@@ -76,12 +85,19 @@ def _all(graph: InteractionGraph) -> Tensor:
 def _nearest(graph: InteractionGraph, k: int) -> Tensor:
     """Keep the k largest entries of every column of C; sparse CSR."""
     scale = _scale(graph).numpy()
-    parts = []
-    for items, counts in neighbours(graph):
-        item = items.numpy()
-        dense = counts.layout == torch.strided
-        cosine = (_cosine_rows if dense else _filled_cosine_rows)(counts, item, scale)
-        parts.append((item, *_largest(*cosine, k)))
+    parts, floor = [], _TINY  # what most items before had k entries of
+    for item, counts in neighbours(graph):
+        groups: Iterable[tuple[np.ndarray, _Rows]]
+        if isinstance(counts, np.ndarray):
+            groups = [(item, _cosine_rows(counts, item, scale))]
+        else:
+            groups = _cosine_groups(counts, item, scale, k, floor)
+        reached = []
+        for items, rows in groups:
+            least = _kth_largest(rows.cosine, k)
+            parts.append((items, *_largest(rows, least, k)))
+            reached.append(least)
+        floor = float(np.quantile(np.concatenate(reached), _BELOW))
     item, length, other, value = (np.concatenate(p) for p in zip(*parts, strict=True))
     size = (graph.num_items, graph.num_items)
     by_item = csr_array((value, other, np.append(0, length.cumsum())), shape=size)
@@ -99,56 +115,88 @@ def _scale(graph: InteractionGraph) -> Tensor:
     return graph.degree("item").cpu().clamp(min=1).to(torch.float32).rsqrt()
 
 
-_Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Values ``[n, L]``, columns one row after the other, where those of a row begin."""
+class _Rows(NamedTuple):
+    """Rows of C, as long as the longest.
 
-
-def _cosine_rows(counts: Tensor, item: np.ndarray, scale: np.ndarray) -> _Rows:
-    """Scale dense rows, in place."""
-    cosine = counts.numpy()
-    cosine *= scale[item, np.newaxis]
-    cosine *= scale
-    cosine[np.arange(item.size), item] = 0
-    return cosine, np.arange(scale.size), np.zeros_like(item)
-
-
-def _filled_cosine_rows(counts: Tensor, item: np.ndarray, scale: np.ndarray) -> _Rows:
-    """Scale sparse rows, in place, and fill them up with 0 to equal length."""
-    parts = (counts.crow_indices(), counts.col_indices(), counts.values())
-    pointer, column, value = map(Tensor.numpy, parts)
-    length = np.diff(pointer)
-    value *= np.repeat(scale[item], length)
-    value *= scale[column]
-    value[column == np.repeat(item, length)] = 0
-    is_entry = np.arange(length.max()) < length[:, np.newaxis]
-    cosine = np.zeros(is_entry.shape, dtype=np.float32)
-    cosine[is_entry] = value
-    return cosine, column, pointer[:-1]
-
-
-def _largest(
-    cosine: np.ndarray, column: np.ndarray, start: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keep the k largest positive entries of every row, of equal ones the first items.
-
-    Args:
-        cosine: ``[n, L]``.
+    Attributes:
+        cosine: ``[n, L]``, 0 where there is no entry.
         column: Items that the entries stand for, one row after the other.
         start: ``[n]`` where the items of each row begin.
-        k: Entries to keep.
-
-    Returns:
-        ``[n]`` the number of entries of each row, and their items and values.
     """
-    least = np.full(len(cosine), np.finfo(np.float32).tiny, dtype=np.float32)
+
+    cosine: np.ndarray
+    column: np.ndarray
+    start: np.ndarray
+
+
+def _cosine_rows(counts: np.ndarray, item: np.ndarray, scale: np.ndarray) -> _Rows:
+    """Scale dense rows, in place."""
+    counts *= scale[item, np.newaxis]
+    counts *= scale
+    counts[np.arange(item.size), item] = 0
+    return _Rows(counts, np.arange(scale.size), np.zeros_like(item))
+
+
+def _cosine_groups(
+    counts: csr_array, item: np.ndarray, scale: np.ndarray, k: int, floor: float
+) -> Iterator[tuple[np.ndarray, _Rows]]:
+    """Scale sparse rows, in place, and fill them up.
+
+    In rows that have k entries of ``floor`` or more, these are all that is looked at
+    again: most items share one user, and are far.
+
+    Yields:
+        Items, and their rows.
+    """
+    counts.data *= np.repeat(scale[item], np.diff(counts.indptr))
+    counts.data *= scale.take(counts.indices)
+    near = _at_least(counts, item, floor)
+    enough = np.diff(near.indptr) >= k
+    yield item[enough], _fill_up(near[enough])
+    rest = _at_least(counts[~enough], item[~enough], _TINY)
+    yield item[~enough], _fill_up(rest)
+
+
+def _at_least(rows: csr_array, item: np.ndarray, floor: float) -> csr_array:
+    """Keep the entries from ``floor`` on, but those of an item with itself."""
+    place = np.flatnonzero(rows.data >= np.float32(floor))
+    length = np.diff(place.searchsorted(rows.indptr))
+    place = place[rows.indices[place] != np.repeat(item, length)]
+    pointer = place.searchsorted(rows.indptr)
+    return csr_array((rows.data[place], rows.indices[place], pointer), shape=rows.shape)
+
+
+def _fill_up(rows: csr_array) -> _Rows:
+    length = np.diff(rows.indptr)
+    is_entry = np.arange(length.max(initial=0)) < length[:, np.newaxis]
+    cosine = np.zeros(is_entry.shape, dtype=np.float32)
+    cosine[is_entry] = rows.data
+    return _Rows(cosine, rows.indices, rows.indptr[:-1])
+
+
+def _kth_largest(cosine: np.ndarray, k: int) -> np.ndarray:
+    """Return the k-th largest entry of each row, or what any positive one reaches."""
+    least = np.full(len(cosine), _TINY, dtype=np.float32)
     if cosine.shape[1] > k:
         # NumPy leaves many zeros behind quickly where they are the largest
         negative = -cosine
         negative.partition(k - 1)
         np.maximum(least, -negative[:, k - 1], out=least)
+    return least
+
+
+def _largest(
+    rows: _Rows, least: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Keep the k largest positive entries of every row, of equal ones the first items.
+
+    Returns:
+        ``[n]`` the number of entries of each row, and their items and values.
+    """
+    cosine = rows.cosine
     place = np.flatnonzero(cosine >= least[:, np.newaxis])
     row, within = np.divmod(place, max(cosine.shape[1], 1))
-    item, value = column[start[row] + within], cosine.ravel()[place]
+    item, value = rows.column[rows.start[row] + within], cosine.ravel()[place]
     length = np.bincount(row, minlength=len(cosine))
     tied = np.flatnonzero((value == least[row]) & (length > k)[row])
     tied = tied[np.lexsort((item[tied], row[tied]))]

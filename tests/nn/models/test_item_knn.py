@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
-from ddrm_pyg.nn.models import ItemKNN, _similarity
+from ddrm_pyg.nn.models import ItemKNN, _similarity, item_knn
 from ddrm_pyg.typing import HasScorer
 
 GRAPHS = st.from_type(InteractionGraph)
@@ -103,6 +103,18 @@ def test_of_equal_neighbours_the_first_items_stay(graph, k, cells, crowded):
     np.put_along_axis(expected, best, np.take_along_axis(whole, best, 0), 0)
     np.testing.assert_array_equal(matrix.to_dense(), expected)
     assert int(matrix.values().numel()) == np.count_nonzero(expected)
+
+
+@pytest.mark.parametrize("below", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("k", [1, 3, 20])
+def test_entries_that_are_left_out_early_change_nothing(below, k, monkeypatch):
+    user, item = torch.randint(40, (2, 400), generator=torch.Generator().manual_seed(0))
+    graph = InteractionGraph(torch.stack([user, item]), 40, 40).without_repeats()
+    dense = ItemKNN(k).scorer(graph).matrix.to_dense()
+    monkeypatch.setattr(_similarity, "_CROWDED", 99)
+    monkeypatch.setattr(_similarity, "_CELLS", 200)  # a few rows each: floors differ
+    monkeypatch.setattr(item_knn, "_BELOW", below)
+    assert torch.equal(ItemKNN(k).scorer(graph).matrix.to_dense(), dense)
 
 
 def test_neighbours_are_stored_and_nothing_else(path_graph):
