@@ -126,10 +126,10 @@ class Table:
         index = torch.empty(2, len(self._ids["user"]), dtype=torch.int64)
         if not index.numel():
             raise ValueError(f"{self.name}: no rows")
-        for row, (role, ids) in zip(index, self._ids.items(), strict=True):
-            place, raw[role] = ids.numbered()
-            row.copy_(torch.from_numpy(place))
+        for row, (role, ids) in enumerate(self._ids.items()):
+            raw[role] = ids.numbered(index[row].numpy())
         block = {"index": index}
+        del index  # the block is used up
         if "rating" in self.column_of:
             block["rating"] = torch.from_numpy(np.concatenate(self._ratings))
             self._ratings.clear()
@@ -228,16 +228,19 @@ class _Ids:
         both = (n for n in names if isinstance(n, int) and str(n) in names)
         return next(both, None)
 
-    def numbered(self) -> tuple[np.ndarray, RawIds]:
-        """Return the row ``[N]`` of each value and the ids by row, ascending.
+    def numbered(self, rows: np.ndarray) -> RawIds:
+        """Return the ids by row, ascending.
 
         Ids are integers only where all are written as integers are.
+
+        Args:
+            rows: ``[N]`` int64, what the row of each value is written to.
         """
         if self._integers:
             whole = np.concatenate(self._integers).astype(np.int64)
             self._integers.clear()
-            row_of_value, values = _rank(whole)
-            return row_of_value, torch.from_numpy(values)
+            rows[:], values = _rank(whole)
+            return torch.from_numpy(values)
         codes = np.concatenate(self._codes)
         self._codes.clear()
         names = [*self._code_of]
@@ -246,12 +249,14 @@ class _Ids:
             row_of, ids = pd.factorize(
                 np.array([*map(int, names)], dtype=np.int64), sort=True
             )
-            return row_of[codes], torch.from_numpy(ids)
+            row_of.take(codes, out=rows, mode="clip")
+            return torch.from_numpy(ids)
         texts = [*map(str, names)]
         raw = sorted(set(texts))
         rank = dict(zip(raw, range(len(raw)), strict=True))
         row_of = np.array([rank[text] for text in texts], dtype=np.int64)
-        return row_of[codes], raw
+        row_of.take(codes, out=rows, mode="clip")  # "raise" would copy
+        return raw
 
 
 def _coded(values: np.ndarray) -> Coded:

@@ -382,7 +382,8 @@ def _stable_argsort(*keys: np.ndarray) -> np.ndarray:
     packed = _packed(keys)
     if packed is not None:
         packed.sort()
-        return packed & ((1 << (len(packed) - 1).bit_length()) - 1)
+        packed &= (1 << (len(packed) - 1).bit_length()) - 1
+        return packed
     *higher, lowest = keys
     if not higher:
         return np.argsort(lowest, kind="stable")
@@ -403,7 +404,8 @@ def _packed(keys: Sequence[np.ndarray]) -> np.ndarray | None:
     packed = np.zeros(count, dtype=np.int64)
     for key, low, width in zip(keys, lows, widths, strict=True):
         packed <<= width
-        packed |= key.astype(np.int64, copy=False) - low
+        packed += key.astype(np.int64, copy=False)  # wraps and comes back: no copy
+        packed -= low
     packed <<= places
     packed |= np.arange(count)
     return packed
