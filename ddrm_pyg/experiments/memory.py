@@ -176,7 +176,7 @@ def _widths(
     nodes = graph.num_users + graph.num_items
     activations = 4 * factor * FLOAT * cell.fit["batch_size"] * row
     tables = 3 * FLOAT * nodes * WIDTH
-    return int(COPIES * FLOAT * count_parameters(model) + activations + tables)
+    return int(_bytes(cell, count_parameters(model)) + activations + tables)
 
 
 _HELD = {
@@ -192,7 +192,13 @@ _HELD = {
 
 
 def _state(cell: Cell, method: Method, graph: Sizes | InteractionGraph) -> int:
-    return COPIES * FLOAT * num_parameters(cell, graph)
+    return _bytes(cell, num_parameters(cell, graph))
+
+
+def _bytes(cell: Cell, num_trained: int) -> int:
+    """All copies of what is trained; an average is one, and keeps another aside."""
+    averaged = cell.fit.get("ema_decay") is not None
+    return (COPIES + 2 * averaged) * FLOAT * num_trained
 
 
 def num_parameters(cell: Cell, graph: Sizes | InteractionGraph) -> int:

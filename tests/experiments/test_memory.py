@@ -170,6 +170,16 @@ def test_tables_count_with_all_their_copies():
     assert large - small > COPIES * 4 * 32 * 2 * 10**6
 
 
+def test_an_average_of_the_weights_is_two_more_copies():
+    plain, averaged = (
+        to_run(Cell("mf", fit=fit), Sizes(10**6, 10**6, 0)).train
+        for fit in ({}, {"ema_decay": 0.9})
+    )
+    assert averaged - plain == 2 * 4 * num_parameters(
+        Cell("mf"), Sizes(10**6, 10**6, 0)
+    )
+
+
 def test_reading_takes_more_than_the_files_and_is_unknown_without_them(
     tmp_path, monkeypatch
 ):
