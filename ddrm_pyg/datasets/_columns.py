@@ -15,7 +15,7 @@ _ALIASES = {
     "time": ("timestamp",),
 }
 
-_TIME = re.compile(r"time|date|stamp|epoch|(?:^|_)(?:at|ts|when)$")
+_TIME = re.compile(r"time|date|stamp|epoch|unix|(?:^|_)(?:at|ts|when)$")
 _NO_TIME = re.compile(r"birth|born|releas|publi|expir")
 """Dates of a person or a thing, which say nothing of when it was taken."""
 _RATING = re.compile(r"(?:^|_)(?:rat(?:e|ed|ing|ings)|stars?|scores?|grades?)$")
@@ -23,8 +23,9 @@ NUMBER = re.compile(r"\s*[+-]?[0-9]+(?:\.[0-9]*)?\s*")
 _DATE = re.compile(r"\s*\d{4}-\d\d-\d\d(?:\D|$)")
 _EPOCH = re.compile(r"1?\d{9}(?:\d{3}){0,3}(?:\.\d*)?")
 """Seconds since 1970 until 2033, or milli-, micro- or nanoseconds."""
-_SEVERAL = re.compile(r"\S*\d\S*(?:[\s,;|]+\S*\d\S*)+")
-"""Ids beside one another; words of a title seldom all have a digit."""
+_DATE_OTHERWISE = re.compile(r"\s*\d{1,4}[/.]\d{1,2}[/.]\d{1,4}(?:\D|$)")
+_DIGIT = re.compile(r"\d")
+_BETWEEN = re.compile(r"[\s,;|]+")
 _LARGEST_STARS = 100
 
 Columns = Mapping[str, str | Literal[False] | None]
@@ -96,13 +97,18 @@ def hint_unused(
     def first(role: str, looks: Callable[[str, list[str]], bool]) -> list[str]:
         if role in column_of or columns[role] is False:
             return []
-        return [n for n in free if texts[n] and looks(_snake(n), texts[n])][:1]
+        return [n for n in free if texts[n] and looks(_snake(str(n)), texts[n])][:1]
 
     return [
         *(
             f"{name!r} looks like times: with --time {name}, in Python time=, DDRM "
             "learns what comes next"
             for name in first("time", _looks_like_times)
+        ),
+        *(
+            f"{name!r} looks like times that are not read: written as 2018-07-31 22:09 "
+            "and named by --time, in Python time=, DDRM learns what comes next"
+            for name in first("time", _looks_like_other_dates)
         ),
         *(
             f"{name!r} looks like ratings: with --rating {name} and --liked-from, in "
@@ -129,16 +135,24 @@ def _looks_like_times(name: str, values: list[str]) -> bool:
     return bool(are_numbers) or all(map(_DATE.match, values))
 
 
+def _looks_like_other_dates(name: str, values: list[str]) -> bool:
+    is_time = _TIME.search(name) and not _NO_TIME.search(name)
+    return bool(is_time) and all(map(_DATE_OTHERWISE.match, values))
+
+
 def _looks_like_ratings(name: str, values: list[str]) -> bool:
     if not _RATING.search(name) or not all(map(NUMBER.fullmatch, values)):
         return False
     numbers = {*map(float, values)}
-    return len(numbers) > 1 and max(map(abs, numbers)) <= _LARGEST_STARS
+    in_quarters = all((4 * number).is_integer() for number in numbers)
+    return in_quarters and len(numbers) > 1 and max(numbers) <= _LARGEST_STARS
 
 
 def _looks_like_lists(values: list[str]) -> bool:
-    """Tell whether most cells hold several ids."""
-    return 2 * sum(map(bool, map(_SEVERAL.fullmatch, values))) > len(values)
+    """Tell whether most cells hold several ids; those of titles have few digits."""
+    cells = [_BETWEEN.split(value.strip()) for value in values]
+    several = [c for c in cells if len(c) > 1 and all(map(_DIGIT.search, c))]
+    return 2 * len(several) > len(cells)
 
 
 def _short(text: str) -> str:

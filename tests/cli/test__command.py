@@ -95,3 +95,15 @@ def test_what_was_assumed_is_not_said_where_less_is_asked_for(call, clicks):
         assert quiet.code == 0
         assert quiet.err == ""
         assert quiet.out
+
+
+def test_a_column_that_looks_useful_is_pointed_out_unless_less_is_asked_for(
+    call, tmp_path
+):
+    rows = [f"{u},{i},2018-07-{i + 1:02}" for u in range(3) for i in range(10)]
+    path = tmp_path / "clicks.csv"
+    path.write_text("\n".join(["user,item,bought_at", *rows]))
+    said = call("data", "describe", path).err
+    assert said.count("'bought_at' looks like times: with --time bought_at") == 1
+    assert call("data", "describe", path, "-q").err == ""
+    assert "looks like" not in call("data", "describe", path, "--no-time").err

@@ -40,6 +40,7 @@ def test_a_column_that_is_not_there_names_the_option_that_would_name_it():
         ("eventTimestamp", [1.5321102e9]),
         ("session_date", ["2018-07-07T22:09:11Z"]),
         ("Datum", ["2018-07-07", "2018-12-01"]),
+        ("unix_ms", [1532110298123]),
     ],
 )
 def test_a_column_like_times_is_pointed_out(name, values):
@@ -69,18 +70,30 @@ def test_a_column_like_ratings_is_pointed_out(name):
     [
         ("customer", [1532110298]),  # numbers alone may be ids
         ("watch_time", [125, 3600]),  # how long, not when
-        ("date", ["07/07/2018"]),  # --time would refuse it
+        ("price", ["07/07/2018"]),
+        ("release_date", ["07/07/2018"]),
+        (7, ["a"]),
         ("birthDate", ["1990-01-01"]),
         ("release_date", ["1990-01-01"]),
         ("time", []),
         ("stars", [5, 5]),
         ("score", [12345, 3]),
+        ("score", [0.6931, 0.25]),  # a model's
         ("rating", ["good", "bad"]),
         ("karate", [1, 2]),
     ],
 )
 def test_other_columns_are_not(name, values):
     assert hint_unused({"user": [1], "item": [2], name: values}, USED, COLUMNS) == []
+
+
+@pytest.mark.parametrize("value", ["12/1/2010 8:26", "1.12.2010", "2010/12/1"])
+def test_dates_that_would_be_refused_are_pointed_out_with_what_to_write(value):
+    samples = {"user": [1], "item": [2], "InvoiceDate": [value]}
+    assert hint_unused(samples, USED, COLUMNS) == [
+        "'InvoiceDate' looks like times that are not read: written as 2018-07-31 22:09 "
+        "and named by --time, in Python time=, DDRM learns what comes next"
+    ]
 
 
 def test_of_several_columns_the_first_is_named():
@@ -95,6 +108,7 @@ def test_of_several_columns_the_first_is_named():
         (["N55189 N42782", "", "N42782 N45794 N1"], "'N55189 N42782'"),
         (["1,2", "3"], None),  # not most of them
         (["1|2|3", "2;3"], "'1|2|3'"),
+        (["1," * 5000 + "1 x"], None),
         (["Toy Story 2", "Die Hard 2"], None),
         (["B00 ", "x1"], None),
         ([" ".join(["N1"] * 20), "N1 N2"], f"'{'N1 ' * 12}N...'"),
