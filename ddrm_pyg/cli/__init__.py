@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         result = _INTERRUPTED
     except typer.TyperException as error:
-        return _fail(_with_nearest(error.format_message()))
+        return _fail(_with_nearest(_refusal(error)))
     except (ValueError, ArithmeticError, OSError, ImportError, MemoryError) as error:
         return _fail(_message(error))
     if result == _INTERRUPTED:  # typer's word for it, too
@@ -167,6 +167,17 @@ def _print_version(asked: bool) -> None:
     if asked:
         print(f"ddrm-pyg {metadata.version('ddrm_pyg')}")
         raise typer.Exit
+
+
+def _refusal(error: typer.TyperException) -> str:
+    """What typer refuses, with the value that was typed, or what was meant."""
+    if possibilities := getattr(error, "possibilities", None):
+        return f"{error.message}; did you mean '{possibilities[0]}'?"
+    message = error.format_message()
+    reasons = getattr(error.__cause__, "errors", None)  # pydantic's
+    value = reasons()[0]["input"] if reasons else None
+    says_it = value is None or repr(value) in message
+    return message if says_it else f"{message} (got {value!r})"
 
 
 def _with_nearest(message: str) -> str:

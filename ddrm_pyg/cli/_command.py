@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,17 @@ logger = logging.getLogger("ddrm_pyg")
 
 ASSUMED = logging.getLogger("ddrm_pyg.assumed")
 """Says what was assumed about data that were read, in Python as warnings."""
+
+
+@contextmanager
+def assumed_before() -> Iterator[None]:
+    """Do not say again what was assumed about data that were read before."""
+    level = ASSUMED.level
+    ASSUMED.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ASSUMED.setLevel(level)
 
 
 def _say_less(asked: bool) -> None:

@@ -38,24 +38,53 @@ NOT_OURS = ("not what a finished run writes", "the same command writes it again"
 """What is wrong with a damaged file of a run, and what to do."""
 
 
-def check_free(out: Path, keys: Iterable[str], option: str = "--out") -> None:
+def check_free(
+    out: Path,
+    keys: Iterable[str],
+    option: str = "--out",
+    *,
+    source: Source | None = None,
+    overwrite: bool = False,
+) -> None:
     """Refuse, before anything is loaded, a folder that holds something else.
 
     Args:
         out: The folder.
         keys: What the config of a run of this kind says.
         option: What the folder was given by.
+        source: Where the data of the run come from; None where that is not told.
+        overwrite: Whether what another run left is replaced.
 
     Raises:
-        ValueError: It is a file, or holds what is no such run.
+        ValueError: It is a file, or holds what is no such run, or of other data.
     """
     if out.is_dir():
         remove_abandoned(out)
-    is_ours = not out.exists() or (
-        out.is_dir() and (not any(out.iterdir()) or read_config(out, set(keys)))
-    )
-    if not is_ours:
+    existing = read_config(out, set(keys))
+    is_new = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not is_new and existing is None:
         raise ValueError(f"'{option}' must be a new folder or a run's (got {out})")
+    if existing and source and not overwrite:
+        config = {**existing, "source": _as_read(source.located().record())}
+        if config != existing:
+            raise ValueError(_holds_another(out, existing, config, option))
+
+
+def _as_read(config: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(config))  # tuples become lists, as in the file
+
+
+def _holds_another(
+    out: Path,
+    existing: dict[str, Any],
+    config: dict[str, Any],
+    option: str,
+    advice: str = "; give --overwrite to replace it",
+) -> str:
+    return (
+        f"'{option}' must be new or hold this very run (got {out}, which holds "
+        f"another: {_difference(existing, config)}{advice})"
+    )
 
 
 def claim(
@@ -79,7 +108,7 @@ def claim(
     Raises:
         ValueError: ``out`` holds something else.
     """
-    config = json.loads(json.dumps(config))  # tuples become lists, as in the file
+    config = _as_read(config)
     if out.exists() and not out.is_dir():
         raise ValueError(f"'{option}' must be a new folder or a run's (got {out})")
     out.mkdir(parents=True, exist_ok=True)
@@ -103,11 +132,8 @@ def _claim(
         if any(out.iterdir()):
             raise ValueError(f"'{option}' must be a new folder or a run's (got {out})")
     elif finished is None or not overwrite:
-        advice = "; give --overwrite to replace it" if finished else ""
-        raise ValueError(
-            f"'{option}' must be new or hold this very run (got {out}, which holds "
-            f"another: {_difference(existing, config)}{advice})"
-        )
+        advice = [] if finished else [""]  # where nothing is ever replaced
+        raise ValueError(_holds_another(out, existing, config, option, *advice))
     else:
         (out / finished).unlink(missing_ok=True)  # first: the rest is no run now
         shutil.rmtree(out / CELLS, ignore_errors=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from ddrm_pyg.cli._command import Command, parameters_of
-from ddrm_pyg.experiments.methods import names_of, pairwise_backends
+from ddrm_pyg.experiments.methods import Role, names_of, pairwise_backends
+from ddrm_pyg.experiments.settings import find_settings
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.files import hash_file
 
@@ -35,6 +36,18 @@ def _check_device(name: str | None) -> str | None:
             reason = str(error).splitlines()[0]
             raise typer.BadParameter(f"'{name}' cannot be used ({reason})") from None
     return name
+
+
+SETTINGS: dict[str, Role] = {"settings": "denoiser", "backend_settings": "backend"}
+"""Options that name settings, by the role of what they are for."""
+
+
+def _check_settings(values: Mapping[str, Any]) -> None:
+    """Refuse settings that are not there."""
+    for name, role in SETTINGS.items():
+        if (settings := values.get(name)) is not None:
+            option = f"--{name.replace('_', '-')}"
+            find_settings(settings, names_of(role), option)
 
 
 SplitScope = Annotated[
@@ -137,6 +150,7 @@ class SourceCommand(Command):
         """Make the source, see :func:`source_of`."""
         values = (ctx.params.pop(name) for name in self.columns)
         ctx.obj = _source(*values)
+        _check_settings(ctx.params)
         ctx.obj.check(there=not ctx.params.get("dry_run"))
         return super().invoke(ctx)
 

@@ -94,7 +94,7 @@ def command(
     """
     source = options.source_of(context)
     out = out or Path("runs") / f"audit-{source.name}"
-    check_free(out, KEYS)
+    check_free(out, KEYS, source=source, overwrite=overwrite)
     from ddrm_pyg.cli._output import print_json, print_results
     from ddrm_pyg.cli._start import begin
     from ddrm_pyg.experiments.audit import (

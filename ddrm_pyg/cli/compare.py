@@ -87,7 +87,7 @@ def command(
     """
     source = options.source_of(context)
     out = out or Path("runs") / f"compare-{source.name}"
-    check_free(out, KEYS)
+    check_free(out, KEYS, source=source, overwrite=overwrite)
     names = LISTS[methods]() if methods in LISTS else options.split(methods) or [""]
     cells = {
         name: _cells(name, range(seed, seed + seeds), settings_of, epochs)

@@ -49,7 +49,7 @@ def command(
         {"user": user_emb, "item": item_emb},
         {"user": user_ids, "item": item_ids},
     )
-    check_free(out, KEYS)
+    check_free(out, KEYS, source=source, overwrite=overwrite)
     from ddrm_pyg.cli._plug_in import execute
     from ddrm_pyg.cli._start import begin
     from ddrm_pyg.experiments.plug_in import default_ddrm

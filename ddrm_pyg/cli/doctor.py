@@ -18,7 +18,6 @@ from ddrm_pyg.experiments.methods import each_once
 from ddrm_pyg.experiments.settings import cell_for
 from ddrm_pyg.extras import versions
 
-WIDTH = 32
 EXTRAS = {
     "sparse": "torch_sparse",
     "ann": "faiss",
@@ -55,6 +54,9 @@ def command(
     """
     record = diagnose()
     sizes = Sizes(users, items, interactions)
+    record["memory is for"] = (
+        f"{users:,} users, {items:,} items, {interactions:,} train interactions"
+    )
     for name in each_once():  # with what they start from
         largest = max(to_run(link, sizes).train for link in chain(cell_for(name)))
         record[f"memory to train {name}"] = gibibytes(largest)
@@ -62,9 +64,10 @@ def command(
     if as_json:
         print_json(record)
         return
+    width = max(map(len, record))
     for name, value in record.items():
         text = ", ".join(value) if isinstance(value, list) else value
-        print(f"{name:<{WIDTH}}{text}")
+        print(f"{name:<{width}}  {text}")
 
 
 def diagnose() -> dict[str, Any]:

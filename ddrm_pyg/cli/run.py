@@ -51,7 +51,7 @@ def command(
     if settings is not None and denoise == "none":
         raise ValueError("'--settings' are of '--denoise', which must not be none")
     out = out or Path("runs") / f"{source.name}-{backend}-{denoise}-seed{seed}"
-    check_free(out, KEYS)
+    check_free(out, KEYS, source=source, overwrite=overwrite)
     from ddrm_pyg.cli._plug_in import execute
     from ddrm_pyg.cli._start import begin
     from ddrm_pyg.experiments.plug_in import default_ddrm

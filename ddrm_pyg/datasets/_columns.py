@@ -37,8 +37,8 @@ None takes the usual name where there is one, False no column at all.
 
 def find_columns(
     where: str, names: Sequence[str], columns: Columns
-) -> tuple[dict[str, str], bool]:
-    """Return what the source calls each role, and whether that had to be inferred.
+) -> tuple[dict[str, str], list[str]]:
+    """Return what the source calls each role, and which of that had to be inferred.
 
     Args:
         where: The place of the names, for messages.
@@ -63,8 +63,13 @@ def find_columns(
             raise ValueError(_no_column(where, role, asked, names))
     if len(set(column_of.values())) < len(column_of):
         raise ValueError(f"{where}: one column has two uses (got {column_of})")
-    inferred = any(name != columns[role] for role, name in column_of.items())
+    inferred = [name for role, name in column_of.items() if name != columns[role]]
     return column_of, inferred
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Name columns: ``column time``, ``columns rating, time``."""
+    return f"column{'s' * (len(names) > 1)} {', '.join(names)}"
 
 
 def _no_column(where: str, role: str, asked: str, names: Sequence[str]) -> str:

@@ -85,12 +85,12 @@ def read_bare_csv(path: Path, names: list[str], *, size: int = BLOCK_SIZE) -> Ta
     """
     dialect = Dialect(",", quoted=True)
     layout = _Layout(path.name, dialect, names, {name: name for name in names})
-    return _read(layout, False, read_blocks(path, dialect=dialect, size=size))
+    return _read(layout, [], read_blocks(path, dialect=dialect, size=size))
 
 
 def _read(
     layout: _Layout,
-    inferred: bool,
+    inferred: Sequence[str],
     blocks: Iterable[tuple[int, bytes]],
     hints: Sequence[str] = (),
 ) -> Table:

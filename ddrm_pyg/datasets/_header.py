@@ -130,10 +130,10 @@ class Header:
         rows = (row for row in self.rows if len(row) == len(self.names))
         return dict(zip(self.names, map(list, zip(*rows, strict=True)), strict=False))
 
-    def find(self, columns: Columns) -> tuple[dict[str, str], bool]:
+    def find(self, columns: Columns) -> tuple[dict[str, str], list[str]]:
         """Find the columns, see :func:`~ddrm_pyg.datasets._columns.find_columns`."""
         if not self.is_written:
-            return _find_by_place(self.where, self.names, columns), False
+            return _find_by_place(self.where, self.names, columns), []
         try:
             return find_columns(self.where, self.names, columns)
         except ValueError:

@@ -65,7 +65,9 @@ def read_columns(source: InMemory, columns: Columns) -> Table:
     column_of, inferred = find_columns(name, named.names, columns)
     samples = {key: _first(named.column(key)) for key in named.names}
     hints = hint_unused(samples, column_of, columns)
-    table = Table(name, column_of, inferred or named.by_place, hints=hints)
+    if named.by_place:
+        inferred = [*column_of.values()]
+    table = Table(name, column_of, inferred, hints=hints)
     values = {role: _values(named.column(column_of[role])) for role in column_of}
     sizes = {column_of[role]: len(column) for role, column in values.items()}
     if len(set(sizes.values())) > 1:

@@ -47,7 +47,7 @@ class Table:
     Args:
         name: Name of the source, for messages.
         column_of: What the source calls each role, see :func:`find_columns`.
-        inferred: Whether a column was found without being asked for by name.
+        inferred: Columns that are used without being asked for by name.
         typed: Whether the source tells the number 5 from the text "5".
         hints: What the first rows say of columns that are not used, a line each.
     """
@@ -56,7 +56,7 @@ class Table:
         self,
         name: str,
         column_of: dict[str, str],
-        inferred: bool,
+        inferred: Sequence[str],
         *,
         typed: bool = True,
         hints: Sequence[str] = (),

@@ -20,7 +20,7 @@ from scipy import sparse
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.checks import check_among
-from ddrm_pyg.datasets._columns import Columns
+from ddrm_pyg.datasets._columns import Columns, in_words
 from ddrm_pyg.datasets._delimited import read_delimited
 from ddrm_pyg.datasets._folders import FOLDER_READERS, name_of, read_folder
 from ddrm_pyg.datasets._graph import warn_untrained
@@ -211,7 +211,7 @@ def _from_table(table: Table) -> tuple[str, HeteroData, list[str]]:
         _assumed.warning("%s: %s", table.name, hint)
     said = []
     if table.inferred:
-        said.append("columns " + ", ".join(table.column_of.values()))
+        said.append(in_words(table.inferred))
     return table.name, table.to_data(), said
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -206,20 +206,37 @@ def load_settings(name: str, method: str) -> dict[str, Any]:
     Raises:
         ValueError: No such settings, not readable as such, or refused by the method.
     """
-    path = _path(name)
-    if not path.is_file():
-        paths = sorted(FOLDER.glob("*.json"))
-        names = [p.stem for p in paths if read_json(p).get("method") == method]
-        raise ValueError(
-            f"'settings' must be a JSON file or one of {', '.join(names)} "
-            f"(got '{name}'{nearest(name, names)})"
-        )
+    path = find_settings(name, [method])
     settings = read_json(path)
     try:
         _check_settings(settings, method)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
     return settings
+
+
+def find_settings(
+    name: str, methods: Collection[str], option: str = "settings"
+) -> Path:
+    """Find the file of settings, without reading it.
+
+    Args:
+        name: As for :func:`load_settings`.
+        methods: The methods that they may be for.
+        option: What they were named by, for messages.
+
+    Raises:
+        ValueError: No such settings.
+    """
+    path = _path(name)
+    if not path.is_file():
+        paths = sorted(FOLDER.glob("*.json"))
+        names = [p.stem for p in paths if read_json(p).get("method") in methods]
+        raise ValueError(
+            f"'{option}' must be a JSON file or one of {', '.join(names)} "
+            f"(got '{name}'{nearest(name, names)})"
+        )
+    return path
 
 
 def _path(name: str) -> Path:

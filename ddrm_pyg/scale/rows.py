@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ddrm_pyg.datasets._columns import find_columns
+from ddrm_pyg.datasets._columns import find_columns, in_words
 from ddrm_pyg.datasets._header import is_parquet, read_header
 from ddrm_pyg.datasets._text import is_packed, read_start
 from ddrm_pyg.extras import import_extra
@@ -268,9 +268,7 @@ def _find(
 ) -> dict[str, str]:
     column_of, inferred = find_columns(path.name, names, columns)
     if inferred:
-        logger.warning(
-            "%s: assumed columns %s", path.name, ", ".join(column_of.values())
-        )
+        logger.warning("%s: assumed %s", path.name, in_words(inferred))
     return column_of
 
 

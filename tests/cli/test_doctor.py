@@ -17,7 +17,14 @@ def test_doctor_prints_what_a_bug_report_needs(call):
     answer = call("doctor")
     assert answer.code == 0
     assert answer.err == ""
-    shown = {line[:32].strip(): line[32:] for line in answer.out.splitlines()}
+    lines = answer.out.splitlines()
+    names = [f"memory to train {name}" for name in each_once()]
+    width = max(map(len, names)) + 2
+    assert {line[width - 2 : width] for line in lines} == {"  "}
+    shown = {line[:width].strip(): line[width:] for line in lines}
+    assert {*names} < shown.keys()
+    sizes = "2,000 users, 1,500 items, 80,000 train interactions"
+    assert shown["memory is for"] == sizes
     assert shown["ddrm_pyg"] == ddrm_pyg.__version__
     assert shown["torch"] == torch.__version__
     assert shown["threads"] == str(torch.get_num_threads())

@@ -169,6 +169,9 @@ def test_torch_waits_for_thread_options():
         ["run", "--seed", "-1"],
         ["run", "--backend", "mf2"],
         ["run", "--out", __file__],
+        ["run", "--settings", "nonesuch"],
+        ["clean", "--data", "synthetic", "--out", "x", "--backend-settings", "mff"],
+        ["denoise", "--out", "x", "--data", "synthetic", "--settings", "none.json"],
         ["run", "--out", str(Path(__file__).parent)],
         ["compare", "--out", str(Path(__file__).parent)],
         ["audit", "--out", str(Path(__file__).parent)],
@@ -221,6 +224,22 @@ def test_a_column_that_is_not_there_imports_no_torch(tmp_path, command):
     assert said.stderr.startswith("ddrm-pyg: error: clicks.csv:1: no column 'nope'")
 
 
+def test_a_folder_of_other_data_imports_no_torch(finished):
+    program = (
+        "import sys\n"
+        "from ddrm_pyg.cli import main\n"
+        f"main(['run', '--out', {str(finished)!r}])\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    assert "another: source.data was" in said.stderr
+    assert said.stderr.endswith("is synthetic; give --overwrite to replace it)\n")
+
+
 @pytest.mark.parametrize("command", ["recommend", "export"])
 def test_a_row_without_vectors_imports_no_torch(finished, tmp_path, command):
     more = ["--history", __file__] if command == "recommend" else ["--out", "x"]
@@ -236,6 +255,24 @@ def test_a_row_without_vectors_imports_no_torch(finished, tmp_path, command):
     )
     assert said.returncode == 0, said.stderr
     assert said.stderr.endswith("(got 'ease': it has no vectors)\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["run", "--liked-from", "four"],
+            "'--liked-from': Input should be a valid number, unable to parse string as "
+            "a number (got 'four')",
+        ),
+        (["run", "--epochs", "0"], "greater than or equal to 1 (got '0')"),
+        (["recommend", "x", "-k", "-3"], "greater than or equal to 1 (got '-3')"),
+        (["run", "--dta", "x"], "No such option: --dta; did you mean '--data'?"),
+        (["run", "--zzz"], "No such option: --zzz"),
+    ],
+)
+def test_a_refused_option_has_its_value_or_its_nearest(call, words, message):
+    assert call(*words).error.endswith(message)
 
 
 def test_the_help_lists_every_command_with_its_own_words(call):

@@ -41,6 +41,7 @@ def test_all_users_get_what_the_run_wrote(call, finished):
     answer = call("recommend", finished, "-k", "20")
     assert answer.code == 0
     assert answer.out == (finished / "recommendations.csv").read_text()
+    assert answer.err == ""  # what the run assumed is not said again
 
 
 def test_some_users_in_the_order_asked_for(call, finished):

@@ -372,7 +372,7 @@ def test_an_order_that_nothing_tells_is_refused_before_anything_runs(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["none", "--settings", "ddrm_ml-1m"], "'--settings' are of '--denoise'"),
+        (["none", "--settings", "ddrm_quick"], "'--settings' are of '--denoise'"),
         (["none", "--ddrm-epochs", 3], r"'--ddrm-epochs' must come .* \(got 'none'\)"),
         (["t-ce", "--ddrm-epochs", 3], r"'--ddrm-epochs' must come .* \(got 't-ce'\)"),
     ],

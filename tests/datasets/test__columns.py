@@ -11,7 +11,9 @@ def test_defaults_know_the_names_of_grouplens_and_recbole():
     names = ["movieId", "user_id", "timestamp"]
     chosen, inferred = find_columns("x", names, columns)
     assert chosen == {"user": "user_id", "item": "movieId", "time": "timestamp"}
-    assert inferred
+    assert inferred == ["user_id", "movieId", "timestamp"]
+    named = {"user": "user_id", "item": "movieId", "rating": None, "time": None}
+    assert find_columns("x", names, named)[1] == ["timestamp"]
 
 
 def test_a_column_may_be_left_aside():
@@ -19,7 +21,7 @@ def test_a_column_may_be_left_aside():
     columns = {"user": "user", "item": "item", "rating": False, "time": None}
     chosen, inferred = find_columns("x", names, columns)
     assert chosen == {"user": "user", "item": "item", "time": "time"}
-    assert inferred
+    assert inferred == ["time"]
 
 
 def test_a_column_that_is_not_there_names_the_option_that_would_name_it():

@@ -15,7 +15,7 @@ COLUMNS = {role: role for role in ("user", "item", "rating", "time")}
 
 def table_of(*blocks, **columns):
     columns = columns or {"user": "u", "item": "i"}
-    table = Table("t", columns, inferred=False, typed=False)
+    table = Table("t", columns, inferred=[], typed=False)
     for number, block in enumerate(blocks):
         values = {
             role: v if isinstance(v, np.ndarray) else objects(v)
@@ -55,7 +55,7 @@ def test_integers_are_ranked_as_numpy_ranks_them(values):
 
 
 def test_a_source_that_tells_numbers_from_texts_may_not_use_both_for_one_id():
-    table = Table("t", {"user": "u", "item": "i"}, inferred=False)
+    table = Table("t", {"user": "u", "item": "i"}, inferred=[])
     table.append({"user": np.array([5, 6]), "item": objects([1, "a"])}, str)
     table.append({"user": objects(["5"]), "item": objects(["b"])}, str)
     with pytest.raises(ValueError, match="t: column 'u' has the number 5 and the text"):
@@ -79,7 +79,7 @@ def test_dates_and_moments_are_seconds_in_utc():
 
 
 def times_of(*blocks):
-    table = Table("t", {"user": "u", "item": "i", "time": "t"}, inferred=False)
+    table = Table("t", {"user": "u", "item": "i", "time": "t"}, inferred=[])
     start = 0
     for block in blocks:
         row = np.arange(start, start := start + len(block))

@@ -59,7 +59,7 @@ def test_csv_is_split_by_time_and_keeps_what_is_known(tmp_path, caplog):
     assert data[EDGE].edge_rating.dtype == torch.float32
     assert "edge_is_noise" not in data[EDGE]
     assert caplog.messages == [
-        "clicks.csv: assumed columns user, item, rating, time; each user split "
+        "clicks.csv: assumed columns rating, time; each user split "
         "70/10/20 % by time; every interaction counts as liked"
     ]
 
@@ -221,8 +221,8 @@ def test_everyone_may_be_cut_at_the_same_moments(tmp_path, caplog):
     assert raw_pairs(data, "val") == [(1, 4)]
     assert raw_pairs(data, "test") == [(2, 3)]
     assert caplog.messages == [
-        "r.csv: assumed columns user, item, rating, time; everyone cut at the same two "
-        "moments, 60/20/20 % of all interactions; every interaction counts as liked",
+        "r.csv: assumed columns rating, time; everyone cut at the same two moments, "
+        "60/20/20 % of all interactions; every interaction counts as liked",
         "1 held-out interactions of 1 users that train does not have are left out",
         "1 held-out interactions of 1 items that train does not have are left out",
         "r.csv: 1 users have no train items",
