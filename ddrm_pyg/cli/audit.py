@@ -156,7 +156,8 @@ def _next_steps(source: Source, audit: NoiseAudit) -> NextSteps:
     clean = shlex.join(["ddrm-pyg", "clean", *source.words(), *copy])
     files = FILES if audit.measures else {k: v for k, v in FILES.items() if k != PLOT}
     commands = {"a copy without the noisiest, and what it is worth": clean}
-    return NextSteps(commands, files, HINTS)
+    # without labels the first stands above, with what cannot be said
+    return NextSteps(commands, files, HINTS if audit.measures else HINTS[1:])
 
 
 def _write(

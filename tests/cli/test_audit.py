@@ -29,6 +29,7 @@ def test_scores_without_labels_and_says_what_it_cannot(call, clicks, what_next):
     files = ["audit.csv", "audit.json", "cells", "config.json", "report.html"]
     assert sorted(os.listdir("out")) == files
     page = Path("out/report.html")
+    assert page.read_text(encoding="utf-8").lower().count("a score is a rank") == 1
     assert what_next(page, answer.out) | {"report.html"} == set(files)
     with open("out/audit.csv", newline="") as file:
         rows = list(csv.DictReader(file))
