@@ -6,6 +6,7 @@ import shutil
 import sys
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,26 @@ def resolve_import(
     )
 
 
+def shorten_title(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Head a page of the API by what is imported, without the package's own name."""
+    if docname.startswith("api/ddrm_pyg."):
+        head, rest = source[0].split("\n", 1)
+        name = head.rpartition(" ")[0].replace("\\", "")
+        source[0] = f"{name.removeprefix('ddrm_pyg.')}\n{rest}"
+
+
+def index_arguments(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Let a search for an argument of a class lead to the class."""
+    if what == "class" and "Args:" in lines:
+        arguments = [f"   single: {argument}" for argument in signature(obj).parameters]
+        lines[:0] = [".. index::", *arguments, ""]
+
+
 def setup(app: Sphinx) -> None:
-    """Connect the two."""
+    """Connect them."""
+    app.connect("source-read", shorten_title)
+    app.connect("autodoc-process-docstring", index_arguments, priority=400)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("missing-reference", resolve_import)

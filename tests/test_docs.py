@@ -147,6 +147,14 @@ def test_every_extra_is_explained():
     assert sorted(explained) == sorted(setup["options.extras_require"])
 
 
+def test_torch_is_installed_in_one_way():
+    lines = (REPOSITORY / "constraints.txt").read_text("utf-8").splitlines()
+    (pinned,) = (line for line in lines if line.startswith("torch=="))
+    for page in ("README.md", "docs/install.md", "Dockerfile"):
+        text = (REPOSITORY / page).read_text("utf-8")
+        assert re.findall(r"pip install (torch\S*)", text) == [pinned], page
+
+
 def test_there_are_programs_to_run():
     assert sum(len(blocks_of(page)) for page in PAGES) > 10
 
@@ -165,7 +173,11 @@ def test_the_documentation_builds_without_a_warning_or_fastapi(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "html" / "api" / "ddrm_pyg.nn.ddrm.html").is_file()
+    ddrm = (tmp_path / "html" / "api" / "ddrm_pyg.nn.ddrm.html").read_text("utf-8")
+    assert re.search("<h1>nn.ddrm<", ddrm)
+    index = (tmp_path / "html" / "searchindex.js").read_text("utf-8")
+    entries = index.partition('"indexentries":')[2].partition('"objects":')[0]
+    assert '"train_start":' in entries  # a search finds the class by its argument
     methods = (tmp_path / "html" / "methods.html").read_text("utf-8")
     assert all(f">{name}<" in methods for name in names_of("backend", "rival"))
     assert not (tmp_path / "html" / "api" / "ddrm_pyg.serving.app.html").exists()

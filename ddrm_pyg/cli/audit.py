@@ -138,7 +138,8 @@ def command(
 
 
 def _gain(gain: Estimate, best_signal: str | None) -> str:
-    return f"combined less '{best_signal}', the best signal: {_signed(gain)}"
+    beside = f"the AUROC of the score less that of its best signal, '{best_signal}'"
+    return f"{beside}: {_signed(gain)}"
 
 
 def _in_words(audit: NoiseAudit, silent: list[str]) -> list[str]:

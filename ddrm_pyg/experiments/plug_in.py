@@ -46,7 +46,8 @@ HINTS = {
     ),
     "no significant change": (
         "A test over a few hundred users finds large effects only.",
-        "Where the last epoch was the best, the backend wants more: raise --epochs.",
+        "Where the last epoch was the best, training wants more of them: raise "
+        "--ddrm-epochs or --epochs.",
         "Noise may be of another kind: ddrm-pyg audit shows the clicks that look least "
         "like the rest.",
     ),
