@@ -83,7 +83,7 @@ def compare(args, setting):
 
 def named(args, setting):
     """What sets the results of other data apart: their folder and file."""
-    source = setting.source.partition(".")[0].replace("/", "-")
+    source = setting.source.partition(".")[0].replace("/", "-").removeprefix("data-")
     return "" if args.data is None else f"_{source}"
 
 

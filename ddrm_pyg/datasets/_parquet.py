@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -19,19 +17,6 @@ BATCH_SIZE = 1 << 18  # rows that are looked at together
 LARGEST_CHUNK = 1 << 30  # bytes of a column in a row group, unpacked
 
 
-@contextmanager
-def _system_memory() -> Iterator[None]:
-    """Let Arrow use the system's memory: its own pool keeps a row group's size."""
-    arrow = import_pyarrow()
-    earlier = arrow.default_memory_pool()
-    arrow.set_memory_pool(arrow.system_memory_pool())
-    try:
-        yield
-    finally:
-        arrow.set_memory_pool(earlier)
-
-
-@_system_memory()
 def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Table:
     """Read the columns in use and no others.
 
@@ -50,7 +35,9 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
         _check_chunks(path, file.metadata, [*column_of.values()])
         hints = hint_unused(_samples(schema), column_of, columns)
         table = Table(path.name, column_of, inferred, hints=hints)
-        batches = file.iter_batches(size, columns=[*column_of.values()])
+        names = [*column_of.values()]
+        # not by threads: what these free, Arrow's pool keeps for them
+        batches = file.iter_batches(size, columns=names, use_threads=False)
         start = 0
         while True:
             with whole_parquet(path):
@@ -63,6 +50,7 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
                 }
             table.append(values, partial(_place, path.name, start))
             start += batch.num_rows
+    import_pyarrow().default_memory_pool().release_unused()  # a row group's size
     return table
 
 

@@ -67,7 +67,7 @@ class Table:
         self.hints = hints
         self._typed = typed
         self._ids = {role: _Ids() for role in ("user", "item")}
-        self._ratings: list[np.ndarray] = []
+        self._ratings = _Parts()
         self._times = _Times()
 
     def append(
@@ -131,8 +131,8 @@ class Table:
         block = {"index": index}
         del index  # the block is used up
         if "rating" in self.column_of:
-            block["rating"] = torch.from_numpy(np.concatenate(self._ratings))
-            self._ratings.clear()
+            ratings = _joined(self._ratings.take(), np.float32)
+            block["rating"] = torch.from_numpy(ratings)
         if "time" in self.column_of:
             block["time"] = self._times.joined(self.name)
         return build_graph(self.name, {"train": block}, raw["user"], raw["item"])
@@ -177,16 +177,59 @@ class _RefusedError(Exception):
         self.expected = expected
 
 
+class _Parts:
+    """Arrays one after the other, those of one type in one growing piece.
+
+    Many small ones would be joined by a copy, and the system would get them back late.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[np.ndarray] = []
+        self._used = 0  # of the last piece
+
+    def __len__(self) -> int:
+        return sum(map(len, self._pieces[:-1])) + self._used
+
+    def append(self, values: np.ndarray) -> None:
+        """Add values ``[n]`` of any type."""
+        if not self._pieces or self._pieces[-1].dtype != values.dtype:
+            self._trim()
+            self._pieces.append(np.empty(0, values.dtype))
+            self._used = 0
+        piece, stop = self._pieces[-1], self._used + len(values)
+        if stop > len(piece):
+            piece.resize(stop + stop // 8, refcheck=False)
+        piece[self._used : stop] = values
+        self._used = stop
+
+    def take(self) -> list[np.ndarray]:
+        """Return the pieces, and keep none."""
+        self._trim()
+        pieces, self._pieces, self._used = self._pieces, [], 0
+        return pieces
+
+    def _trim(self) -> None:
+        if self._pieces:
+            self._pieces[-1].resize(self._used, refcheck=False)
+
+
+def _joined(pieces: list[np.ndarray], dtype: Any) -> np.ndarray:
+    """Join pieces as one type; a single one of that type is not copied."""
+    if len(pieces) == 1:
+        return pieces[0].astype(dtype, copy=False)
+    return np.concatenate(pieces, dtype=dtype)
+
+
 class _Ids:
     """The ids of one column: integers as they are, texts numbered as they come."""
 
     def __init__(self) -> None:
-        self._integers: list[np.ndarray] = []  # as they are, until a text comes
+        self._integers = _Parts()  # as they are, until a text comes
         self._code_of: dict[int | str, int] = {}
-        self._codes: list[np.ndarray] = []
+        self._codes = _Parts()
 
     def __len__(self) -> int:
-        return sum(map(len, self._integers or self._codes))
+        return len(self._integers) or len(self._codes)
 
     def append(self, values: np.ndarray | Coded) -> None:
         """Number some values ``[n]``, integers or texts.
@@ -210,8 +253,7 @@ class _Ids:
             return
         else:
             coded = _coded(values)
-        earlier, self._integers = self._integers, []
-        for block in (*map(_coded, earlier), coded):
+        for block in (*map(_coded, self._integers.take()), coded):
             self._number(block)
 
     def _number(self, values: Coded) -> None:
@@ -237,12 +279,10 @@ class _Ids:
             rows: ``[N]`` int64, what the row of each value is written to.
         """
         if self._integers:
-            whole = np.concatenate(self._integers).astype(np.int64)
-            self._integers.clear()
+            whole = _joined(self._integers.take(), np.int64)
             rows[:], values = _rank(whole)
             return torch.from_numpy(values)
-        codes = np.concatenate(self._codes)
-        self._codes.clear()
+        codes = _joined(self._codes.take(), np.int32)
         names = [*self._code_of]
         self._code_of.clear()
         if all(_canonical_integer(name) is not None for name in names):
@@ -288,7 +328,7 @@ class _Times:
     """
 
     def __init__(self) -> None:
-        self._parts: list[np.ndarray] = []
+        self._parts = _Parts()
         self._are_dates: bool | None = None
 
     def append(self, values: np.ndarray) -> None:
@@ -317,14 +357,14 @@ class _Times:
         Raises:
             ValueError: No unit, or no type of number, holds all of them exactly.
         """
-        parts, self._parts = self._parts, []
+        parts = self._parts.take()
         common = np.result_type(*parts)
         if not all(_is_exact(part, common) for part in parts):
             raise ValueError(
                 f"{name}: times cannot be put in order exactly, as some have fractions "
                 f"of a second and others are too large for {common}"
             )
-        times = np.concatenate([part.astype(common, copy=False) for part in parts])
+        times = _joined(parts, common)
         return torch.from_numpy(times.view(np.int64) if self._are_dates else times)
 
 

@@ -178,7 +178,8 @@ class TemporalSplit(BaseTransform):
         Returns:
             ``[E]`` positions in :data:`SPLITS`.
         """
-        num_liked = torch.bincount(user[liked], minlength=num_users)
+        liked_user = user if bool(liked.all()) else user[liked]
+        num_liked = torch.bincount(liked_user, minlength=num_users)
         order = torch.tensor([SPLITS.index(name) for name in self.order])
         sizes = self._sizes(num_liked)[:, order]
         # The timeline runs user by user, and its liked pairs block by block.
@@ -407,7 +408,7 @@ def _packed(keys: Sequence[np.ndarray]) -> np.ndarray | None:
         packed += key.astype(np.int64, copy=False)  # wraps and comes back: no copy
         packed -= low
     packed <<= places
-    packed |= np.arange(count)
+    packed |= np.arange(count, dtype=np.min_scalar_type(-count))
     return packed
 
 

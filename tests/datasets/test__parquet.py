@@ -145,15 +145,3 @@ def test_texts_coded_by_arrow_are_those_of_a_frame(tmp_path_factory, rows, size)
     for kind in ("user", "item"):
         assert list(data[kind].raw_id) == list(expected[kind].raw_id)
     assert data[EDGE].edge_index.equal(expected[EDGE].edge_index)
-
-
-def test_arrows_own_memory_is_chosen_again_whatever_happens(write, tmp_path):
-    import pyarrow
-
-    before = pyarrow.default_memory_pool().backend_name
-    read_parquet(write(user=[1, 2], item=[3, 4]), COLUMNS)
-    assert pyarrow.default_memory_pool().backend_name == before
-    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(ValueError, match="not a whole parquet file"):
-        read_parquet(tmp_path / "bad.parquet", COLUMNS)
-    assert pyarrow.default_memory_pool().backend_name == before

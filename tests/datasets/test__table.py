@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddrm_pyg.datasets._table import Table, _rank, objects
+from ddrm_pyg.datasets._table import Table, _Parts, _rank, objects
 from ddrm_pyg.transforms.core import EDGE
 
 COLUMNS = {role: role for role in ("user", "item", "rating", "time")}
@@ -178,3 +178,17 @@ def test_a_refused_column_says_how_to_read_without_it(role):
 def test_a_refused_id_is_needed():
     with pytest.raises(ValueError, match=r"expected an id$"):
         table_of({"user": [None]}, **COLUMNS)
+
+
+def test_parts_of_one_type_grow_into_one_piece():
+    parts = _Parts()
+    blocks = [np.arange(n, dtype=np.int32) for n in (3, 0, 50, 1)]
+    for block in (*blocks, np.array([7]), np.array([8, 9])):
+        parts.append(block)
+    assert len(parts) == 57
+    narrow, wide = parts.take()
+    np.testing.assert_array_equal(narrow, np.concatenate(blocks))
+    assert narrow.dtype == np.int32
+    assert wide.tolist() == [7, 8, 9]
+    assert len(parts) == 0
+    assert parts.take() == []
