@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,6 +20,8 @@ from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, csr_tensor, row_pointer
 from ddrm_pyg.loader import RowTable, UserRows
 
+logger = logging.getLogger("ddrm_pyg")
+
 COLUMNS = 512
 """Columns of an item-item matrix that are held dense at once."""
 
@@ -27,6 +30,9 @@ _CELLS = 1 << 21
 
 _CROWDED = 1 / 2
 """Users shared on average from which on dense rows are counted faster."""
+
+_LONG = 5_000
+"""Items from which on inverting takes seconds, in which Python heeds no interrupt."""
 
 _DENSE = 1 / 64
 """Share of entries from which on a sparse matrix is faster as dense blocks."""
@@ -180,6 +186,11 @@ def inverse_gram(graph: InteractionGraph, l2: float) -> Tensor:
     Raises:
         ValueError: ``l2`` is so small that rounding leaves no inverse.
     """
+    if graph.num_items >= _LONG:
+        logger.info(
+            "inverting the counts of %d items: Ctrl-C takes effect after this step",
+            graph.num_items,
+        )
     # in place, and one triangle: half of what a solver makes that returns new matrices
     factor, failed = dpotrf(ridge_gram(graph, l2), lower=1, overwrite_a=1)
     if failed:

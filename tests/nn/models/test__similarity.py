@@ -42,6 +42,16 @@ def test_cooccurrence_counts_shared_users(graph, columns):
     torch.testing.assert_close(inverse @ gram, torch.eye(graph.num_items).double())
 
 
+@pytest.mark.parametrize("long", [3, 4])
+def test_a_step_that_cannot_be_left_is_announced(caplog, monkeypatch, long):
+    monkeypatch.setattr(_similarity, "_LONG", long)
+    graph = InteractionGraph(torch.tensor([[0, 1], [0, 2]]), 2, 3)
+    with caplog.at_level("INFO", "ddrm_pyg"):
+        inverse_gram(graph, 2.0)
+    announced = "inverting the counts of 3 items: Ctrl-C takes effect after this step"
+    assert caplog.messages == [announced] * (long == 3)
+
+
 @given(
     graph=st.from_type(InteractionGraph),
     cells=st.sampled_from([1, 4, 99]),
