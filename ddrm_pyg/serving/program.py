@@ -34,7 +34,8 @@ class MeanEncode(nn.Module):
     Args:
         ddrm: A trained plug-in; without one the mean of the history itself ranks.
         item_emb: ``[num_items, D]`` what is ranked.
-        mean_item: ``[D]`` where a history without known items starts.
+        mean_item: ``[D]`` where a history without known items starts, and one whose
+            items have vectors of zeros, as SVD's have that train does not have.
 
     Raises:
         ValueError: Tables of other shapes.
@@ -62,7 +63,8 @@ class MeanEncode(nn.Module):
         """
         count = mask.sum(1, keepdim=True)
         total = (history_emb * mask.unsqueeze(-1)).sum(1)
-        mean = torch.where(count > 0, total / count.clamp(min=1), self.mean_item)
+        says_something = (total != 0).any(1, keepdim=True)
+        mean = torch.where(says_something, total / count.clamp(min=1), self.mean_item)
         if self.ddrm is None:
             return mean
         return self.ddrm.generate(mean, noise=torch.zeros_like(mean))

@@ -36,6 +36,16 @@ def test_lists_by_hand():
     assert score[2].tolist() == [0, -inf, -inf]
 
 
+def test_a_history_of_items_without_vectors_starts_from_the_mean_item():
+    item_emb = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+    graph = InteractionGraph(torch.tensor([[0, 1], [0, 1]]), 2, 3)
+    history = InteractionGraph(torch.tensor([[0, 1, 1], [2, 2, 0]]), 2, 3)
+    encode = MeanEncode(None, item_emb, graph.mean_item(item_emb))
+    mask = torch.tensor([[True, False], [True, True]])
+    vectors = encode(item_emb[torch.tensor([[2, 0], [2, 0]])], mask)
+    assert torch.equal(vectors, graph.history_mean(item_emb, history=history))
+
+
 @pytest.mark.parametrize("options", [None, {}, {"num_start_steps": 0}])
 def test_lists_are_those_of_the_package(options, histories):
     torch.manual_seed(3)
