@@ -324,7 +324,7 @@ def test_clean_data_are_found_by_name_and_beside(tmp_path):
                 Source("a.csv", item="i", time=False, liked_from=0.0, split="global"),
                 Plan(),
             ),
-            "table1 --data a.csv --item i --no-time --liked-from 0.0 --split global",
+            "table1 --data a.csv --item i --no-time --liked-from 0 --split global",
         ),
         (
             Request("table2", Source("ml-1m"), Plan("yelp", (0,), 2), ("mf*", "ease")),
@@ -338,7 +338,7 @@ def test_clean_data_are_found_by_name_and_beside(tmp_path):
                 Plan(backends=("mf", "sgl"), ddrm_settings="ddrm_quick"),
                 validation="noisy",
             ),
-            "figure6 --data 'a b.csv' --user u --liked-from 4.0 --ratios 0.8,0.1,0.1 "
+            "figure6 --data 'a b.csv' --user u --liked-from 4 --ratios 0.8,0.1,0.1 "
             "--backends mf,sgl --ddrm-settings ddrm_quick --seeds 3 "
             "--validation noisy",
         ),
