@@ -342,6 +342,7 @@ def report(
     reference: str,
     ours: Sequence[str],
     limits: Mapping[str, Limit] | None = None,
+    least: Mapping[str, Least] | None = None,
     **facts: Any,
 ) -> dict[str, float]:
     """Print a table and a JSON line; keep the line and a plot in results/.
@@ -354,6 +355,7 @@ def report(
         reference: The side that all are compared with.
         ours: The sides that this package stands for, coloured in the plot.
         limits: As :func:`shares` takes them.
+        least: What sides whose limit is a bare call must at least do.
         facts: More for the JSON line.
 
     Returns:
@@ -364,6 +366,7 @@ def report(
     }
     median = {side: float(np.median(t)) * 1e3 for side, t in seconds.items()}
     reached = shares(limits, seconds, setting.device) if limits else {}
+    bare = shares(least, seconds, setting.device) if least else {}
     width = max(map(len, seconds))
     print(f"{title}\n{setting.source}: {setting.graph}")
     print(f"{setting.threads} threads, median and quartiles of {setting.runs} rounds\n")
@@ -376,6 +379,8 @@ def report(
             f"{side:{width}}  {median[side]:10.2f}  {quartiles:>19}  {ratio[side]:8.2f}"
             f"  {limit}".rstrip()
         )
+    for side, values in bare.items():
+        print(f"{side}: {said(values)}")
     record = {
         "benchmark": name,
         "data": setting.source,
@@ -391,6 +396,7 @@ def report(
         "median_ms": {side: round(value, 3) for side, value in median.items()},
         "ratio": {side: round(value, 3) for side, value in ratio.items()},
         **({"limits": reached} if reached else {}),
+        **({"least": bare} if bare else {}),
         **facts,
     }
     print("\n" + json.dumps(record))
