@@ -989,6 +989,7 @@ def test_a_resumed_training_says_it_anew(ring, caplog, monkeypatch, tmp_path):
     monkeypatch.setattr("ddrm_pyg.training.time.perf_counter", lambda: 9 * next(clock))
     run = {"eval_every": 1, "checkpoint": tmp_path / "c.pt"}
     fit(Staged([1] * 9), ring, epochs=3, **run)
+    caplog.clear()  # a command line that ran before lets through what this says
     with caplog.at_level(logging.INFO, logger="ddrm_pyg"):
         fit(Staged([1] * 9), ring, epochs=6, **run)
     assert caplog.messages == ["Staged: 2 more epochs at most, about 18 s of training"]

@@ -298,4 +298,5 @@ def test_what_the_runner_gives_is_no_setting():
     # nothing that watches a training is part of what is trained
     settings = {"epochs", "batch_size", "lr", "weight_decay", "metric"}
     settings |= {"eval_every", "patience", "precision"}
-    assert Cell("mf", 0).fit.keys() == settings == FIT_ARGUMENTS.defaults().keys()
+    assert Cell("mf", 0).fit.keys() == settings
+    assert FIT_ARGUMENTS.defaults().keys() == settings | {"ema_decay"}

@@ -11,7 +11,6 @@ import torch
 from scipy.linalg import eigh
 from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.sparse import csr_array
-from scipy.sparse._sparsetools import csr_matmat
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.nn import functional as F
@@ -48,20 +47,22 @@ def neighbours(
 
     Yields:
         ``[n]`` items, each once in all, and ``[n, num_items]`` float32: dense, or
-        sparse where few share a user, in memory that the next ones overwrite.
+        sparse where few share a user.
     """
     by_item, by_user = _ones(graph)
     pairs = by_item @ np.diff(by_user.indptr)
     order = pairs.argsort(kind="stable")
     by_item = by_item[order]
     width = pairs[order].clip(max=graph.num_items).astype(np.int64)
-    product = _SparseProduct(by_user, max(_CELLS, graph.num_items))
     start = 0
     for size in _block_sizes(width.tolist()):
         rows = by_item[start : start + size]
         items = order[start : start + size]
         crowded = pairs[items].sum() >= _CROWDED * size * graph.num_items
-        yield items, _dense_product(rows, by_user).numpy() if crowded else product(rows)
+        yield (
+            items,
+            _dense_product(rows, by_user).numpy() if crowded else rows @ by_user,
+        )
         start += size
 
 
@@ -75,33 +76,6 @@ def _block_sizes(width: list[int]) -> Iterator[int]:
         size += 1
     if size:
         yield size
-
-
-class _SparseProduct:
-    """Multiplies with a sparse matrix, into memory that it has.
-
-    SciPy's public product counts the entries first, a third of the time, and makes new
-    arrays for every block, which the system has to clear.
-
-    Args:
-        right: What is multiplied with.
-        size: Entries that a product may have.
-    """
-
-    def __init__(self, right: csr_array, size: int) -> None:
-        self.right = right
-        self.column = np.empty(size, dtype=right.indices.dtype)
-        self.value = np.empty(size, dtype=right.dtype)
-
-    def __call__(self, left: csr_array) -> csr_array:
-        """Multiply; the next product overwrites this one."""
-        right, shape = self.right, (left.shape[0], self.right.shape[1])
-        pointer = np.empty_like(left.indptr)
-        operands = [(m.indptr, m.indices, m.data) for m in (left, right)]
-        product = (pointer, self.column, self.value)
-        csr_matmat(*shape, *operands[0], *operands[1], *product)
-        used = slice(int(pointer[-1]))
-        return csr_array((self.value[used], self.column[used], pointer), shape=shape)
 
 
 def shared_users(
