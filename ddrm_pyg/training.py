@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from numbers import Integral, Real
@@ -381,23 +381,36 @@ class _Run:
     def validate(
         self, data: HeteroData, graph: InteractionGraph, patience: int
     ) -> None:
-        result = self.result
         self.model.eval()
-        improved = False
-        for weights in (None, self.average)[: 1 + (self.average is not None)]:
-            with weights.in_model() if weights else nullcontext():
-                metrics = self._measure(data, graph)
-                value = metrics[result.metric]
-                if self.average is not None:
-                    metrics["averaged"] = float(weights is not None)
-                if value > result.history[-1].get(result.metric, -1):
-                    result.history[-1] |= metrics
-                if result.best_value is None or value > result.best_value:
-                    result.best_value, result.best_epoch = value, self.epoch
-                    self.best = copy.deepcopy(self.model.state_dict())
-                    improved = True
+        metrics, improved = self._try(data, graph)
+        if self.average is not None:
+            with self.average.in_model():
+                averaged, is_new_best = self._try(data, graph)
+            metric = self.result.metric
+            is_above = averaged[metric] > metrics[metric]
+            metrics = averaged if is_above else metrics
+            metrics["averaged"] = float(is_above)
+            improved |= is_new_best
+        self.result.history[-1] |= metrics
         self.failures = 0 if improved else self.failures + 1
-        result.stopped_early = self.failures >= patience
+        self.result.stopped_early = self.failures >= patience
+
+    def _try(
+        self, data: HeteroData, graph: InteractionGraph
+    ) -> tuple[dict[str, float], bool]:
+        """Measure the weights that the model has, and keep them if they are the best.
+
+        Returns:
+            The metrics, and whether they are.
+        """
+        result = self.result
+        metrics = self._measure(data, graph)
+        value = metrics[result.metric]
+        is_new_best = result.best_value is None or value > result.best_value
+        if is_new_best:
+            result.best_value, result.best_epoch = value, self.epoch
+            self.best = copy.deepcopy(self.model.state_dict())
+        return metrics, is_new_best
 
     def _measure(self, data: HeteroData, graph: InteractionGraph) -> dict[str, float]:
         metrics = evaluate(

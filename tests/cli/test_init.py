@@ -161,6 +161,25 @@ def test_torch_waits_for_thread_options():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+HEAVY = {"torch", "numpy", "pandas", "scipy"}
+
+
+def say_without(heavy, words, cwd=None):
+    """Run a command in a process of its own that must not import what is heavy."""
+    program = (
+        "import sys\n"
+        "from ddrm_pyg.cli import main\n"
+        f"main({words})\n"
+        f"heavy = {heavy} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], cwd=cwd, capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    return said.stderr
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -196,65 +215,30 @@ def test_torch_waits_for_thread_options():
     ],
 )
 def test_what_prints_or_refuses_options_imports_no_torch(words):
-    program = (
-        "import sys\n"
-        "from ddrm_pyg.cli import main\n"
-        f"main({words})\n"
-        "heavy = {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    say_without(HEAVY, words)
 
 
 @pytest.mark.parametrize("command", ["run", "compare", "audit", "data describe"])
 def test_a_column_that_is_not_there_imports_no_torch(tmp_path, command):
     Path(tmp_path / "clicks.csv").write_text("uid,sku\n1,2\n")
     data = ["clicks.csv"] if command.startswith("data") else ["--data", "clicks.csv"]
-    program = (
-        "import sys\n"
-        "from ddrm_pyg.cli import main\n"
-        f"main({[*command.split(), *data, '--user', 'nope']})\n"
-        "heavy = {'torch', 'pandas', 'scipy'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    said = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert said.returncode == 0, said.stderr
-    assert said.stderr.startswith("ddrm-pyg: error: clicks.csv:1: no column 'nope'")
+    words = [*command.split(), *data, "--user", "nope"]
+    said = say_without(HEAVY - {"numpy"}, words, cwd=tmp_path)
+    assert said.startswith("ddrm-pyg: error: clicks.csv:1: no column 'nope'")
 
 
 def test_a_folder_of_other_data_imports_no_torch(finished):
-    program = (
-        "import sys\n"
-        "from ddrm_pyg.cli import main\n"
-        f"main(['run', '--out', {str(finished)!r}])\n"
-        "heavy = {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    said = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True
-    )
-    assert said.returncode == 0, said.stderr
-    assert "another: source.data was" in said.stderr
-    assert said.stderr.endswith("is synthetic; give --overwrite to replace it)\n")
+    said = say_without(HEAVY, ["run", "--out", str(finished)])
+    assert "another: source.data was" in said
+    assert said.endswith("is synthetic; give --overwrite to replace it)\n")
 
 
 @pytest.mark.parametrize("command", ["recommend", "export"])
 def test_a_row_without_vectors_imports_no_torch(finished, tmp_path, command):
     more = ["--history", __file__] if command == "recommend" else ["--out", "x"]
-    program = (
-        "import sys\n"
-        "from ddrm_pyg.cli import main\n"
-        f"main({[command, str(finished), '--row', 'ease', *more]})\n"
-        "heavy = {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    said = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert said.returncode == 0, said.stderr
-    assert said.stderr.endswith("(got 'ease': it has no vectors)\n")
+    words = [command, str(finished), "--row", "ease", *more]
+    said = say_without(HEAVY, words, cwd=tmp_path)
+    assert said.endswith("(got 'ease': it has no vectors)\n")
 
 
 @pytest.mark.parametrize(
