@@ -40,7 +40,7 @@ FLOAT, COPIES = 4, 6
 """MemoryEstimate of a number, and how often a trained parameter is held at the peak."""
 
 _PER_EDGE = 220  # both sorted copies, both blocks, an epoch's draws
-_PER_NEIGHBOUR, _COUNTED = 40, 80 << 20  # of item-kNN, and items counted at a time
+_PER_NEIGHBOUR, _COUNTED = 40, 80 << 20  # of item-kNN, and items that a thread counts
 _PER_BYTE = {".json": 0.25, ".jsonl": 0.25}  # of a file that is mostly other text,
 _OF_NUMBERS = 8.0  # and of others, while the graph is made
 _LOWERS = ("batch_size", "embedding_dim", "hidden_dims", "num_layers")
@@ -114,7 +114,8 @@ def _pairs(
     neighbours = cell.model.get("k")
     if neighbours is not None:
         kept = min(neighbours, graph.num_items) * graph.num_items
-        return _PER_NEIGHBOUR * kept + _COUNTED + _PER_EDGE * graph.num_edges
+        counted = _COUNTED * torch.get_num_threads()
+        return _PER_NEIGHBOUR * kept + counted + _PER_EDGE * graph.num_edges
     columns = FLOAT * graph.num_users * min(COLUMNS, graph.num_items)
     return int(factor * graph.num_items**2) + columns
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -37,32 +40,61 @@ _DENSE = 1 / 64
 """Share of entries from which on a sparse matrix is faster as dense blocks."""
 
 
-def neighbours(
+Kept = TypeVar("Kept")
+
+
+def of_neighbours(
     graph: InteractionGraph,
-) -> Iterator[tuple[np.ndarray, np.ndarray | csr_array]]:
+    keep: Callable[[np.ndarray, np.ndarray | csr_array], Kept],
+) -> Iterator[Kept]:
     """Count the users that items share, for items with about as many neighbours.
+
+    As many blocks of items are looked at together as torch may use threads.
 
     Args:
         graph: Train interactions, without repeats.
+        keep: Makes what is kept of ``[n]`` items and ``[n, num_items]`` float32
+            counts: dense, or sparse where few share a user. Each item comes once.
 
     Yields:
-        ``[n]`` items, each once in all, and ``[n, num_items]`` float32: dense, or
-        sparse where few share a user.
+        What it makes, block by block.
     """
     by_item, by_user = _ones(graph)
+
+    def count(items: np.ndarray, rows: csr_array, dense: np.ndarray | None) -> Kept:
+        return keep(items, rows @ by_user if dense is None else dense)
+
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield from (count(*block) for block in _blocks(by_item, by_user))
+        return
+    # SciPy's product and NumPy's passes let each other run
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Future[Kept]] = deque()
+        for block in _blocks(by_item, by_user):
+            pending.append(pool.submit(count, *block))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        yield from (each.result() for each in pending)
+
+
+def _blocks(
+    by_item: csr_array, by_user: csr_array
+) -> Iterator[tuple[np.ndarray, csr_array, np.ndarray | None]]:
+    """Yield items, their rows, and their counts where dense ones are faster.
+
+    These are torch's to count, which has threads of its own.
+    """
     pairs = by_item @ np.diff(by_user.indptr)
     order = pairs.argsort(kind="stable")
     by_item = by_item[order]
-    width = pairs[order].clip(max=graph.num_items).astype(np.int64)
+    width = pairs[order].clip(max=by_user.shape[1]).astype(np.int64)
     start = 0
     for size in _block_sizes(width.tolist()):
         rows = by_item[start : start + size]
         items = order[start : start + size]
-        crowded = pairs[items].sum() >= _CROWDED * size * graph.num_items
-        yield (
-            items,
-            _dense_product(rows, by_user).numpy() if crowded else rows @ by_user,
-        )
+        crowded = pairs[items].sum() >= _CROWDED * size * by_user.shape[1]
+        yield items, rows, _dense_product(rows, by_user).numpy() if crowded else None
         start += size
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from ddrm_pyg.graph.interaction_graph import InteractionGraph, csr_tensor
 from ddrm_pyg.nn.models._similarity import (
     SimilarityScorer,
-    neighbours,
+    of_neighbours,
     shared_users,
 )
 
@@ -22,6 +23,9 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 _BELOW = 0.05
 """Share of rows whose k-th largest entry may be below the floor."""
+
+_Kept = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Items, how many neighbours each has, and these with their cosines."""
 
 
 class ItemKNN:
@@ -85,19 +89,24 @@ def _all(graph: InteractionGraph) -> Tensor:
 def _nearest(graph: InteractionGraph, k: int) -> Tensor:
     """Keep the k largest entries of every column of C; sparse CSR."""
     scale = _scale(graph).numpy()
-    parts, floor = [], _TINY  # what most items before had k entries of
-    for item, counts in neighbours(graph):
+    floor = _TINY  # what most items of some block before had k entries of
+
+    def keep(item: np.ndarray, counts: np.ndarray | csr_array) -> list[_Kept]:
+        nonlocal floor
         groups: Iterable[tuple[np.ndarray, _Rows]]
         if isinstance(counts, np.ndarray):
             groups = [(item, _cosine_rows(counts, item, scale))]
         else:
             groups = _cosine_groups(counts, item, scale, k, floor)
-        reached = []
+        parts, reached = [], []
         for items, rows in groups:
             least = _kth_largest(rows.cosine, k)
             parts.append((items, *_largest(rows, least, k)))
             reached.append(least)
         floor = float(np.quantile(np.concatenate(reached), _BELOW))
+        return parts
+
+    parts = itertools.chain.from_iterable(of_neighbours(graph, keep))
     item, length, other, value = (np.concatenate(p) for p in zip(*parts, strict=True))
     size = (graph.num_items, graph.num_items)
     by_item = csr_array((value, other, np.append(0, length.cumsum())), shape=size)

@@ -11,7 +11,7 @@ from ddrm_pyg.nn.models._similarity import (
     SimilarityScorer,
     cooccurrence,
     inverse_gram,
-    neighbours,
+    of_neighbours,
     shared_users,
 )
 from ddrm_pyg.typing import Scorer
@@ -56,18 +56,18 @@ def test_a_step_that_cannot_be_left_is_announced(caplog, monkeypatch, long):
     graph=st.from_type(InteractionGraph),
     cells=st.sampled_from([1, 4, 99]),
     crowded=st.sampled_from([0.0, 0.5, 99.0]),
+    threads=st.integers(1, 3),
 )
-def test_neighbours_are_counted_for_every_item_once(graph, cells, crowded):
+def test_neighbours_are_counted_for_every_item_once(graph, cells, crowded, threads):
     graph = graph.without_repeats()
     rows = binary_rows(graph)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_similarity, "_CELLS", cells)
         patch.setattr(_similarity, "_CROWDED", crowded)
-        # the next block overwrites a sparse one
+        patch.setattr(torch, "get_num_threads", lambda: threads)
         items, kinds, blocks = zip(
-            *(
-                (item, type(block), as_dense(block))
-                for item, block in neighbours(graph)
+            *of_neighbours(
+                graph, lambda item, block: (item, type(block), as_dense(block))
             ),
             strict=True,
         )
@@ -166,3 +166,27 @@ def test_other_weights_share_the_matrix(path_graph):
     assert torch.equal(other.weighted(None).scores(user), plain.scores(user))
     with pytest.raises(ValueError, match="'weight' must be finite and >= 0"):
         plain.weighted(-weight)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_more_blocks_are_counted_than_threads_look_at(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(_similarity, "_CELLS", 1)
+    item = torch.arange(30)
+    graph = InteractionGraph(torch.stack([item, item]), 30, 30)
+    begun = []
+    blocks = of_neighbours(graph, lambda item, _: begun.append(item.item()))
+    next(blocks)
+    blocks.close()
+    assert len(begun) <= threads + 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_a_block_raises_arrives(threads, monkeypatch, path_graph):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+
+    def fail(item, counts):
+        raise MemoryError(f"items {item.tolist()}")
+
+    with pytest.raises(MemoryError, match=r"items \["):
+        list(of_neighbours(path_graph, fail))

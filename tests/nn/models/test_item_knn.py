@@ -76,12 +76,14 @@ def test_withheld_item_of_the_own_colour_comes_first(checkerboard, k):
 @pytest.mark.parametrize("k", [None, 3])
 @pytest.mark.parametrize("cells", [1, 100])
 @pytest.mark.parametrize("crowded", [0, 99])
+@pytest.mark.parametrize("threads", [1, 3])
 def test_how_neighbours_are_counted_changes_nothing(
-    checkerboard, k, cells, crowded, monkeypatch
+    checkerboard, k, cells, crowded, threads, monkeypatch
 ):
     whole = ItemKNN(k).scorer(checkerboard.graph).matrix.to_dense()
     monkeypatch.setattr(_similarity, "_CELLS", cells)
     monkeypatch.setattr(_similarity, "_CROWDED", crowded)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     in_blocks = ItemKNN(k).scorer(checkerboard.graph).matrix.to_dense()
     assert torch.equal(in_blocks, whole)
 
