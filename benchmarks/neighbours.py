@@ -4,8 +4,8 @@ The other side multiplies SciPy's sparse matrices and picks the nearest row by r
 lists are of 500 users at a time. Similarities are compared first and must agree. Where
 the library implicit is installed, its cosine is a third side. The limit is the sparse
 product alone, by SciPy: of all users' rows, and of these with the neighbours; beside it
-stands what its operations would take as dense products. With --memory only ours is run,
-once, and its peak memory is measured.
+stands what its operations would take as dense products. With --k all nothing is left
+out; with --memory only ours is run, once, and its peak memory is measured.
 """
 
 import itertools
@@ -30,7 +30,7 @@ BARE, OURS = "bare sparse product", ("ItemKNN", "recommend")
 def main():
     """Measure."""
     parser = _measure.data_options(__doc__, on_cpu="neighbours are counted on the CPU")
-    parser.add_argument("--k", type=int, default=100, help="neighbours (100)")
+    parser.add_argument("--k", type=neighbours, default=100, help="neighbours (100)")
     parser.add_argument("--memory", action="store_true", help="peak memory, ours alone")
     args = parser.parse_args()
     setting = _measure.setting_of(args)
@@ -40,12 +40,19 @@ def main():
         compare(args, setting)
 
 
+def neighbours(text):
+    """How many of them, None for all."""
+    return None if text == "all" else int(text)
+
+
 def compare(args, setting):
     """Time fitting and lists, ours and plain ones."""
     graph = setting.graph.without_repeats()
     rows = as_scipy(graph)
-    scorer, plain = ItemKNN(args.k).scorer(graph), nearest(rows, args.k)
-    check(scorer.matrix, plain)
+    most = args.k or graph.num_items
+    scorer, plain = ItemKNN(args.k).scorer(graph), nearest(rows, most)
+    matrix = scorer.matrix if args.k else scorer.matrix.to_sparse_csr()
+    check(matrix, plain)
     users = torch.arange(graph.num_users)
 
     def fresh():  # nothing sorted yet, as for the other side
@@ -54,7 +61,7 @@ def compare(args, setting):
     tables = {
         "fit": {
             "ItemKNN": lambda: ItemKNN(args.k).scorer(fresh()),
-            "plain SciPy": lambda: nearest(as_scipy(graph), args.k),
+            "plain SciPy": lambda: nearest(as_scipy(graph), most),
             BARE: lambda: rows.T.tocsr() @ rows,
         },
         "lists": {
@@ -64,20 +71,20 @@ def compare(args, setting):
         },
     }
     if find_spec("implicit"):
-        tables["fit"]["implicit"] = lambda: cosine(as_scipy(graph), args.k)
-        others = cosine(rows, args.k)
+        tables["fit"]["implicit"] = lambda: cosine(as_scipy(graph), most)
+        others = cosine(rows, most)
         tables["lists"]["implicit"] = lambda: others.recommend(
             users.numpy(), csr_matrix(rows), N=LENGTH
         )
-    degree, row = graph.degree("user").double(), scorer.matrix.crow_indices().diff()
+    degree, row = graph.degree("user").double(), matrix.crow_indices().diff()
     least = {
         "ItemKNN": _measure.Least(12 * row.sum().item(), 2 * (degree @ degree).item()),
         "recommend": _measure.Least(flop=2 * row[graph.edge_index[1]].sum().item()),
     }
     for name, sides in tables.items():
         _measure.report(
-            f"neighbours_{name}{named(args, setting)}_k{args.k}",
-            f"Item-kNN, {args.k} neighbours: {name}",
+            f"neighbours_{name}{named(args, setting)}",
+            f"Item-kNN, {args.k or 'all'} neighbours: {name}",
             setting,
             _measure.alternate(sides | _measure.bare_sides("cpu"), setting.runs),
             reference="plain SciPy",
@@ -89,9 +96,11 @@ def compare(args, setting):
 
 
 def named(args, setting):
-    """What sets the results of other data apart: their folder and file."""
+    """What sets results apart: folder and file of data, neighbours, threads."""
     source = setting.source.partition(".")[0].replace("/", "-").removeprefix("data-")
-    return "" if args.data is None else f"_{source}"
+    source = "" if args.data is None else f"_{source}"
+    threads = "" if setting.threads == 1 else f"_threads{setting.threads}"
+    return f"{source}_k{args.k or 'all'}{threads}"
 
 
 def as_scipy(graph):
