@@ -22,6 +22,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "ddrm_pyg.files",
         "ddrm_pyg.arrays",
         "ddrm_pyg.extras",
+        "ddrm_pyg.messages",
         "ddrm_pyg.progress",
         "ddrm_pyg.mapped",
         "ddrm_pyg.ids",

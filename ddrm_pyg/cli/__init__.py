@@ -18,8 +18,9 @@ import typer
 from typer.core import CompletionItem, TyperGroup
 
 from ddrm_pyg.checks import nearest, nearest_path
-from ddrm_pyg.cli._command import ASSUMED, PLAIN, add
+from ddrm_pyg.cli._command import PLAIN, add
 from ddrm_pyg.cli._report import COMMAND
+from ddrm_pyg.messages import ASSUMED
 
 _INTERRUPTED = 130
 

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ddrm_pyg.checks import nearest
+from ddrm_pyg.messages import ASSUMED
 
 PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
 """How all typer apps print."""
 
 logger = logging.getLogger("ddrm_pyg")
-
-ASSUMED = logging.getLogger("ddrm_pyg.assumed")
-"""Says what was assumed about data that were read, in Python as warnings."""
-
-
-@contextmanager
-def assumed_before() -> Iterator[None]:
-    """Do not say again what was assumed about data that were read before."""
-    level = ASSUMED.level
-    ASSUMED.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ASSUMED.setLevel(level)
 
 
 def _say_less(asked: bool) -> None:

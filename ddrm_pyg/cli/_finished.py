@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.cli._command import assumed_before
 from ddrm_pyg.cli._folder import EMBEDDINGS, NOT_OURS, RunRecord, read_run
 from ddrm_pyg.embeddings import Embeddings
 from ddrm_pyg.experiments.cells import (
@@ -37,6 +36,7 @@ from ddrm_pyg.experiments.work import (
 from ddrm_pyg.files import undamaged
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sequences import UserSequences
+from ddrm_pyg.messages import ASSUMED, hushed
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.nn.future import (
     HistoryMeans,
@@ -117,7 +117,7 @@ def open_run(folder: Path) -> FinishedRun:
         ValueError: No such folder, an unfinished run, or changed data.
     """
     record = read_run(folder, Cell)
-    with assumed_before():  # the run has said it
+    with hushed(ASSUMED):  # the run has said it
         data = record.source.load()
     if fingerprint(data) != record.fingerprint:
         raise ValueError(

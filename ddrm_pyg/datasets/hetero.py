@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -21,9 +20,8 @@ from ddrm_pyg.datasets._graph import (
 from ddrm_pyg.datasets._table import check_column
 from ddrm_pyg.datasets.readers import arrange, refuse_arguments
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph, per_edge
+from ddrm_pyg.messages import ASSUMED
 from ddrm_pyg.transforms.split import Scope, check_ratios
-
-_assumed = logging.getLogger("ddrm_pyg.assumed")
 
 EdgeType = tuple[str, str, str]
 Role = Literal["rating", "time"]
@@ -210,7 +208,7 @@ def _say_lone_part(name: str, store: EdgeStorage, num_pairs: int) -> None:
     label = store.get("edge_label")
     has_labels = isinstance(label, Tensor) and bool(((label == 0) | (label == 1)).all())
     if has_labels or _LABELLED[0] in store:
-        _assumed.warning(
+        ASSUMED.warning(
             "%s: one part of RandomLinkSplit, of which the %d pairs to find are taken "
             "as test and the edges as train; from_hetero((train, val, test), ...) "
             "keeps its validation",

@@ -9,7 +9,6 @@ more function from a path to a :class:`~ddrm_pyg.datasets._table.Table`, which
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 import os
 from collections.abc import Sequence
@@ -29,10 +28,9 @@ from ddrm_pyg.datasets._json_lines import read_json_lines
 from ddrm_pyg.datasets._memory import InMemory, read_columns, read_matrix
 from ddrm_pyg.datasets._parquet import read_parquet
 from ddrm_pyg.datasets._table import Table
+from ddrm_pyg.messages import ASSUMED
 from ddrm_pyg.transforms.core import RatingThreshold, get_block
 from ddrm_pyg.transforms.split import Scope, TemporalSplit, check_ratios
-
-_assumed = logging.getLogger("ddrm_pyg.assumed")  # silenced by the command line's -q
 
 
 def load_interactions(
@@ -208,7 +206,7 @@ def _from_file(
 
 def _from_table(table: Table) -> tuple[str, HeteroData, list[str]]:
     for hint in table.hints:
-        _assumed.warning("%s: %s", table.name, hint)
+        ASSUMED.warning("%s: %s", table.name, hint)
     said = []
     if table.inferred:
         said.append(in_words(table.inferred))
@@ -259,7 +257,7 @@ def arrange(
             else f"ratings below {liked_from:g} count as noise"
         )
     if said:
-        _assumed.warning("%s: assumed %s", name, "; ".join(said))
+        ASSUMED.warning("%s: assumed %s", name, "; ".join(said))
     if split:
         try:
             scope = "user" if split is True else split
