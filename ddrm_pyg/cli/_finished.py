@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from ddrm_pyg.experiments.work import (
 from ddrm_pyg.files import undamaged
 from ddrm_pyg.graph.interaction_graph import InteractionGraph
 from ddrm_pyg.graph.sequences import UserSequences
-from ddrm_pyg.messages import ASSUMED, hushed
+from ddrm_pyg.messages import hushed
 from ddrm_pyg.nn.ddrm import DDRM, DDRMRecommender
 from ddrm_pyg.nn.future import (
     HistoryMeans,
@@ -45,6 +46,8 @@ from ddrm_pyg.nn.future import (
     start_embeddings,
 )
 from ddrm_pyg.typing import Scorer
+
+logger = logging.getLogger("ddrm_pyg")
 
 Reader = Callable[[InteractionGraph], Embeddings]
 """Histories of new users, each from first to last, to what ranks for them."""
@@ -117,7 +120,7 @@ def open_run(folder: Path) -> FinishedRun:
         ValueError: No such folder, an unfinished run, or changed data.
     """
     record = read_run(folder, Cell)
-    with hushed(ASSUMED):  # the run has said it
+    with hushed(logger):  # the run has said all that there is to say of them
         data = record.source.load()
     if fingerprint(data) != record.fingerprint:
         raise ValueError(

@@ -44,6 +44,19 @@ def test_all_users_get_what_the_run_wrote(call, finished):
     assert answer.err == ""  # what the run assumed is not said again
 
 
+def test_what_the_run_said_of_its_data_is_not_said_again(call, copy, clicks, tmp_path):
+    twice = tmp_path / "clicks.csv"
+    rows = clicks.read_text()
+    twice.write_text(rows + rows.splitlines()[1] + "\n")
+    config = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(config.replace(str(clicks), str(twice)))
+    described = call("data", "describe", twice, "--user", "Customer", "--item", "Book")
+    assert "clicks.csv: 1 duplicate pairs" in described.err
+    answer = call("recommend", copy)
+    assert answer.out == call("recommend", copy).out != ""
+    assert answer.err == ""
+
+
 def test_some_users_in_the_order_asked_for(call, finished):
     asked = ["--user", "ann, 7", "--user", "ann, 11", "-k", "3"]
     rows = parse(call("recommend", finished, "--row", "ddrm", *asked).out)
