@@ -11,6 +11,7 @@ import typer
 from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._command import PLAIN, Group, add
 from ddrm_pyg.experiments.sources import Source
+from ddrm_pyg.messages import hushed
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -61,7 +62,8 @@ def _load(source: Source) -> HeteroData:
     try:
         return source.load()
     except ValueError as error:
-        data = source.load(split=False)  # or what is wrong is something else
+        with hushed(logger):  # what the first reading has said
+            data = source.load(split=False)  # or what is wrong is something else
         logger.warning("not split: %s", error)
         return data
 

@@ -131,6 +131,17 @@ def test_what_is_too_small_to_split_is_described(call, tmp_path):
     assert "not split: small.csv: the split leaves no test pairs" in answer.err
 
 
+def test_what_is_odd_is_said_once_where_nothing_can_be_split(call, tmp_path):
+    path = tmp_path / "small.csv"
+    rows = ["1,2,2018-07-01", "1,2,2018-07-01", "3,4,2018-07-02"]
+    path.write_text("\n".join(["user,item,bought_at", *rows]))
+    warnings = ["1 duplicate pairs", "not split: small.csv"]
+    hints = ["'bought_at' looks like times", "assumed each user split"]
+    said, quiet = (call("data", "describe", path, *q).err for q in ([], ["-q"]))
+    assert [said.count(words) for words in warnings + hints] == [1, 1, 1, 1]
+    assert [quiet.count(words) for words in warnings + hints] == [1, 1, 0, 0]
+
+
 def test_columns_that_cannot_be_used_are_left_aside(call, tmp_path):
     path = tmp_path / "odd.csv"
     path.write_text("user,item,rating,time\n" + "1,{},,soon\n" * 9)
