@@ -9,6 +9,9 @@ from contextlib import contextmanager
 ASSUMED = logging.getLogger("ddrm_pyg.assumed")
 """Warns of what was assumed about data that were read; silent with ``-q``."""
 
+UNSELECTED = logging.getLogger("ddrm_pyg.unselected")
+"""Warns of a training without validation, whose last epoch is kept."""
+
 
 @contextmanager
 def hushed(logger: logging.Logger) -> Iterator[None]:

@@ -29,6 +29,7 @@ from ddrm_pyg.files import atomic_path, undamaged, write_text
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph, has_validation
 from ddrm_pyg.graph.sequences import edge_order
 from ddrm_pyg.loader import processes
+from ddrm_pyg.messages import UNSELECTED
 from ddrm_pyg.progress import on_terminal, progress_bar
 from ddrm_pyg.ranking import evaluate
 from ddrm_pyg.typing import EpochEnd, Recommender
@@ -191,7 +192,7 @@ def fit(
         raise ValueError("'data' must have train interactions (got 0)")
     can_select = has_validation(data)
     if not can_select:
-        logger.warning(
+        UNSELECTED.warning(
             "without validation pairs: all %d epochs are trained, the last one is kept",
             epochs,
         )

@@ -23,6 +23,7 @@ from ddrm_pyg.experiments.tables import Column, Table
 from ddrm_pyg.experiments.work import Outcome, Work, count_parameters
 from ddrm_pyg.graph.history_weight import history_agreement
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.messages import UNSELECTED, hushed
 from ddrm_pyg.nn.ddrm import DDRMRecommender
 from ddrm_pyg.noise_audit import (
     SCOPES,
@@ -194,7 +195,8 @@ def _signals(
         cell.base.fit["epochs"],
         cell.fit["epochs"],
     )
-    result = runner.run(cell)
+    with hushed(UNSELECTED):  # as has just been said
+        result = runner.run(cell)
     tensors = result.tensors("signals")
     return {name: tensors[name] for name in SIGNALS if name in tensors}
 

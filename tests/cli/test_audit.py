@@ -67,7 +67,9 @@ def test_labels_are_measured_beside_the_noisiest(call, world):
         assert f"\n{title}" in answer.out
     assert "\nloss: high loss, averaged over a backend's training.\n" in answer.out
     assert "of lightgcn for 3 epochs, its losses noted" in answer.err
-    quiet = call("audit", "--data", "world", "--out", "out", "-q")
+    assert "without validation" not in answer.err  # the line above says it
+    quiet = call("audit", "--data", "world", "--out", "quiet", "-q")
+    assert quiet.err == "world: 6 items are not in train\n"
     assert "\nthe 20 noisiest\n" in quiet.out
     assert "high loss" not in quiet.out
     assert "ddrm-pyg clean" not in quiet.out

@@ -62,6 +62,18 @@ def test_signals_read_train_interactions_only(world):
     assert {k for k in labelled if not torch.equal(labelled[k], other[k])} == trained
 
 
+def test_that_nothing_is_validated_is_said_once_for_both_trainings(world, caplog):
+    with caplog.at_level("INFO", "ddrm_pyg"):
+        compute_signals(world, **QUICK)
+    assert [m.split(" ...")[0] for m in caplog.messages[:2]] == [
+        "two short trainings, of lightgcn for 3 epochs, its losses noted, and of DDRM "
+        "for 1, beside signals that need none; held-out pairs are left alone, so "
+        "nothing picks an epoch: the last is kept",
+        "lightgcn+noted",
+    ]
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+
+
 def test_an_unknown_backend_is_refused_before_anything_is_solved(world):
     with pytest.raises(ValueError, match=r"'backend' must be one of .*\(got 'ease'\)"):
         compute_signals(world, backend="ease", **QUICK)
