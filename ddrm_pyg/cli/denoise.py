@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,9 @@ from ddrm_pyg.cli import _options as options
 from ddrm_pyg.cli._folder import KEYS, check_free
 from ddrm_pyg.experiments.cells import Cell
 from ddrm_pyg.experiments.settings import denoised
+from ddrm_pyg.messages import hushed
+
+logger = logging.getLogger("ddrm_pyg")
 
 EXAMPLES = (
     "ddrm-pyg denoise --data clicks.csv --embeddings vectors.npz --out runs/denoised",
@@ -61,7 +65,8 @@ def command(
     loaded = begin(source, device)
     if settings is None:
         last = default_ddrm(base, loaded, seed=seed, epochs=epochs)
-    align_vectors(files, loaded)  # or refused, before any folder
+    with hushed(logger):  # what is odd about them is said by the cell
+        align_vectors(files, loaded)  # or refused, before any folder
     execute(
         source,
         loaded,
