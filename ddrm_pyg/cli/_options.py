@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 
 from ddrm_pyg.cli._command import Command, parameters_of
-from ddrm_pyg.experiments.methods import Role, names_of, pairwise_backends
+from ddrm_pyg.experiments.methods import names_of, pairwise_backends
 from ddrm_pyg.experiments.settings import find_settings
 from ddrm_pyg.experiments.sources import Source
 from ddrm_pyg.files import hash_file
@@ -38,16 +38,19 @@ def _check_device(name: str | None) -> str | None:
     return name
 
 
-SETTINGS: dict[str, Role] = {"settings": "denoiser", "backend_settings": "backend"}
-"""Options that name settings, by the role of what they are for."""
+SETTINGS = {
+    "settings": names_of("denoiser"),
+    "backend_settings": names_of("backend"),
+    "ddrm_settings": ("ddrm",),
+}
+"""Options that name settings, and the methods that those are for."""
 
 
 def _check_settings(values: Mapping[str, Any]) -> None:
     """Refuse settings that are not there."""
-    for name, role in SETTINGS.items():
+    for name, methods in SETTINGS.items():
         if (settings := values.get(name)) is not None:
-            option = f"--{name.replace('_', '-')}"
-            find_settings(settings, names_of(role), option)
+            find_settings(settings, methods, f"--{name.replace('_', '-')}")
 
 
 SplitScope = Annotated[

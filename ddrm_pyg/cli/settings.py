@@ -43,7 +43,7 @@ def show(
     names = _names()
     if name not in names:
         raise ValueError(
-            f"'name' must be one that `settings list` gives "
+            f"'name' must be a name that 'ddrm-pyg settings list' gives "
             f"(got '{name}'{nearest(name, names)})"
         )
     print(json.dumps(_read(name), indent=None if as_json else 1))

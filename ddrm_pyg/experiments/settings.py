@@ -233,8 +233,8 @@ def find_settings(
         paths = sorted(FOLDER.glob("*.json"))
         names = [p.stem for p in paths if read_json(p).get("method") in methods]
         raise ValueError(
-            f"'{option}' must be a JSON file or one of {', '.join(names)} "
-            f"(got '{name}'{nearest(name, names)})"
+            f"'{option}' must be a JSON file or a name that 'ddrm-pyg settings list' "
+            f"gives (got '{name}'{nearest(name, names)})"
         )
     return path
 

@@ -52,6 +52,27 @@ def test_device_must_be_there():
         _check_device("gpu")
 
 
+@pytest.mark.parametrize(
+    ("words", "option", "meant"),
+    [
+        (["run", "--settings", "ddrm_quik"], "--settings", "ddrm_quick"),
+        (["clean", "--backend-settings", "lightgnc"], "--backend-settings", "lightgcn"),
+        (["reproduce", "table2", "--ddrm-settings", "t-ce_"], "--ddrm-settings", ""),
+        (["reproduce", "table2", "--ddrm-settings", "ddrn"], "--ddrm-settings", "ddrm"),
+    ],
+)
+def test_a_misspelled_name_of_settings_is_answered_with_the_near_one(
+    call, words, option, meant
+):
+    hint = f"; did you mean '{meant}'?" if meant else ""
+    data = ["--data", "synthetic", "--out", "out"]
+    assert call(*words, *data).error == (
+        f"'{option}' must be a JSON file or a name that 'ddrm-pyg settings list' gives "
+        f"(got '{words[-1]}'{hint})"
+    )
+    assert f"\n{meant}" in call("settings", "list").out
+
+
 def app(cls) -> typer.Typer:
     """A command that says which source it got."""
     app = typer.Typer(**PLAIN, add_completion=False)
