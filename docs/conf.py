@@ -35,6 +35,7 @@ extensions = [
     "command_line",
     "mathml",
     "methods",
+    "shell",
 ]
 exclude_patterns = ["_build", "results.md", "results", "tables", "plots"]
 

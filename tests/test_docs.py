@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from configparser import ConfigParser
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,21 @@ def test_there_are_programs_to_run():
     assert sum(len(blocks_of(page)) for page in PAGES) > 10
 
 
+def test_a_long_command_is_wrapped_between_its_words(monkeypatch):
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(DOCS / "_extensions")
+    command = (
+        "ddrm-pyg run --backend-settings mf_ml-1m \\\n  --out runs/a-b  # or c-d\n"
+    )
+    tokens = [*import_module("shell").ShellWords().get_tokens(command)]
+    assert "".join(text for _, text in tokens) == command
+    words = [text for kind, text in tokens if str(kind) == "Token.Name"]
+    assert words == command.replace("\\", "").partition("#")[0].split()
+    style = (DOCS / "_static" / "tables.css").read_text("utf-8")
+    assert ".highlight-bash pre { white-space: pre-wrap" in style
+    assert ".highlight-bash .n {\n  display: inline-block" in style
+
+
 @pytest.mark.slow
 def test_the_documentation_builds_without_a_warning_or_fastapi(tmp_path):
     pytest.importorskip("furo")  # .ci/run and CI build it with fastapi
@@ -178,6 +194,8 @@ def test_the_documentation_builds_without_a_warning_or_fastapi(tmp_path):
     index = (tmp_path / "html" / "searchindex.js").read_text("utf-8")
     entries = index.partition('"indexentries":')[2].partition('"objects":')[0]
     assert '"train_start":' in entries  # a search finds the class by its argument
+    findings = (tmp_path / "html" / "findings.html").read_text("utf-8")
+    assert '<span class="n">--num-layers</span>' in findings
     methods = (tmp_path / "html" / "methods.html").read_text("utf-8")
     assert all(f">{name}<" in methods for name in names_of("backend", "rival"))
     assert not (tmp_path / "html" / "api" / "ddrm_pyg.serving.app.html").exists()
