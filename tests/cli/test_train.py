@@ -27,6 +27,7 @@ def test_wrong_words_are_refused(call, tmp_path, asked, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow  # `.ci/run` runs the page itself, too
 def test_from_logs_to_a_served_answer(call, tmp_path):
     """The small run of docs/howto/shards.md, but for the port."""
     pytest.importorskip("onnxscript")

@@ -85,6 +85,7 @@ def test_an_audit_without_labels_has_no_table(world):
     assert as_table(result).text() == ""
 
 
+@pytest.mark.slow
 def test_random_pairs_are_found():
     data = RandomNoise(0.2)(SyntheticInteractions(400, 200, 20_000)[0])
     injected = data[EDGE].edge_rating == 0  # replaced pairs have no rating
