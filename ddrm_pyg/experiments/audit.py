@@ -257,6 +257,10 @@ def injected_weights(
         Name to weight, for :func:`ddrm_pyg.noise_audit.audit`.
     """
     noisy, injected = inject(data, ratio=ratio, seed=seed)
+    logger.info(
+        "weights of the signals: the same again, on a copy with %d random pairs more",
+        injected.sum(),
+    )
     signals = compute_signals(noisy, seed=seed, **settings)
     return fit_weights(signals, noisy, injected, within_users=_within_users(signals))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,13 @@ def test_scores_do_not_change_when_nothing_else_is_known(call, world):
 
 def test_weights_learnt_from_injected_pairs(call, world):
     words = ["audit", "--data", "world", "--weights", "injected", "--json"]
-    record = json.loads(call(*words).out)
+    answer = call(*words)
+    record = json.loads(answer.out)
+    twice = answer.err.split("two short trainings")[1:]
+    again = re.findall(r"the same again, on a copy with (\d+) random", answer.err)
+    assert len(twice) == 2
+    assert again[0] in twice[0]
+    assert int(again[0]) > 0
     assert sum(record["weights"].values()) == pytest.approx(1)
     assert min(record["weights"].values()) >= 0
     assert record["weights"] != pytest.approx(dict.fromkeys(SIGNALS, 0) | WEIGHTS)
