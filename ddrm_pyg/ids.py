@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from ddrm_pyg.files import undamaged
+
 if TYPE_CHECKING:
     from pandas import DataFrame
 
@@ -21,6 +23,9 @@ logger = logging.getLogger("ddrm_pyg")
 
 ID = "id"
 """Column of ids in a table of vectors; every other column is a dimension."""
+
+_UNNAMED = re.compile(r"\s*|Unnamed: \d+")
+"""What pandas calls a column without a name, such as an index that it wrote."""
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """How a text starts that a spreadsheet would run, or one made from it."""
@@ -172,14 +177,15 @@ def _read_frame(path: Path) -> DataFrame:
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    if path.suffix in (".csv", ".tsv"):
+    if path.suffix not in (".parquet", ".csv", ".tsv"):
+        raise ValueError(
+            f"{path}: the suffix must be one of .parquet, .csv, .tsv (ids: also .txt)"
+        )
+    with undamaged(path, f"not a readable {path.suffix} file"):
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
         separator = "," if path.suffix == ".csv" else "\t"
         return pd.read_csv(path, sep=separator, dtype={ID: str}, keep_default_na=False)
-    raise ValueError(
-        f"{path}: the suffix must be one of .parquet, .csv, .tsv (ids: also .txt)"
-    )
 
 
 def _split(frame: Any, where: str) -> tuple[list[Any], Tensor]:
@@ -188,6 +194,12 @@ def _split(frame: Any, where: str) -> tuple[list[Any], Tensor]:
         raise ValueError(
             f"{where}: must have a column '{ID}' and columns of numbers "
             f"(got {[*frame.columns]})"
+        )
+    unnamed = [name for name in frame.columns if _UNNAMED.fullmatch(str(name))]
+    if unnamed:
+        raise ValueError(
+            f"{where}: every column must have a name (got {unnamed[0]!r}: if it is "
+            "pandas' index, write the table with index=False)"
         )
     ids, vectors = frame[ID].tolist(), frame.drop(columns=ID)
     if vectors.shape[1] == 1 and vectors.dtypes.iloc[0].kind == "O":

@@ -102,6 +102,25 @@ def test_other_sources_and_files_are_refused(tmp_path):
         align(path, ["a"], "'user'")
 
 
+@pytest.mark.parametrize("name", ["", " ", "Unnamed: 0"])
+def test_an_index_is_no_part_of_a_vector(name, tmp_path):
+    # it would be another dimension of either table, and rank by the order of rows
+    frame = pd.DataFrame(TABLE).assign(id=IDS)
+    frame.insert(0, name, [0, 1, 2])
+    frame.to_csv(tmp_path / "v.csv", index=False)
+    for source in (frame, tmp_path / "v.csv"):
+        with pytest.raises(ValueError, match=r"^'user': every .* name .*index=False"):
+            align(source, IDS, "'user'")
+
+
+@pytest.mark.parametrize("text", ["", "id,x\na,1\nb,1,2\n"])
+def test_what_is_no_table_is_refused_by_file(text, tmp_path):
+    (tmp_path / "v.csv").write_text(text)
+    for read in (read_ids, lambda path: align(path, ["a"], "'user'")):
+        with pytest.raises(ValueError, match=r"v.csv: not a readable .csv file \("):
+            read(tmp_path / "v.csv")
+
+
 def test_rows_of_ids():
     assert rows_of(["b", "a"], ["a", "b"], "x").tolist() == [1, 0]
     assert rows_of([], ["a"], "x").tolist() == []
