@@ -16,6 +16,9 @@ from torch_geometric.typing import SparseTensor
 EDGE = ("user", "interacts", "item")
 """The edge type of every interaction graph."""
 
+UNKNOWN_TIME = -1
+"""A time that is not there; any other negative one is before 1970."""
+
 _SPLIT_ATTRIBUTE = {
     "train": "edge_index",
     "val": "val_edge_label_index",
@@ -320,10 +323,18 @@ class InteractionGraph:
         Args:
             time: One value per interaction, in the order of ``edge_index``.
 
+        Returns:
+            ``[E]`` the same, unknown ones (-1) before all others.
+
         Raises:
             ValueError: Not of shape ``[E]``, or NaN.
         """
-        return without_nan(self.check_per_edge(time, "edge_time"), "edge_time")
+        time = without_nan(self.check_per_edge(time, "edge_time"), "edge_time")
+        is_unknown = time == UNKNOWN_TIME
+        if not bool(is_unknown.any()):
+            return time
+        # others may be negative, too: what happened before 1970
+        return time.masked_fill(is_unknown, int(time.min()) - 1)
 
     def check_weight(self, weight: Tensor) -> Tensor:
         """Return the weights of a caller, if they fit.

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.graph.interaction_graph import (
     EDGE,
+    UNKNOWN_TIME,
     InteractionGraph,
     interactions_of,
     row_pointer,
@@ -19,9 +20,6 @@ from ddrm_pyg.graph.interaction_graph import (
 
 _FEW = 0.01
 """Share of interactions whose time may be unknown: they stand first, which is said."""
-
-_UNKNOWN = -1
-"""A time that is not there; any other negative one is before 1970."""
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -206,7 +204,7 @@ def _is_in_order(data: HeteroData) -> bool:
 
 def _times_tell(data: HeteroData) -> bool:
     time = interactions_of(data).get("edge_time")
-    if time is None or int((time == _UNKNOWN).sum()) > _FEW * time.numel():
+    if time is None or int((time == UNKNOWN_TIME).sum()) > _FEW * time.numel():
         return False
     user = interactions_of(data).edge_index[0]
     return _are_apart(user, time, data["user"].num_nodes)
@@ -229,8 +227,7 @@ def _check_time(graph: InteractionGraph, edge_time: Tensor) -> Tensor:
     """Return the times of a caller, if they put the interactions in order."""
     time = graph.check_time(edge_time).to(graph.device)
     count = graph.num_edges
-    is_unknown = time == _UNKNOWN
-    unknown = int(is_unknown.sum())
+    unknown = int((edge_time == UNKNOWN_TIME).sum())
     if unknown > _FEW * count:
         raise ValueError(
             "'edge_time' must be known (not -1) for 99 % of the interactions "
@@ -248,7 +245,4 @@ def _check_time(graph: InteractionGraph, edge_time: Tensor) -> Tensor:
             "'edge_time' must tell a user's interactions apart (got one time for all "
             f"of each: the first user's is {time[0].item()})"
         )
-    if not unknown:
-        return time
-    # others may be negative, too: what happened before 1970
-    return time.masked_fill(is_unknown, int(time.min()) - 1)
+    return time

@@ -172,6 +172,12 @@ def test_equal_times_stand_in_the_order_of_the_edges():
     torch.testing.assert_close(recency_weight(data, 5.0), torch.exp(-later / 5))
 
 
+def test_unknown_times_come_before_those_before_1970():
+    data = world([[0, 0, 0, 0], [1, 0, 3, 2]], 1, 4, [-100, -1, 200, -50])
+    later = torch.tensor([2.0, 3, 0, 1])
+    torch.testing.assert_close(recency_weight(data, 1.0), torch.exp(-later))
+
+
 def test_without_times_the_edges_are_in_order_and_it_is_said(caplog):
     data = world([[1, 0, 1, 1], [2, 0, 1, 0]], 2, 3)
     with caplog.at_level(logging.WARNING, "ddrm_pyg"):
