@@ -167,8 +167,8 @@ def _say_blank(file: Path, history: InteractionGraph, train: InteractionGraph) -
     count = int((~has_vector).sum())
     if count:
         logger.warning(
-            "%s: %d of %d people have no item in their history that train has: they "
-            "are ranked for as a person with no history",
+            "%s: %d of %d people have no item in their history that train has: their "
+            "lists tell no more than those for no history at all",
             file,
             count,
             history.num_users,

@@ -221,15 +221,19 @@ class Past(nn.Module):
         return mix_starts(self._starts(bags), list(self.mix), self.guide)
 
     def _starts(self, bags: Bags) -> list[Tensor]:
-        """Ask every source; an empty history has the mean of all interactions."""
+        """Ask every source; what says nothing has the mean of all interactions.
+
+        That is an empty history, and one of items without vectors: SVD has zeros for
+        an item that train does not have.
+        """
         starts = [source(bags) for source in self.sources]
-        empty = torch.bincount(bags.row, minlength=bags.num_rows) == 0
-        if bool(empty.any()):
+        is_blank = ~torch.cat([start.flatten(1) for start in starts], dim=1).any(1)
+        if bool(is_blank.any()):
             for k, source in enumerate(self.sources):
                 table: Tensor = source.item_emb  # type: ignore[assignment]
                 mean = self.item_degree.to(table) @ table
                 mean = F.normalize(mean, dim=-1)
-                starts[k] = torch.where(empty[:, None, None], mean, starts[k])
+                starts[k] = torch.where(is_blank[:, None, None], mean, starts[k])
         return starts
 
     def scaled(self, vector: Tensor) -> Tensor:

@@ -122,8 +122,10 @@ class PastEncode(nn.Module):
             starts.append(F.normalize(means, dim=-1))
             first += width
         start, cond = mix_starts(starts, list(self.mix), self.guide)
-        start = torch.where(count > 0, start, self.start_row)
-        cond = torch.where(count > 0, cond, self.cond_row)
+        flat = torch.cat([vectors.flatten(1) for vectors in starts], 1)
+        says_something = (flat != 0).any(1, keepdim=True)
+        start = torch.where(says_something, start, self.start_row)
+        cond = torch.where(says_something, cond, self.cond_row)
         ideal = self.ddrm.generate(start, cond, noise=torch.zeros_like(start))
         return F.pad(ideal * self.scale_row, (0, 1), value=1.0)
 

@@ -97,8 +97,8 @@ def test_new_users_get_lists_without_training(call, finished, history):
         "out: 'unheard of'\n"
     ) in answer.err
     assert (
-        "new.csv: 1 of 2 people have no item in their history that train has: they are "
-        "ranked for as a person with no history\n"
+        "new.csv: 1 of 2 people have no item in their history that train has: their "
+        "lists tell no more than those for no history at all\n"
     ) in answer.err
     rows = parse(answer.out)
     lists = {

@@ -137,6 +137,21 @@ def test_an_empty_history_has_the_mean_of_all_interactions(item_emb):
     torch.testing.assert_close(start[1], F.normalize(item_emb[2], dim=0))
 
 
+def test_a_history_of_items_without_vectors_is_as_an_empty_one(item_emb):
+    tables = item_emb.clone(), torch.randn(6, 2, generator=seeded(4))
+    for table in tables:
+        table[4:] = 0  # train does not have them
+    past = Past([HistoryMeans(table, (1.0, INF)) for table in tables], 6)
+    past.count(InteractionGraph(torch.tensor([[0, 1, 1], [2, 2, 3]]), 2, 6))
+    start, cond = past(bags([], [5, 4], [5, 2]))
+    assert torch.equal(start[1], start[0])
+    assert torch.equal(cond[1], cond[0])
+    alone = F.normalize(torch.stack([table[2, :2] for table in tables]), dim=1)
+    torch.testing.assert_close(
+        F.normalize(torch.stack([start[2, :2], start[2, 4:]]), dim=1), alone
+    )
+
+
 def test_scores_of_two_tables_by_hand(item_emb):
     other = torch.randn(6, 2, generator=seeded(4))
     past = Past([HistoryMeans(item_emb), HistoryMeans(other, (INF,))], 6)

@@ -46,6 +46,24 @@ def test_a_history_of_items_without_vectors_starts_from_the_mean_item():
     assert torch.equal(vectors, graph.history_mean(item_emb, history=history))
 
 
+def test_a_past_of_items_without_vectors_is_as_an_empty_one():
+    torch.manual_seed(2)
+    item_emb = torch.randn(6, 4)
+    item_emb[4:] = 0  # train does not have them
+    ddrm = DDRM(4, (8,), num_start_steps=0, denoise_user=False)
+    time = torch.arange(3)
+    past = DDRMRecommender(
+        ddrm, (torch.randn(2, 4), item_emb), train_start="past", edge_time=time
+    )
+    past.future.past.count(InteractionGraph(torch.tensor([[0, 1, 1], [2, 2, 3]]), 2, 6))
+    encode = PastEncode(past.eval())
+    history = torch.tensor([[5, 6], [4, 5], [6, 6], [5, 2]])
+    vectors = encode(encode.item_emb[history.clamp(max=5)], history < 6)
+    expected = past.generate([row[row < 6] for row in history])
+    torch.testing.assert_close(vectors, expected.user)
+    assert torch.equal(vectors[0], vectors[2])
+
+
 @pytest.mark.parametrize("options", [None, {}, {"num_start_steps": 0}])
 def test_lists_are_those_of_the_package(options, histories):
     torch.manual_seed(3)
