@@ -49,12 +49,14 @@ class HistorySums:
         self.item_emb = item_emb
         self.weight = None if weight is None else weight.to(graph.device).double()
         exact = item_emb.double()
-        mean = graph.history_mean(exact, weight=self.weight)
-        self._size = graph.degree("user").double()
-        if self.weight is not None:
-            self._size = torch.zeros_like(self._size).index_add(
-                0, graph.edge_index[0], self.weight
-            )
+        nothing = exact.new_zeros(exact.size(1))  # what nothing adds up to
+        mean = graph.history_mean(exact, weight=self.weight, fallback=nothing)
+        user, item = graph.edge_index
+        weights = exact.new_ones(len(user)) if self.weight is None else self.weight
+        none = exact.new_zeros(graph.num_users)
+        self._size = none.index_add(0, user, weights)
+        self._has_vector = exact.any(dim=1).double()
+        self._heard = none.index_add(0, user, weights * self._has_vector[item])
         self._total = mean * self._size.unsqueeze(1)
         self._mean_item = graph.mean_item(exact)
 
@@ -87,12 +89,14 @@ class HistorySums:
             item: ``[B]`` int64, as for :meth:`rest`.
 
         Returns:
-            ``[B, D]`` of ``item_emb``'s type. Where nothing is left it is the mean item
-            over all interactions, as :meth:`InteractionGraph.history_mean` has it for
-            a user without items.
+            ``[B, D]`` of ``item_emb``'s type. Where nothing that has a vector is left
+            it is the mean item over all interactions, as
+            :meth:`InteractionGraph.history_mean` has it for such a user.
         """
         total, size = self.rest(user, item)
-        has_others = (size > _NOTHING * self._size[user]).unsqueeze(1)
+        own = (self._size[user] - size) * self._has_vector[item]
+        heard = self._heard[user] - own
+        has_others = (heard > _NOTHING * self._heard[user]).unsqueeze(1)
         mean = total / size.unsqueeze(1)
         return torch.where(has_others, mean, self._mean_item).to(self.item_emb.dtype)
 

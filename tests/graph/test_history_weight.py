@@ -146,6 +146,18 @@ def test_mean_without_is_the_history_mean_of_a_graph_without(graph, seed, weight
         torch.testing.assert_close(mean, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_what_is_left_without_vectors_is_as_if_nothing_were_left():
+    # user 0 has two items without vectors, user 1 two beside one that has one
+    graph = InteractionGraph(torch.tensor([[0, 0, 1, 1, 1], [1, 2, 0, 1, 2]]), 2, 3)
+    item_emb = torch.tensor([[0.3, 0.7], [0.0, 0.0], [0.0, 0.0]])
+    user, item = torch.tensor([[0, 0, 1, 1], [1, 2, 0, 1]])
+    mean_item = item_emb[0] / 5
+    expected = torch.stack([mean_item, mean_item, mean_item, item_emb[0] / 2])
+    for weight in (None, torch.full((5,), 0.1)):
+        mean = HistorySums(graph, item_emb, weight).mean_without(user, item)
+        torch.testing.assert_close(mean, expected)
+
+
 def test_the_lightest_history_survives_the_heaviest_item():
     graph = InteractionGraph(torch.tensor([[0, 0, 0], [0, 1, 2]]), 1, 3)
     item_emb = torch.tensor([[1.0], [3.0], [1e4]])
