@@ -273,6 +273,8 @@ class Pipeline:
     def similar(self, item: Sequence[Any], *, k: int = 10) -> pd.DataFrame:
         """List the items whose vectors point the same way, by cosine.
 
+        Columns in which all users are alike, such as popularity, play no part.
+
         Args:
             item: Ids of items.
             k: List length.
@@ -411,7 +413,15 @@ class Pipeline:
         return pairs
 
     def _directions(self) -> Tensor:
-        return F.normalize(self.embeddings.item.float())
+        """Vectors of items, of length 1.
+
+        What adds the same to the scores of all users, as popularity does in the last
+        column of a DDRM that learns from the past, has no direction.
+        """
+        user, item = self.embeddings
+        differs = (user != user[:1]).any(dim=0)
+        kept = item[:, differs] if bool(differs.any()) else item
+        return F.normalize(kept.float())
 
     def _fingerprint(self) -> str:
         ids = json.dumps([self.user_ids, self.item_ids])

@@ -15,6 +15,7 @@ from ddrm_pyg.nn.models import MF
 from ddrm_pyg.pipeline import Pipeline
 from ddrm_pyg.ranking import recommend
 
+NOTHING = torch.empty(2, 0, dtype=torch.int64)
 USERS = ["ann", "bob", "eve"]
 ITEMS = [30, 10, 20, 40]
 
@@ -71,6 +72,16 @@ def test_lists_are_those_of_rows(pipeline, emb, world):
     frame = pipeline.recommend(["bob"], k=2)
     assert frame["score"].tolist() == score[0].tolist()
     assert frame["item"].tolist() == [ITEMS[row] for row in item[0].tolist()]
+
+
+def test_what_all_users_score_alike_has_no_direction(pipeline, emb, world):
+    user = torch.cat([emb.user, torch.ones(3, 1)], 1)
+    item = torch.cat([emb.item, torch.tensor([[9.0], [0], [0], [9]])], 1)
+    biased = Pipeline.from_data((user, item), world)
+    assert biased.similar(ITEMS).equals(pipeline.similar(ITEMS))
+    assert biased.because("eve", 40).equals(pipeline.because("eve", 40))
+    lone = Pipeline((user[:1], item), ["ann"], ITEMS, InteractionGraph(NOTHING, 1, 4))
+    assert lone.similar([30], k=1)["similar"].tolist() == [40]  # all count
 
 
 def test_similar_items_by_cosine(pipeline):
