@@ -217,10 +217,19 @@ def _group_items(work: Work) -> Tensor:
     return group_items(work.base.embeddings().item, number, seed=work.seed)
 
 
+def _edge_time(work: Work) -> Tensor | None:
+    """Times that tell the order; places where the data are in order and times do not.
+
+    None without times: the models then take the order of the graph, as they say.
+    """
+    time = work.data[EDGE].get("edge_time")
+    return time if time is None or not tells_order(work.data) else edge_order(work.data)
+
+
 _INPUTS: dict[str, Callable[[Work], Any]] = {
     "num_users": lambda work: work.graph.num_users,
     "num_items": lambda work: work.graph.num_items,
-    "edge_time": lambda work: work.data[EDGE].get("edge_time"),
+    "edge_time": _edge_time,
     "item_group": _group_items,
     "seed": lambda work: work.seed,
 }

@@ -23,6 +23,7 @@ from ddrm_pyg.experiments.work import (
 )
 from ddrm_pyg.graph.history_weight import agreement_weight, recency_weight
 from ddrm_pyg.graph.interaction_graph import EDGE, InteractionGraph
+from ddrm_pyg.graph.sequences import UserSequences
 from ddrm_pyg.losses import bce_loss
 from ddrm_pyg.nn import ddrm
 from ddrm_pyg.nn.conv import light_propagate
@@ -480,6 +481,26 @@ def test_times_order_the_rows_of_tdiffrec(data, tmp_path, trained):
         assert isinstance(trained[-1], TDiffRec)
         expected = OrderWeight(edge_time=time)(runner.graph)
         assert torch.equal(trained[-1].row_weight(runner.graph), expected)
+
+
+@pytest.mark.parametrize("method", ["sasrec", "tdiffrec"])
+def test_data_in_order_are_read_so_where_times_do_not_tell(
+    data, tmp_path, trained, method
+):
+    data = data.clone()
+    count = data[EDGE].edge_index.size(1)
+    data[EDGE].in_order = True
+    data[EDGE].edge_time = torch.arange(count).flip(0)
+    data[EDGE].edge_time[::2] = -1  # unknown
+    runner = Runner(data, tmp_path, progress=False)
+    runner.run(Cell(method, 3, fit={"epochs": 1}))
+    (model,) = trained
+    if method == "sasrec":
+        expected = UserSequences.from_graph(runner.graph)
+        assert torch.equal(model.sequences(runner.graph).item, expected.item)
+    else:
+        expected = OrderWeight()(runner.graph)
+        assert torch.equal(model.row_weight(runner.graph), expected)
 
 
 def test_ltdiffrec_has_its_bases_groups_and_weighs_by_time(data, tmp_path, trained):
