@@ -16,7 +16,7 @@ from torch_geometric.data import HeteroData
 
 from ddrm_pyg.arrays import read_npz
 from ddrm_pyg.files import atomic_path, undamaged
-from ddrm_pyg.ids import align, raw_ids
+from ddrm_pyg.ids import align, check_columns_alike, raw_ids, read_vectors
 from ddrm_pyg.mapped import MappedEmbeddings, open_tables
 
 logger = logging.getLogger("ddrm_pyg")
@@ -190,8 +190,9 @@ class Embeddings(NamedTuple):
             ``data["item"].raw_id``.
 
         Raises:
-            ValueError: An id of the data has no vector, an id is there twice, or the
-                tables cannot be scored (see :meth:`check`).
+            ValueError: An id of the data has no vector, an id is there twice, columns
+                of the same names stand in another order, or the tables cannot be scored
+                (see :meth:`check`).
 
         Example:
             >>> data = HeteroData({"user": {"raw_id": ["ann", "bob"]}})
@@ -201,9 +202,14 @@ class Embeddings(NamedTuple):
             >>> Embeddings.from_ids(user, item, data).item.tolist()
             [[0.0, 3.0], [2.0, 0.0]]
         """
+        kinds = {"user": user, "item": item}
+        vectors = {k: read_vectors(source, f"'{k}'") for k, source in kinds.items()}
+        check_columns_alike(**vectors)
         embeddings = cls(
-            align(user, raw_ids(data, "user"), "'user'").float(),
-            align(item, raw_ids(data, "item"), "'item'").float(),
+            *(
+                align((read.ids, read.table), raw_ids(data, k), f"'{k}'").float()
+                for k, read in vectors.items()
+            )
         )
         embeddings.check()
         return embeddings

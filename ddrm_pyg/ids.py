@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,20 @@ _UNNAMED = re.compile(r"\s*|Unnamed: \d+")
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """How a text starts that a spreadsheet would run, or one made from it."""
+
+
+class Vectors(NamedTuple):
+    """Vectors with ids, as a caller has them.
+
+    Attributes:
+        ids: ``[N]``.
+        table: ``[N, D]``.
+        columns: The name of each dimension; none where they have no names.
+    """
+
+    ids: list[Any]
+    table: Tensor
+    columns: Sequence[str] = ()
 
 
 def raw_ids(data: HeteroData, kind: str) -> list[Any]:
@@ -106,7 +120,7 @@ def align(source: Any, wanted: Sequence[Any], where: str) -> Tensor:
         ValueError: An id without a vector, an id that is there twice, or a table that
             has not one row per id.
     """
-    ids, table = _read(source, where)
+    ids, table, _ = read_vectors(source, where)
     if table.dim() != 2 or len(ids) != len(table):
         raise ValueError(
             f"{where}: must have one vector per id "
@@ -144,24 +158,55 @@ def read_ids(path: str | os.PathLike[str]) -> list[str]:
     return [str(name) for name in frame[ID]]
 
 
-def _read(source: Any, where: str) -> tuple[list[Any], Tensor]:
+def read_vectors(source: Any, where: str) -> Vectors:
+    """Read vectors with ids, in the order that they have.
+
+    Args:
+        source: As for :func:`align`.
+        where: What messages name.
+
+    Raises:
+        ValueError: What :func:`align` refuses of a table by itself.
+    """
     if isinstance(source, (str, os.PathLike)):
-        source = _read_vectors(Path(source))
+        source = _read_numbers(Path(source))
     if isinstance(source, Mapping):
-        return list(source), _stack(list(source.values()), where)
+        return Vectors(list(source), _stack(list(source.values()), where))
     if hasattr(source, "columns"):
         return _split(source, where)
     if isinstance(source, tuple) and len(source) == 2:
         ids, table = source
         ids = ids.tolist() if hasattr(ids, "tolist") else list(ids)
-        return ids, torch.as_tensor(table).detach()
+        return Vectors(ids, torch.as_tensor(table).detach())
     raise TypeError(
         f"{where}: must be (ids, table), a mapping, a DataFrame or a file "
         f"(got {type(source).__name__})"
     )
 
 
-def _read_vectors(path: Path) -> DataFrame:
+def check_columns_alike(user: Vectors, item: Vectors) -> None:
+    """Refuse columns of the same names that stand in another order.
+
+    Inner products go by place: they would be of other dimensions.
+
+    Args:
+        user: Vectors of users.
+        item: Vectors of items.
+
+    Raises:
+        ValueError: They do.
+    """
+    one, other = user.columns, item.columns
+    if one != other and sorted(one) == sorted(other):
+        first = next(n for n, m in zip(one, other, strict=True) if n != m)
+        raise ValueError(
+            "'user' and 'item': columns of the same names must stand in one order "
+            f"(got {first!r} as column {one.index(first) + 1} of users and "
+            f"{other.index(first) + 1} of items)"
+        )
+
+
+def _read_numbers(path: Path) -> DataFrame:
     frame = _read_frame(path)
     if path.suffix == ".parquet":
         return frame
@@ -188,7 +233,7 @@ def _read_frame(path: Path) -> DataFrame:
         return pd.read_csv(path, sep=separator, dtype={ID: str}, keep_default_na=False)
 
 
-def _split(frame: Any, where: str) -> tuple[list[Any], Tensor]:
+def _split(frame: Any, where: str) -> Vectors:
     """Take a DataFrame's ids from its vectors."""
     if ID not in frame.columns or len(frame.columns) < 2:
         raise ValueError(
@@ -203,8 +248,9 @@ def _split(frame: Any, where: str) -> tuple[list[Any], Tensor]:
         )
     ids, vectors = frame[ID].tolist(), frame.drop(columns=ID)
     if vectors.shape[1] == 1 and vectors.dtypes.iloc[0].kind == "O":
-        return ids, _stack(vectors.iloc[:, 0].tolist(), where)
-    return ids, torch.from_numpy(vectors.to_numpy(copy=True))
+        return Vectors(ids, _stack(vectors.iloc[:, 0].tolist(), where))
+    table = torch.from_numpy(vectors.to_numpy(copy=True))
+    return Vectors(ids, table, [str(name) for name in vectors.columns])
 
 
 def _stack(vectors: list[Any], where: str) -> Tensor:

@@ -365,6 +365,27 @@ def test_objects_with_factors_are_accepted(emb, wrap):
     assert torch.equal(taken.item, emb.item)
 
 
+@pytest.mark.parametrize("form", ["frame", "csv"])
+def test_columns_of_one_name_stand_in_one_order(form, tmp_path):
+    data = HeteroData()
+    data["user"].num_nodes = data["item"].num_nodes = 1
+    user = pd.DataFrame({"x0": [1.0], "id": ["0"], "x1": [2.0], "x2": [3.0]})
+
+    def written(name, frame):
+        if form == "frame":
+            return frame
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+        return tmp_path / f"{name}.csv"
+
+    one = written("user", user)
+    with pytest.raises(ValueError, match=r"'x1' as column 2 of users and 3 of items"):
+        Embeddings.from_ids(one, written("item", user[["id", "x0", "x2", "x1"]]), data)
+    own = user.set_axis(["y0", "id", "y1", "y2"], axis=1)  # names of its own
+    for item in (user[["id", "x0", "x1", "x2"]], own):
+        taken = Embeddings.from_ids(one, written("item", item), data)
+        assert taken.user.tolist() == taken.item.tolist() == [[1, 2, 3]]
+
+
 def test_vectors_with_ids_take_the_order_of_the_data():
     data = HeteroData()
     data["user"].num_nodes = data["item"].num_nodes = 2
