@@ -94,16 +94,10 @@ def _read(
     blocks: Iterable[tuple[int, bytes]],
     hints: Sequence[str] = (),
 ) -> Table:
-    """Check the shape of the rows, then let pandas read the columns in use."""
+    """Let pandas read the columns in use, block by block."""
     table = Table(layout.file, layout.column_of, inferred, typed=False, hints=hints)
     for first_line, body in blocks:
-        num_rows = _count_rows(layout, body, first_line)
         frame = _read_frame(layout, body, first_line)
-        if len(frame) != num_rows:
-            raise ValueError(
-                f"{layout.file}:{first_line}: {num_rows} rows from here on read as "
-                f"{len(frame)}: bad quoting"
-            )
         where = partial(_place, layout, body, first_line)
         table.append({role: _values(frame[role]) for role in layout.column_of}, where)
     return table
@@ -122,44 +116,98 @@ def _values(column: pd.Series) -> np.ndarray:
 
 def _read_frame(layout: _Layout, body: bytes, first_line: int) -> pd.DataFrame:
     """Read ids as int64 where all are written as such, else as they are written."""
+    frame = _read_integers(layout, body)
+    if frame is not None and _is_plain(layout, frame, body):
+        return frame
+    num_rows = _count_rows(layout, body, first_line)
+    delimiter = layout.dialect.delimiter
+    if (
+        frame is None
+        or _has_padded_integer(body, delimiter)
+        or _has_odd_integer(body, delimiter)
+    ):
+        try:
+            frame = _parse(layout, body, object)
+        except Exception as error:  # pandas fails in many ways on bad quoting
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"{layout.file}:{first_line}: cannot be parsed from here on ({reason})"
+            ) from error
+    if len(frame) != num_rows:
+        raise ValueError(
+            f"{layout.file}:{first_line}: {num_rows} rows from here on read as "
+            f"{len(frame)}: bad quoting"
+        )
+    return frame
+
+
+def _parse(layout: _Layout, body: bytes, id_type: type | None) -> pd.DataFrame:
     position = {
         layout.names.index(name): role for role, name in layout.column_of.items()
     }
     order = sorted(position)
+    with warnings.catch_warnings():  # columns of mixed types are looked at later
+        warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+        return pd.read_csv(
+            io.BytesIO(body),
+            sep=layout.dialect.delimiter,
+            quoting=csv.QUOTE_MINIMAL if layout.dialect.quoted else csv.QUOTE_NONE,
+            header=None,
+            # to choose all takes longer than not to choose
+            usecols=order if len(order) < len(layout.names) else None,
+            names=[position[i] for i in order],
+            dtype=id_type and {"user": id_type, "item": id_type},
+            na_filter=False,
+        )
 
-    def read(id_type: type | None, num_rows: int | None = None) -> pd.DataFrame:
-        with warnings.catch_warnings():  # columns of mixed types are looked at later
-            warnings.simplefilter("ignore", pd.errors.DtypeWarning)
-            return pd.read_csv(
-                io.BytesIO(body),
-                sep=layout.dialect.delimiter,
-                quoting=csv.QUOTE_MINIMAL if layout.dialect.quoted else csv.QUOTE_NONE,
-                header=None,
-                # to choose all takes longer than not to choose
-                usecols=order if len(order) < len(layout.names) else None,
-                names=[position[i] for i in order],
-                dtype=id_type and {"user": id_type, "item": id_type},
-                na_filter=False,
-                nrows=num_rows,
-            )
 
+def _read_integers(layout: _Layout, body: bytes) -> pd.DataFrame | None:
+    """Read rows whose ids pandas takes for integers, 007 and +7 among them, or None.
+
+    Asked for int64, it would take 2.0 and 1e3 as well.
+    """
+    first = next(layout.dialect.records(body), None)
+    where = [layout.names.index(layout.column_of[role]) for role in ("user", "item")]
+    if first is None or len(first.fields) <= max(where):
+        return None
+    if not all(is_canonical_integer(first.fields[place]) for place in where):
+        return None
     try:
-        if not (
-            _has_padded_integer(body, layout.dialect.delimiter)
-            or _has_odd_integer(body, layout.dialect.delimiter)
-        ):
-            first = read(object, num_rows=1)[["user", "item"]].iloc[0]
-            if all(map(is_canonical_integer, first)):
-                # Asked for int64, pandas would take 2.0 and 1e3 as well.
-                frame = read(None)
-                if all(frame[role].dtype.kind == "i" for role in ("user", "item")):
-                    return frame
-        return read(object)
-    except Exception as error:  # pandas fails in many ways on bad quoting
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"{layout.file}:{first_line}: cannot be parsed from here on ({reason})"
-        ) from error
+        frame = _parse(layout, body, None)
+    except Exception:  # said where all rows are looked at
+        return None
+    are_integers = all(frame[role].dtype.kind == "i" for role in ("user", "item"))
+    return frame if are_integers else None
+
+
+def _is_plain(layout: _Layout, frame: pd.DataFrame, body: bytes) -> bool:
+    """Tell whether all fields are integers in their shortest form.
+
+    Then the text is as long as these and a mark after each: a row with fewer or more
+    fields, a blank line, a quote or a padded number makes it longer.
+    """
+    if frame.shape[1] < len(layout.names):
+        return False
+    if any(dtype.kind != "i" for dtype in frame.dtypes):
+        return False
+    columns = (frame[role].to_numpy() for role in frame)
+    return frame.size + sum(map(_num_characters, columns)) == len(body)
+
+
+def _num_characters(values: np.ndarray) -> int:
+    """Count the characters of integers ``[n]`` in their shortest form."""
+    low, high = int(values.min()), int(values.max())
+    count = len(values) + (int(np.count_nonzero(values < 0)) if low < 0 else 0)
+    power = 10
+    while power <= max(high, -low):
+        if low >= power:
+            count += len(values)
+        elif high >= power:
+            count += int(np.count_nonzero(values >= power))
+        if low <= -power:
+            count += int(np.count_nonzero(values <= -power))
+        power *= 10
+    return count
 
 
 def _has_padded_integer(body: bytes, delimiter: str) -> bool:

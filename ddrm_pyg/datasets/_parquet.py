@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -29,15 +30,21 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
         ImportError: pyarrow is not installed.
         ValueError: The file is damaged, or a value is refused.
     """
+    table = _read(path, columns, size)
+    # after the reader is gone: the pool keeps what anything refers to
+    import_pyarrow().default_memory_pool().release_unused()
+    return table
+
+
+def _read(path: Path, columns: Columns, size: int) -> Table:
     file, schema = open_parquet(path)
     with file:
         column_of, inferred = find_columns(path.name, schema.names, columns)
-        _check_chunks(path, file.metadata, [*column_of.values()])
+        names = [*column_of.values()]
+        _check_chunks(path, file.metadata, names)
         hints = hint_unused(_samples(schema), column_of, columns)
         table = Table(path.name, column_of, inferred, hints=hints)
-        names = [*column_of.values()]
-        # not by threads: what these free, Arrow's pool keeps for them
-        batches = file.iter_batches(size, columns=names, use_threads=False)
+        batches = _batches(file, names, size)
         start = 0
         while True:
             with whole_parquet(path):
@@ -50,8 +57,16 @@ def read_parquet(path: Path, columns: Columns, *, size: int = BATCH_SIZE) -> Tab
                 }
             table.append(values, partial(_place, path.name, start))
             start += batch.num_rows
-    import_pyarrow().default_memory_pool().release_unused()  # a row group's size
     return table
+
+
+def _batches(file: Any, names: list[str], size: int) -> Iterator[Any]:
+    """Yield rows; asked for all row groups at once, pyarrow holds the whole file."""
+    for group in range(file.num_row_groups):
+        # not by threads: what these free, Arrow's pool keeps for them
+        yield from file.iter_batches(
+            size, row_groups=[group], columns=names, use_threads=False
+        )
 
 
 def _samples(schema: Any) -> dict[str, list[date]]:

@@ -3,12 +3,17 @@ import gzip
 import io
 import re
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddrm_pyg.datasets._delimited import read_bare_csv, read_delimited
+from ddrm_pyg.datasets._delimited import (
+    _num_characters,
+    read_bare_csv,
+    read_delimited,
+)
 from ddrm_pyg.transforms.core import EDGE
 
 COLUMNS = {"user": "user", "item": "item", "rating": None, "time": None}
@@ -47,6 +52,30 @@ def test_reading_in_blocks_equals_reading_at_once(tmp_path_factory, rows, size):
     pairs = whole[EDGE].edge_index.T.tolist()
     user, item = (list(map(str, raw_ids(whole, kind))) for kind in ("user", "item"))
     assert [(user[u], item[i]) for u, i in pairs] == [*first]
+
+
+FIELDS = st.sampled_from(["7", "-3", "1234567890123", "07", "+7", "-0", "1e3", "2.0"])
+
+
+@given(rows=st.lists(st.lists(FIELDS, min_size=2, max_size=4), min_size=2))
+def test_only_rows_of_plain_integers_are_taken_for_them(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("plain") / "r.csv"
+    path.write_text("\n".join(map(",".join, [["user", "item", "time"], *rows])))
+    odd = [line for line, row in enumerate(rows, start=2) if len(row) != 3]
+    if odd:
+        message = rf"^r\.csv:{odd[0]}: {len(rows[odd[0] - 2])} fields, expected 3"
+        with pytest.raises(ValueError, match=message):
+            read_delimited(path, COLUMNS)
+        return
+    data = read_delimited(path, COLUMNS).to_data()
+    for kind, column in zip(("user", "item"), zip(*rows, strict=True), strict=False):
+        assert {*map(str, raw_ids(data, kind))} == {*column}
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1))
+def test_characters_of_integers_are_counted(values):
+    expected = sum(map(len, map(str, values)))
+    assert _num_characters(np.array(values, dtype=np.int64)) == expected
 
 
 @pytest.mark.parametrize("size", [5, 1 << 20])

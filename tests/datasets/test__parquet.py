@@ -53,6 +53,26 @@ def test_batches_make_one_table(write, size):
     assert data[EDGE].edge_time.tolist() == [1531001340 + s for s in range(4)]
 
 
+def test_one_row_group_at_a_time_is_in_memory(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra [parquet] is absent")
+    path = tmp_path / "r.parquet"
+    count = 200_000
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        random.integers(0, 2**60, (count, 2)), columns=["user", "item"]
+    )
+    frame.to_parquet(path, row_group_size=count // 20)
+    usual = pyarrow.default_memory_pool()
+    pool = pyarrow.proxy_memory_pool(usual)
+    pyarrow.set_memory_pool(pool)
+    try:
+        read_parquet(path, COLUMNS)
+    finally:
+        pyarrow.set_memory_pool(usual)
+    assert 0 < pool.max_memory() < 16 * count / 4
+    assert pool.bytes_allocated() == 0
+
+
 @pytest.mark.parametrize("unit", ["us", "ns"])
 def test_fractions_of_a_second_are_kept(write, unit):
     time = np.array(["2020-01-01T00:00:00.9", "2020-01-01T00:00:00.1"], f"M8[{unit}]")
