@@ -15,6 +15,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.datasets._graph import RawIds, build_graph
+from ddrm_pyg.transforms.core import EDGE
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -105,8 +106,12 @@ class Table:
                     f"{without}"
                 ) from None
 
-    def to_data(self) -> HeteroData:
+    def to_data(self, *, narrow: bool = False) -> HeteroData:
         """Number the ids in their own order and build the graph, once.
+
+        Args:
+            narrow: Leave ``edge_index`` as int32: half the memory, for those who split
+                it or make it int64 themselves.
 
         Returns:
             Unsplit interactions, in the order of the source.
@@ -123,7 +128,7 @@ class Table:
                         f"{both} and the text {str(both)!r}; write one id in one way"
                     )
         raw: dict[str, RawIds] = {}
-        index = torch.empty(2, len(self._ids["user"]), dtype=torch.int64)
+        index = torch.empty(2, len(self._ids["user"]), dtype=torch.int32)
         if not index.numel():
             raise ValueError(f"{self.name}: no rows")
         for row, (role, ids) in enumerate(self._ids.items()):
@@ -135,7 +140,10 @@ class Table:
             block["rating"] = torch.from_numpy(ratings)
         if "time" in self.column_of:
             block["time"] = self._times.joined(self.name)
-        return build_graph(self.name, {"train": block}, raw["user"], raw["item"])
+        data = build_graph(self.name, {"train": block}, raw["user"], raw["item"])
+        if not narrow:
+            data[EDGE].edge_index = data[EDGE].edge_index.long()
+        return data
 
 
 def check_column(
@@ -276,11 +284,11 @@ class _Ids:
         Ids are integers only where all are written as integers are.
 
         Args:
-            rows: ``[N]`` int64, what the row of each value is written to.
+            rows: ``[N]`` int32, what the row of each value is written to.
         """
         if self._integers:
-            whole = _joined(self._integers.take(), np.int64)
-            rows[:], values = _rank(whole)
+            pieces = self._integers.take()
+            rows[:], values = _rank(_joined(pieces, np.result_type(*pieces)))
             return torch.from_numpy(values)
         codes = _joined(self._codes.take(), np.int32)
         names = [*self._code_of]
@@ -289,14 +297,22 @@ class _Ids:
             row_of, ids = pd.factorize(
                 np.array([*map(int, names)], dtype=np.int64), sort=True
             )
-            row_of.take(codes, out=rows, mode="clip")
-            return torch.from_numpy(ids)
-        texts = [*map(str, names)]
-        raw = sorted(set(texts))
-        rank = dict(zip(raw, range(len(raw)), strict=True))
-        row_of = np.array([rank[text] for text in texts], dtype=np.int64)
-        row_of.take(codes, out=rows, mode="clip")  # "raise" would copy
+            raw: RawIds = torch.from_numpy(ids)
+        else:
+            row_of, raw = _sorted_once([*map(str, names)])
+        row_of.astype(np.int32).take(codes, out=rows, mode="clip")  # "raise" would copy
         return raw
+
+
+def _sorted_once(texts: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Return the rank ``[n]`` of each text, and the texts, ascending, each once."""
+    rank = np.empty(len(texts), dtype=np.int32)
+    once: list[str] = []
+    for place in sorted(range(len(texts)), key=texts.__getitem__):
+        if not once or once[-1] != texts[place]:
+            once.append(texts[place])
+        rank[place] = len(once) - 1
+    return rank, once
 
 
 def _coded(values: np.ndarray) -> Coded:
@@ -313,11 +329,13 @@ def _rank(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low = int(values.min())
     span = int(values.max()) - low + 1
     if span > len(values):
-        return pd.factorize(values, sort=True)
+        rank, once = pd.factorize(values, sort=True)
+        return rank, once.astype(np.int64, copy=False)
     place = values - low
     is_there = np.zeros(span, dtype=bool)
     is_there[place] = True
-    return (is_there.cumsum() - 1)[place], is_there.nonzero()[0] + low
+    rank_of = is_there.cumsum(dtype=np.int32) - 1
+    return rank_of.take(place, mode="clip"), is_there.nonzero()[0] + low
 
 
 class _Times:

@@ -29,7 +29,7 @@ from ddrm_pyg.datasets._memory import InMemory, read_columns, read_matrix
 from ddrm_pyg.datasets._parquet import read_parquet
 from ddrm_pyg.datasets._table import Table
 from ddrm_pyg.messages import ASSUMED
-from ddrm_pyg.transforms.core import RatingThreshold, get_block
+from ddrm_pyg.transforms.core import EDGE, RatingThreshold, get_block
 from ddrm_pyg.transforms.split import Scope, TemporalSplit, check_ratios
 
 
@@ -210,7 +210,7 @@ def _from_table(table: Table) -> tuple[str, HeteroData, list[str]]:
     said = []
     if table.inferred:
         said.append(in_words(table.inferred))
-    return table.name, table.to_data(), said
+    return table.name, table.to_data(narrow=True), said
 
 
 def arrange(
@@ -226,7 +226,8 @@ def arrange(
 
     Args:
         name: Name of the source.
-        data: Unsplit interactions, which are changed.
+        data: Unsplit interactions, which are changed; an int32 ``edge_index`` becomes
+            int64.
         said: What was assumed so far.
         liked_from: As for :func:`load_interactions`, like what follows.
         ratios: Shares of train, validation and test.
@@ -258,12 +259,14 @@ def arrange(
         )
     if said:
         ASSUMED.warning("%s: assumed %s", name, "; ".join(said))
-    if split:
-        try:
-            scope = "user" if split is True else split
-            # no copy of the data, which would keep what the split replaces
-            data = TemporalSplit(ratios, seed=seed, scope=scope).forward(data)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-        warn_untrained(name, data)
+    if not split:
+        data[EDGE].edge_index = data[EDGE].edge_index.long()
+        return data
+    try:
+        scope = "user" if split is True else split
+        # no copy of the data, which would keep what the split replaces
+        data = TemporalSplit(ratios, seed=seed, scope=scope).forward(data)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    warn_untrained(name, data)
     return data

@@ -29,6 +29,9 @@ from ddrm_pyg.transforms.core import (
 Scope = Literal["user", "global"]
 """Whose timeline is cut, see :class:`TemporalSplit`."""
 
+_FEW = 1 << 18
+"""Pairs that are looked at together, so that they stay in the caches."""
+
 _MOST = 0.5
 """Share of ties in time from which on they are said."""
 
@@ -136,25 +139,25 @@ class TemporalSplit(BaseTransform):
         require_unsplit(data, "TemporalSplit")
         block = get_block(data, "train")
         order = self._timeline(data, block)
-        user = block["index"][0].index_select(0, order)
-        if "time" in block:  # three times as fast as block["time"][order]
-            warn_of_ties(*count_ties(user, block["time"].index_select(0, order)))
+        if "time" in block:
+            warn_of_ties(*_count_ties_in(block, order))
         if self.scope == "global":
             split = self._assign_by_moment(select(block, order))
         else:
-            liked = ~noise_of(block).index_select(0, order)
-            split = self.assign(user, liked, data["user"].num_nodes)
-            del liked
-        del user
+            split = self._assign_by_user(block, order, data["user"].num_nodes)
         if not bool((split == SPLITS.index("test")).any()):
             raise ValueError(f"the split leaves no test pairs: {self.no_test_pairs}")
-        picks = [order.masked_select(split == i) for i in range(len(SPLITS))]
-        del order, split
+        places = order.numpy()  # torch takes four times as long by a mask
+        picks = [
+            torch.from_numpy(places[(split == i).numpy()]) for i in range(len(SPLITS))
+        ]
+        del order, places, split
         blocks: dict[str, dict[str, Tensor]] = {name: {} for name in SPLITS}
         for name in [*block]:  # what is cut goes, before the next is
             value = block.pop(name)
             for part, pick in zip(blocks.values(), picks, strict=True):
-                part[name] = take(value, pick)
+                cut = take(value, pick)
+                part[name] = cut.long() if name == "index" else cut
             set_block(data, "train", {name: blocks["train"][name]})
         for name, part in blocks.items():
             set_block(data, name, part)
@@ -168,26 +171,38 @@ class TemporalSplit(BaseTransform):
         draw = torch.randperm(user.numel(), generator=seeded(self.seed))
         return order_by_user(user, draw)
 
+    def _assign_by_user(
+        self, block: dict[str, Tensor], order: Tensor, num_users: int
+    ) -> Tensor:
+        degree = torch.bincount(block["index"][0], minlength=num_users)
+        user = _repeat(np.arange(num_users, dtype=np.int32), degree)
+        liked = ~noise_of(block)
+        if "is_noise" in block:
+            liked = liked.index_select(0, order)
+        return self.assign(user, liked, num_users)
+
     def assign(self, user: Tensor, liked: Tensor, num_users: int) -> Tensor:
         """Tell the block of each pair of a timeline, whole users at a time.
 
         Args:
-            user: ``[E]`` int64, ascending; each user's pairs from first to last.
+            user: ``[E]`` integers, ascending; each user's pairs from first to last.
             liked: ``[E]`` bool.
             num_users: Number of users.
 
         Returns:
-            ``[E]`` positions in :data:`SPLITS`.
+            ``[E]`` int8, positions in :data:`SPLITS`.
         """
         liked_user = user if bool(liked.all()) else user[liked]
         num_liked = torch.bincount(liked_user, minlength=num_users)
-        order = torch.tensor([SPLITS.index(name) for name in self.order])
+        order = [SPLITS.index(name) for name in self.order]
         sizes = self._sizes(num_liked)[:, order]
         # The timeline runs user by user, and its liked pairs block by block.
-        blocks = order.repeat(num_users).repeat_interleave(sizes.flatten())
+        blocks = _repeat(
+            np.tile(np.array(order, dtype=np.int8), num_users), sizes.flatten()
+        )
         if blocks.numel() == user.numel():  # all are liked
             return blocks
-        split = torch.empty_like(user)
+        split = torch.empty_like(liked, dtype=torch.int8)
         split[liked] = blocks
 
         low_user = user[~liked]
@@ -195,7 +210,9 @@ class TemporalSplit(BaseTransform):
         rank = liked.cumsum(0)[~liked] - of_users_before[low_user]
         train_end = sizes.cumsum(1)[:, self.order.index("train")]
         early = (rank < train_end[low_user]) | (num_liked[low_user] == 0)
-        split[~liked] = torch.where(early, SPLITS.index("train"), SPLITS.index("val"))
+        split[~liked] = torch.where(
+            early, SPLITS.index("train"), SPLITS.index("val")
+        ).to(torch.int8)
         return split
 
     def _assign_by_moment(self, block: dict[str, Tensor]) -> Tensor:
@@ -346,6 +363,24 @@ def count_ties(user: Tensor, time: Tensor) -> tuple[int, int]:
     return int(ties.sum()), int(follows.sum())
 
 
+def _count_ties_in(block: dict[str, Tensor], order: Tensor) -> tuple[int, int]:
+    """Count the same of pairs in any order, few at a time.
+
+    Args:
+        block: Pairs whose time is known.
+        order: ``[E]`` as :func:`order_by_user` returns it.
+    """
+    user, time = block["index"][0], block["time"]
+    ties = follows = 0
+    for start in range(0, order.numel(), _FEW):
+        some = order[start : start + _FEW + 1]  # and the next one
+        tied, following = count_ties(
+            user.index_select(0, some), time.index_select(0, some)
+        )
+        ties, follows = ties + tied, follows + following
+    return ties, follows
+
+
 def warn_of_ties(ties: int, follows: int) -> None:
     """Say where the order of users' interactions is mostly that of the data's rows.
 
@@ -369,7 +404,7 @@ def order_by_user(user: Tensor, moment: Tensor) -> Tensor:
         moment: Time of each pair ``[E]``, of any number type.
 
     Returns:
-        The order ``[E]`` int64.
+        The order ``[E]``, int32 where that holds it.
     """
     return torch.from_numpy(_stable_argsort(user.numpy(), moment.numpy()))
 
@@ -381,14 +416,16 @@ def _stable_argsort(*keys: np.ndarray) -> np.ndarray:
     numbers several times as fast as it sorts places by numbers, and, unlike torch, no
     slower while other processes keep the cores busy.
     """
+    count = len(keys[0])
+    place_type = np.int32 if count <= np.iinfo(np.int32).max else np.int64
     packed = _packed(keys)
     if packed is not None:
         packed.sort()
-        packed &= (1 << (len(packed) - 1).bit_length()) - 1
-        return packed
+        packed &= (1 << (count - 1).bit_length()) - 1
+        return packed.astype(place_type)
     *higher, lowest = keys
     if not higher:
-        return np.argsort(lowest, kind="stable")
+        return np.argsort(lowest, kind="stable").astype(place_type)
     order = _stable_argsort(lowest)
     return order[_stable_argsort(*(key[order] for key in higher))]
 
@@ -411,6 +448,11 @@ def _packed(keys: Sequence[np.ndarray]) -> np.ndarray | None:
     packed <<= places
     packed |= np.arange(count, dtype=np.min_scalar_type(-count))
     return packed
+
+
+def _repeat(values: np.ndarray, count: Tensor) -> Tensor:
+    """Repeat each value ``count`` times; torch would hold a place for each, too."""
+    return torch.from_numpy(np.repeat(values, count.numpy()))
 
 
 def _round(count: Tensor) -> Tensor:
