@@ -97,9 +97,8 @@ def _read(
     """Let pandas read the columns in use, block by block."""
     table = Table(layout.file, layout.column_of, inferred, typed=False, hints=hints)
     for first_line, body in blocks:
-        frame = _read_frame(layout, body, first_line)
-        where = partial(_place, layout, body, first_line)
-        table.append({role: _values(frame[role]) for role in layout.column_of}, where)
+        values = _read_values(layout, body, first_line)
+        table.append(values, partial(_place, layout, body, first_line))
     return table
 
 
@@ -109,46 +108,43 @@ def _place(layout: _Layout, body: bytes, first_line: int, row: int) -> str:
     return f"{layout.file}:{record.line}"
 
 
-def _values(column: pd.Series) -> np.ndarray:
-    dtype = None if column.dtype.kind in "biuf" else object
-    return column.to_numpy(dtype)
-
-
-def _read_frame(layout: _Layout, body: bytes, first_line: int) -> pd.DataFrame:
+def _read_values(
+    layout: _Layout, body: bytes, first_line: int
+) -> dict[str, np.ndarray]:
     """Read ids as int64 where all are written as such, else as they are written."""
-    frame = _read_integers(layout, body)
-    if frame is not None and _is_plain(layout, frame, body):
-        return frame
+    values = _read_integers(layout, body)
+    if values is not None and _is_plain(layout, values, body):
+        return values
     num_rows = _count_rows(layout, body, first_line)
     delimiter = layout.dialect.delimiter
     if (
-        frame is None
+        values is None
         or _has_padded_integer(body, delimiter)
         or _has_odd_integer(body, delimiter)
     ):
         try:
-            frame = _parse(layout, body, object)
+            values = _parse(layout, body, object)
         except Exception as error:  # pandas fails in many ways on bad quoting
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(
                 f"{layout.file}:{first_line}: cannot be parsed from here on ({reason})"
             ) from error
-    if len(frame) != num_rows:
+    if len(values["user"]) != num_rows:
         raise ValueError(
             f"{layout.file}:{first_line}: {num_rows} rows from here on read as "
-            f"{len(frame)}: bad quoting"
+            f"{len(values['user'])}: bad quoting"
         )
-    return frame
+    return values
 
 
-def _parse(layout: _Layout, body: bytes, id_type: type | None) -> pd.DataFrame:
+def _parse(layout: _Layout, body: bytes, id_type: type | None) -> dict[str, np.ndarray]:
     position = {
         layout.names.index(name): role for role, name in layout.column_of.items()
     }
     order = sorted(position)
     with warnings.catch_warnings():  # columns of mixed types are looked at later
         warnings.simplefilter("ignore", pd.errors.DtypeWarning)
-        return pd.read_csv(
+        frame = pd.read_csv(
             io.BytesIO(body),
             sep=layout.dialect.delimiter,
             quoting=csv.QUOTE_MINIMAL if layout.dialect.quoted else csv.QUOTE_NONE,
@@ -159,9 +155,13 @@ def _parse(layout: _Layout, body: bytes, id_type: type | None) -> pd.DataFrame:
             dtype=id_type and {"user": id_type, "item": id_type},
             na_filter=False,
         )
+    return {
+        str(role): column.to_numpy(None if column.dtype.kind in "biuf" else object)
+        for role, column in frame.items()
+    }
 
 
-def _read_integers(layout: _Layout, body: bytes) -> pd.DataFrame | None:
+def _read_integers(layout: _Layout, body: bytes) -> dict[str, np.ndarray] | None:
     """Read rows whose ids pandas takes for integers, 007 and +7 among them, or None.
 
     Asked for int64, it would take 2.0 and 1e3 as well.
@@ -173,25 +173,24 @@ def _read_integers(layout: _Layout, body: bytes) -> pd.DataFrame | None:
     if not all(is_canonical_integer(first.fields[place]) for place in where):
         return None
     try:
-        frame = _parse(layout, body, None)
+        values = _parse(layout, body, None)
     except Exception:  # said where all rows are looked at
         return None
-    are_integers = all(frame[role].dtype.kind == "i" for role in ("user", "item"))
-    return frame if are_integers else None
+    are_integers = all(values[role].dtype.kind == "i" for role in ("user", "item"))
+    return values if are_integers else None
 
 
-def _is_plain(layout: _Layout, frame: pd.DataFrame, body: bytes) -> bool:
+def _is_plain(layout: _Layout, values: dict[str, np.ndarray], body: bytes) -> bool:
     """Tell whether all fields are integers in their shortest form.
 
     Then the text is as long as these and a mark after each: a row with fewer or more
     fields, a blank line, a quote or a padded number makes it longer.
     """
-    if frame.shape[1] < len(layout.names):
+    columns = [*values.values()]
+    if len(columns) < len(layout.names) or any(c.dtype.kind != "i" for c in columns):
         return False
-    if any(dtype.kind != "i" for dtype in frame.dtypes):
-        return False
-    columns = (frame[role].to_numpy() for role in frame)
-    return frame.size + sum(map(_num_characters, columns)) == len(body)
+    num_marks = len(columns) * len(columns[0])
+    return num_marks + sum(map(_num_characters, columns)) == len(body)
 
 
 def _num_characters(values: np.ndarray) -> int:

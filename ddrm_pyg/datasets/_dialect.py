@@ -57,7 +57,8 @@ class Dialect:
             text: Bytes that begin with a row.
         """
         end = _after_line_end(text, len(text))
-        if not self._opens(text[:end]):
+        # looked for in all of the text, which is not copied for it
+        if b'"' not in text or not self._opens(text[:end]):
             return end
         masked = self._masked(text)
         opening = self._opening.search(masked)

@@ -442,7 +442,9 @@ def _finite(values: np.ndarray, largest: float, expected: str) -> np.ndarray:
 
 
 def _ratings(values: np.ndarray) -> np.ndarray:
-    return _finite(values, _LARGEST_RATING, "a number").astype(np.float32)
+    if values.dtype.kind not in "iu":  # whose integers are all within the limit
+        values = _finite(values, _LARGEST_RATING, "a number")
+    return values.astype(np.float64, copy=False).astype(np.float32)
 
 
 def _numbers(values: np.ndarray) -> np.ndarray:
@@ -455,7 +457,7 @@ def _numbers(values: np.ndarray) -> np.ndarray:
             values = np.array(whole, dtype=np.int64)
     # beyond 2 ** 53, floats would merge moments
     if values.dtype.kind in "iu" and values.max() <= _LARGEST_TIME:
-        return values.astype(np.int64)
+        return values.astype(np.int64, copy=False)
     numbers = _finite(values, _LARGEST_TIME, "a number")
     integers = numbers.astype(np.int64)
     return integers if (integers == numbers).all() else numbers

@@ -139,12 +139,20 @@ class TemporalSplit(BaseTransform):
         require_unsplit(data, "TemporalSplit")
         block = get_block(data, "train")
         order = self._timeline(data, block)
+        num_users = data["user"].num_nodes
+        degree = torch.bincount(block["index"][0], minlength=num_users)
+        user = _repeat(np.arange(len(degree), dtype=np.int32), degree)  # in that order
         if "time" in block:
-            warn_of_ties(*_count_ties_in(block, order))
+            warn_of_ties(*_count_ties_in(user, block["time"], order))
         if self.scope == "global":
             split = self._assign_by_moment(select(block, order))
         else:
-            split = self._assign_by_user(block, order, data["user"].num_nodes)
+            liked = ~noise_of(block)
+            if "is_noise" in block:
+                liked = liked.index_select(0, order)
+            split = self.assign(user, liked, num_users)
+            del liked
+        del user
         if not bool((split == SPLITS.index("test")).any()):
             raise ValueError(f"the split leaves no test pairs: {self.no_test_pairs}")
         places = order.numpy()  # torch takes four times as long by a mask
@@ -152,15 +160,7 @@ class TemporalSplit(BaseTransform):
             torch.from_numpy(places[(split == i).numpy()]) for i in range(len(SPLITS))
         ]
         del order, places, split
-        blocks: dict[str, dict[str, Tensor]] = {name: {} for name in SPLITS}
-        for name in [*block]:  # what is cut goes, before the next is
-            value = block.pop(name)
-            for part, pick in zip(blocks.values(), picks, strict=True):
-                cut = take(value, pick)
-                part[name] = cut.long() if name == "index" else cut
-            set_block(data, "train", {name: blocks["train"][name]})
-        for name, part in blocks.items():
-            set_block(data, name, part)
+        _cut(data, block, picks)
         return data
 
     def _timeline(self, data: HeteroData, block: dict[str, Tensor]) -> Tensor:
@@ -170,16 +170,6 @@ class TemporalSplit(BaseTransform):
             return order_by_user(user, edge_order(data))
         draw = torch.randperm(user.numel(), generator=seeded(self.seed))
         return order_by_user(user, draw)
-
-    def _assign_by_user(
-        self, block: dict[str, Tensor], order: Tensor, num_users: int
-    ) -> Tensor:
-        degree = torch.bincount(block["index"][0], minlength=num_users)
-        user = _repeat(np.arange(num_users, dtype=np.int32), degree)
-        liked = ~noise_of(block)
-        if "is_noise" in block:
-            liked = liked.index_select(0, order)
-        return self.assign(user, liked, num_users)
 
     def assign(self, user: Tensor, liked: Tensor, num_users: int) -> Tensor:
         """Tell the block of each pair of a timeline, whole users at a time.
@@ -363,20 +353,37 @@ def count_ties(user: Tensor, time: Tensor) -> tuple[int, int]:
     return int(ties.sum()), int(follows.sum())
 
 
-def _count_ties_in(block: dict[str, Tensor], order: Tensor) -> tuple[int, int]:
-    """Count the same of pairs in any order, few at a time.
+def _cut(data: HeteroData, block: dict[str, Tensor], picks: Sequence[Tensor]) -> None:
+    """Write the pairs ``[n]`` of each split; what is cut goes, before the next is.
 
     Args:
-        block: Pairs whose time is known.
+        data: Changed in place.
+        block: All pairs, which are used up; the index becomes int64.
+        picks: The places of each split's pairs.
+    """
+    blocks: dict[str, dict[str, Tensor]] = {name: {} for name in SPLITS}
+    for name in [*block]:
+        value = block.pop(name)
+        for part, pick in zip(blocks.values(), picks, strict=True):
+            cut = take(value, pick)
+            part[name] = cut.long() if name == "index" else cut
+        set_block(data, "train", {name: blocks["train"][name]})
+    for name, part in blocks.items():
+        set_block(data, name, part)
+
+
+def _count_ties_in(user: Tensor, time: Tensor, order: Tensor) -> tuple[int, int]:
+    """Count the same of times ``[E]`` in any order, few at a time.
+
+    Args:
+        user: ``[E]`` ascending.
+        time: ``[E]``, ascending for each user only once it is put in order.
         order: ``[E]`` as :func:`order_by_user` returns it.
     """
-    user, time = block["index"][0], block["time"]
     ties = follows = 0
     for start in range(0, order.numel(), _FEW):
-        some = order[start : start + _FEW + 1]  # and the next one
-        tied, following = count_ties(
-            user.index_select(0, some), time.index_select(0, some)
-        )
+        some = slice(start, start + _FEW + 1)  # and the next one
+        tied, following = count_ties(user[some], time.index_select(0, order[some]))
         ties, follows = ties + tied, follows + following
     return ties, follows
 
