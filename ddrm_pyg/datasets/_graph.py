@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.transforms.core import get_block, set_block, take
+from ddrm_pyg.transforms.core import EDGE, empty, get_block, set_block, take
 from ddrm_pyg.transforms.split import HoldOutValidation
 
 logger = logging.getLogger("ddrm_pyg")
@@ -122,6 +122,19 @@ def _by_time(
         keys.append(user[place].astype(np.int64) * num_items + item[place])
         start += len(user)
     return np.concatenate(orders), np.concatenate(keys)
+
+
+def widen(data: HeteroData) -> None:
+    """Make ``edge_index`` int64, as everything but reading has it.
+
+    Args:
+        data: Unsplit interactions, which are changed.
+    """
+    store = data[EDGE]
+    if store.edge_index.dtype == torch.int64:
+        return
+    wide = empty(store.edge_index.shape, torch.int64)
+    store.edge_index = wide.copy_(store.edge_index)
 
 
 def hold_out(name: str, data: HeteroData, seed: int) -> HeteroData:

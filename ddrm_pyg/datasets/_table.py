@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ddrm_pyg.datasets._graph import RawIds, build_graph
-from ddrm_pyg.transforms.core import EDGE
+from ddrm_pyg.datasets._graph import RawIds, build_graph, widen
+from ddrm_pyg.transforms.core import empty
 
 logger = logging.getLogger("ddrm_pyg")
 
@@ -111,7 +111,7 @@ class Table:
 
         Args:
             narrow: Leave ``edge_index`` as int32: half the memory, for those who split
-                it or make it int64 themselves.
+                it or widen it themselves.
 
         Returns:
             Unsplit interactions, in the order of the source.
@@ -128,7 +128,7 @@ class Table:
                         f"{both} and the text {str(both)!r}; write one id in one way"
                     )
         raw: dict[str, RawIds] = {}
-        index = torch.empty(2, len(self._ids["user"]), dtype=torch.int32)
+        index = empty((2, len(self._ids["user"])), torch.int32)
         if not index.numel():
             raise ValueError(f"{self.name}: no rows")
         for row, (role, ids) in enumerate(self._ids.items()):
@@ -142,7 +142,7 @@ class Table:
             block["time"] = self._times.joined(self.name)
         data = build_graph(self.name, {"train": block}, raw["user"], raw["item"])
         if not narrow:
-            data[EDGE].edge_index = data[EDGE].edge_index.long()
+            widen(data)
         return data
 
 

@@ -22,14 +22,14 @@ from ddrm_pyg.checks import check_among
 from ddrm_pyg.datasets._columns import Columns, in_words
 from ddrm_pyg.datasets._delimited import read_delimited
 from ddrm_pyg.datasets._folders import FOLDER_READERS, name_of, read_folder
-from ddrm_pyg.datasets._graph import warn_untrained
+from ddrm_pyg.datasets._graph import warn_untrained, widen
 from ddrm_pyg.datasets._header import kind_of
 from ddrm_pyg.datasets._json_lines import read_json_lines
 from ddrm_pyg.datasets._memory import InMemory, read_columns, read_matrix
 from ddrm_pyg.datasets._parquet import read_parquet
 from ddrm_pyg.datasets._table import Table
 from ddrm_pyg.messages import ASSUMED
-from ddrm_pyg.transforms.core import EDGE, RatingThreshold, get_block
+from ddrm_pyg.transforms.core import RatingThreshold, get_block
 from ddrm_pyg.transforms.split import Scope, TemporalSplit, check_ratios
 
 
@@ -260,7 +260,7 @@ def arrange(
     if said:
         ASSUMED.warning("%s: assumed %s", name, "; ".join(said))
     if not split:
-        data[EDGE].edge_index = data[EDGE].edge_index.long()
+        widen(data)
         return data
     try:
         scope = "user" if split is True else split

@@ -11,7 +11,10 @@ interactions in the train block.
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -75,15 +78,44 @@ def select(block: dict[str, Tensor], pick: Tensor) -> dict[str, Tensor]:
     return {name: take(value, pick) for name, value in block.items()}
 
 
-def take(value: Tensor, pick: Tensor) -> Tensor:
-    """Take columns ``[n]`` of what is known about pairs, ``[E]`` or ``[2, E]``."""
-    if value.dim() == 1:
-        return value.index_select(0, pick)
-    columns = value.new_empty(len(value), pick.numel())
-    # row by row: torch is seven times as slow over two rows at once
-    for row, target in zip(value, columns, strict=True):
-        torch.index_select(row, 0, pick, out=target)
+def take(value: Tensor, pick: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Take columns ``[n]`` of what is known about pairs, ``[E]`` or ``[2, E]``.
+
+    Args:
+        value: Columns; of two rows each is taken on its own, as torch is seven times as
+            slow over both at once.
+        pick: ``[n]`` integers.
+        dtype: What they become; their own type if None.
+    """
+    size = (*value.shape[:-1], pick.numel())
+    columns = empty(size, dtype or value.dtype, value.device)
+    rows = [(value, columns)] if value.dim() == 1 else zip(value, columns, strict=True)
+    for row, target in rows:
+        if target.dtype == row.dtype:
+            torch.index_select(row, 0, pick, out=target)
+        else:
+            target.copy_(row.index_select(0, pick))
     return columns
+
+
+def empty(
+    size: Sequence[int], dtype: torch.dtype, device: torch.device | None = None
+) -> Tensor:
+    """Make a large tensor to be written to, the processor's in NumPy's memory.
+
+    NumPy asks the system for large pages: many small ones take longer to come than
+    what is written to them.
+
+    Args:
+        size: Of each dimension.
+        dtype: Of its values.
+        device: Where it is; the processor if None.
+    """
+    num_bytes = math.prod(size) * dtype.itemsize
+    if not num_bytes or (device is not None and device.type != "cpu"):
+        return torch.empty(size, dtype=dtype, device=device)
+    raw = torch.from_numpy(np.empty(num_bytes, dtype=np.uint8))
+    return raw.view(dtype).view(size)
 
 
 def seeded(seed: int) -> torch.Generator:

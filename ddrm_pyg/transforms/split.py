@@ -365,8 +365,7 @@ def _cut(data: HeteroData, block: dict[str, Tensor], picks: Sequence[Tensor]) ->
     for name in [*block]:
         value = block.pop(name)
         for part, pick in zip(blocks.values(), picks, strict=True):
-            cut = take(value, pick)
-            part[name] = cut.long() if name == "index" else cut
+            part[name] = take(value, pick, torch.int64 if name == "index" else None)
         set_block(data, "train", {name: blocks["train"][name]})
     for name, part in blocks.items():
         set_block(data, name, part)
@@ -448,12 +447,16 @@ def _packed(keys: Sequence[np.ndarray]) -> np.ndarray | None:
     if sum(widths) + places > 63:
         return None
     packed = np.zeros(count, dtype=np.int64)
-    for key, low, width in zip(keys, lows, widths, strict=True):
-        packed <<= width
-        packed += key.astype(np.int64, copy=False)  # wraps and comes back: no copy
-        packed -= low
-    packed <<= places
-    packed |= np.arange(count, dtype=np.min_scalar_type(-count))
+    for start in range(0, count, _FEW):
+        part = packed[start : start + _FEW]
+        for key, low, width in zip(keys, lows, widths, strict=True):
+            some = key[start : start + _FEW]
+            part <<= width
+            # wraps and comes back
+            np.add(part, some, out=part, dtype=np.int64, casting="unsafe")
+            part -= low
+        part <<= places
+        part |= np.arange(start, start + len(part))
     return packed
 
 

@@ -76,6 +76,20 @@ def test_low_ratings_become_false_positives_and_never_enter_test(tmp_path):
     assert raw_pairs(data, "test") == [(1, 8), (1, 9)]
 
 
+@pytest.mark.parametrize("split", [False, True, "global"])
+@pytest.mark.parametrize("liked_from", [None, 2])
+def test_indexes_are_int64_whatever_they_were_read_as(tmp_path, split, liked_from):
+    pairs = [(user, item) for user in range(3) for item in range(20)]
+    rows = [f"{u},{i},{1 + i % 5},{(7 * i + 5 * u) % 20}" for u, i in pairs]
+    path = tmp_path / "r.csv"
+    path.write_text("\n".join(["user,item,rating,time", *rows]))
+    store = load_interactions(path, split=split, liked_from=liked_from)[EDGE]
+    indexes = [value for key, value in store.items() if key.endswith("index")]
+    assert [index.dtype for index in indexes] == [torch.int64] * (3 if split else 1)
+    if split != "global":  # which leaves some out
+        assert sum(index.size(1) for index in indexes) == len(rows)
+
+
 def test_without_time_the_split_is_seeded(tmp_path, caplog):
     rows = [(u, i) for u in range(5) for i in range(20)]
     path = write_csv(tmp_path / "r.csv", rows, "user,item")

@@ -3,7 +3,14 @@ import torch
 from torch_geometric.data import HeteroData
 
 from ddrm_pyg.transforms import KCore, RatingThreshold, TemporalSplit, compact_ids
-from ddrm_pyg.transforms.core import EDGE, get_block, require_split, seeded
+from ddrm_pyg.transforms.core import (
+    EDGE,
+    empty,
+    get_block,
+    require_split,
+    seeded,
+    take,
+)
 
 
 def make_data(pairs, num_users, num_items, **attributes):
@@ -20,6 +27,27 @@ def make_data(pairs, num_users, num_items, **attributes):
 
 def pairs_of(data, split="train"):
     return get_block(data, split)["index"].T.tolist()
+
+
+@pytest.mark.parametrize("dtype", [None, torch.int64])
+@pytest.mark.parametrize("pick", [[2, 0, 2], []])
+def test_columns_are_taken_as_they_are_or_as_another_type(dtype, pick):
+    index = torch.tensor([[1, 2, 3], [4, 5, 6]], dtype=torch.int32)
+    columns = torch.tensor(pick, dtype=torch.int32)
+    taken = take(index, columns, dtype)
+    assert taken.dtype == (dtype or torch.int32)
+    assert torch.equal(taken, index[:, columns].to(taken.dtype))
+    assert torch.equal(take(index[0], columns, dtype), taken[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("size", [(0,), (2, 0), (2, 3)])
+def test_memory_of_numpy_is_of_any_type_and_size(dtype, size):
+    tensor = empty(size, dtype)
+    assert tensor.shape == size
+    assert tensor.dtype == dtype
+    assert tensor.is_contiguous()
+    assert tensor.untyped_storage().nbytes() == tensor.numel() * dtype.itemsize
 
 
 def test_get_block_reads_the_attributes_of_each_split_under_its_names():

@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from ddrm_pyg.transforms import HoldOutValidation, TemporalSplit
 from ddrm_pyg.transforms import split as split_module
 from ddrm_pyg.transforms.core import EDGE, get_block, take
-from ddrm_pyg.transforms.split import check_ratios, order_by_user
+from ddrm_pyg.transforms.split import check_ratios, count_ties, order_by_user
 
 
 def make_data(pairs, num_users, num_items, **attributes):
@@ -51,9 +51,9 @@ def test_a_column_is_let_go_before_the_next_is_cut(monkeypatch):
     index = weakref.ref(data[EDGE].edge_index)
     alive = []
 
-    def watch(value, pick):
+    def watch(value, pick, dtype):
         alive.append((value.dim(), index() is not None))
-        return take(value, pick)
+        return take(value, pick, dtype)
 
     monkeypatch.setattr(split_module, "take", watch)
     TemporalSplit().forward(data)
@@ -162,6 +162,22 @@ def test_order_by_user_takes_moments_of_any_type(dtype):
     moment = torch.randint(-20_000, 20_000, (5000,), generator=draw).to(dtype)
     naive = sorted(range(5000), key=lambda e: (user[e].item(), moment[e].item()))
     assert order_by_user(user, moment).tolist() == naive
+
+
+@pytest.mark.parametrize("few", [1, 7, 10_000])
+@pytest.mark.parametrize("latest", [50, 2**60])
+def test_pairs_are_looked_at_few_at_a_time(monkeypatch, few, latest):
+    monkeypatch.setattr(split_module, "_FEW", few)
+    draw = torch.Generator().manual_seed(0)
+    user = torch.randint(9, (300,), generator=draw)
+    time = torch.randint(20, (300,), generator=draw)
+    time[0] = latest
+    order = order_by_user(user, time)
+    naive = sorted(range(300), key=lambda e: (user[e].item(), time[e].item()))
+    assert order.tolist() == naive
+    assert order.dtype == torch.int32
+    counted = split_module._count_ties_in(user[order], time, order)
+    assert counted == count_ties(user[order], time[order])
 
 
 def test_a_split_without_test_pairs_is_refused():
