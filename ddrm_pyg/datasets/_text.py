@@ -15,7 +15,7 @@ import numpy as np
 from ddrm_pyg.datasets._dialect import LITERAL, Dialect
 from ddrm_pyg.progress import progress_bar
 
-BLOCK_SIZE = 1 << 22  # bytes of text that are looked at together, in the caches
+BLOCK_SIZE = 1 << 21  # bytes of text that are looked at together, in the caches
 LONGEST_ROW = 1 << 24  # bytes: a small archive may hold a line of gigabytes
 _SHOW_AFTER = 2.0  # seconds: a file that is read at once needs no bar
 _PACKED = b"\x1f\x8b"  # how gzip begins
