@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ import pandas as pd
 from ddrm_pyg.datasets._columns import Columns, hint_unused
 from ddrm_pyg.datasets._dialect import Dialect
 from ddrm_pyg.datasets._header import open_text
-from ddrm_pyg.datasets._table import Table, is_canonical_integer
+from ddrm_pyg.datasets._table import Coded, Table, is_canonical_integer
 from ddrm_pyg.datasets._text import BLOCK_SIZE, read_blocks
 
 
@@ -108,9 +109,7 @@ def _place(layout: _Layout, body: bytes, first_line: int, row: int) -> str:
     return f"{layout.file}:{record.line}"
 
 
-def _read_values(
-    layout: _Layout, body: bytes, first_line: int
-) -> dict[str, np.ndarray]:
+def _read_values(layout: _Layout, body: bytes, first_line: int) -> dict[str, Any]:
     """Read ids as int64 where all are written as such, else as they are written."""
     values = _read_integers(layout, body)
     if values is not None and _is_plain(layout, values, body):
@@ -123,7 +122,7 @@ def _read_values(
         or _has_odd_integer(body, delimiter)
     ):
         try:
-            values = _parse(layout, body, object)
+            values = _parse(layout, body, str)
         except Exception as error:  # pandas fails in many ways on bad quoting
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(
@@ -137,7 +136,7 @@ def _read_values(
     return values
 
 
-def _parse(layout: _Layout, body: bytes, id_type: type | None) -> dict[str, np.ndarray]:
+def _parse(layout: _Layout, body: bytes, id_type: type | None) -> dict[str, Any]:
     position = {
         layout.names.index(name): role for role, name in layout.column_of.items()
     }
@@ -155,13 +154,20 @@ def _parse(layout: _Layout, body: bytes, id_type: type | None) -> dict[str, np.n
             dtype=id_type and {"user": id_type, "item": id_type},
             na_filter=False,
         )
-    return {
-        str(role): column.to_numpy(None if column.dtype.kind in "biuf" else object)
-        for role, column in frame.items()
-    }
+    return {str(role): _values(column, id_type) for role, column in frame.items()}
 
 
-def _read_integers(layout: _Layout, body: bytes) -> dict[str, np.ndarray] | None:
+def _values(column: pd.Series, id_type: type | None) -> np.ndarray | Coded:
+    """Return numbers as such, texts that are ids by their codes, others as objects."""
+    if column.dtype.kind in "biuf":
+        return column.to_numpy()
+    if id_type and column.name in ("user", "item"):
+        code, texts = pd.factorize(column)  # Arrow's own where pandas has it
+        return Coded(code, texts.tolist())
+    return column.to_numpy(object)
+
+
+def _read_integers(layout: _Layout, body: bytes) -> dict[str, Any] | None:
     """Read rows whose ids pandas takes for integers, 007 and +7 among them, or None.
 
     Asked for int64, it would take 2.0 and 1e3 as well.
@@ -180,7 +186,7 @@ def _read_integers(layout: _Layout, body: bytes) -> dict[str, np.ndarray] | None
     return values if are_integers else None
 
 
-def _is_plain(layout: _Layout, values: dict[str, np.ndarray], body: bytes) -> bool:
+def _is_plain(layout: _Layout, values: dict[str, Any], body: bytes) -> bool:
     """Tell whether all fields are integers in their shortest form.
 
     Then the text is as long as these and a mark after each: a row with fewer or more

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +39,9 @@ class Coded:
 
     def __getitem__(self, row: int) -> Any:
         return self.texts[self.code[row]]
+
+    def __len__(self) -> int:
+        return len(self.code)
 
 
 class Table:
@@ -233,7 +238,7 @@ class _Ids:
 
     def __init__(self) -> None:
         self._integers = _Parts()  # as they are, until a text comes
-        self._code_of: dict[int | str, int] = {}
+        self._code_of: dict[int | str, int] = defaultdict(count().__next__)
         self._codes = _Parts()
 
     def __len__(self) -> int:
@@ -265,12 +270,14 @@ class _Ids:
             self._number(block)
 
     def _number(self, values: Coded) -> None:
-        no_id = [i for i, name in enumerate(values.texts) if not _is_id(name)]
+        names, num_before = values.texts, len(self._code_of)
+        code_of = map(self._code_of.__getitem__, names)
+        code = np.fromiter(code_of, dtype=np.int32, count=len(names))
+        new = (code >= num_before).nonzero()[0]
+        no_id = [place for place in new.tolist() if not _is_id(names[place])]
         if no_id:
             raise _RefusedError(int(np.isin(values.code, no_id).argmax()), "an id")
-        row_of = self._code_of
-        codes = [row_of.setdefault(name, len(row_of)) for name in values.texts]
-        self._codes.append(np.array(codes, dtype=np.int32)[values.code])
+        self._codes.append(code[values.code])
 
     def number_and_text(self) -> int | None:
         """Return an integer whose digits are an id of their own, if there is one."""
