@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ import pandas as pd
 from ddrm_pyg.datasets._columns import Columns, hint_unused
 from ddrm_pyg.datasets._dialect import Dialect
 from ddrm_pyg.datasets._header import open_text
-from ddrm_pyg.datasets._table import Coded, Table, is_canonical_integer
+from ddrm_pyg.datasets._table import Coded, Table
 from ddrm_pyg.datasets._text import BLOCK_SIZE, read_blocks
 
 
@@ -111,23 +110,22 @@ def _place(layout: _Layout, body: bytes, first_line: int, row: int) -> str:
 
 def _read_values(layout: _Layout, body: bytes, first_line: int) -> dict[str, Any]:
     """Read ids as int64 where all are written as such, else as they are written."""
-    values = _read_integers(layout, body)
-    if values is not None and _is_plain(layout, values, body):
+    try:
+        values = _parse(layout, body, first_line)
+    except ValueError:
+        _count_rows(layout, body, first_line)  # says it better, where a row is odd
+        raise
+    if _is_plain(layout, values, body):
         return values
     num_rows = _count_rows(layout, body, first_line)
-    delimiter = layout.dialect.delimiter
-    if (
-        values is None
-        or _has_padded_integer(body, delimiter)
-        or _has_odd_integer(body, delimiter)
+    numbers = [r for r in ("user", "item") if not isinstance(values[r], Coded)]
+    if numbers and not (
+        len(numbers) == 2
+        and all(values[role].dtype.kind == "i" for role in numbers)
+        and not _has_padded_integer(body, layout.dialect.delimiter)
+        and not _has_odd_integer(body, layout.dialect.delimiter)
     ):
-        try:
-            values = _parse(layout, body, str)
-        except Exception as error:  # pandas fails in many ways on bad quoting
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ValueError(
-                f"{layout.file}:{first_line}: cannot be parsed from here on ({reason})"
-            ) from error
+        values = _parse(layout, body, first_line, texts=numbers)
     if len(values["user"]) != num_rows:
         raise ValueError(
             f"{layout.file}:{first_line}: {num_rows} rows from here on read as "
@@ -136,13 +134,22 @@ def _read_values(layout: _Layout, body: bytes, first_line: int) -> dict[str, Any
     return values
 
 
-def _parse(layout: _Layout, body: bytes, id_type: type | None) -> dict[str, Any]:
+def _parse(
+    layout: _Layout, body: bytes, first_line: int, *, texts: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Read the columns in use: all of a column are numbers, or all are texts.
+
+    Args:
+        layout: How rows are cut.
+        body: Rows.
+        first_line: The number of the first one, for messages.
+        texts: Roles whose numbers are texts, too: 007 and 1e3 stay as they are.
+    """
     position = {
         layout.names.index(name): role for role, name in layout.column_of.items()
     }
     order = sorted(position)
-    with warnings.catch_warnings():  # columns of mixed types are looked at later
-        warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+    try:
         frame = pd.read_csv(
             io.BytesIO(body),
             sep=layout.dialect.delimiter,
@@ -151,39 +158,27 @@ def _parse(layout: _Layout, body: bytes, id_type: type | None) -> dict[str, Any]
             # to choose all takes longer than not to choose
             usecols=order if len(order) < len(layout.names) else None,
             names=[position[i] for i in order],
-            dtype=id_type and {"user": id_type, "item": id_type},
+            # what pandas finds to be texts comes in a fifth of the time
+            dtype=dict.fromkeys(texts, str) if texts else None,
             na_filter=False,
+            low_memory=False,  # which looks at some rows of a column only
         )
-    return {str(role): _values(column, id_type) for role, column in frame.items()}
+    except Exception as error:  # pandas fails in many ways on bad quoting
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{layout.file}:{first_line}: cannot be parsed from here on ({reason})"
+        ) from error
+    return {str(role): _values(column) for role, column in frame.items()}
 
 
-def _values(column: pd.Series, id_type: type | None) -> np.ndarray | Coded:
+def _values(column: pd.Series) -> np.ndarray | Coded:
     """Return numbers as such, texts that are ids by their codes, others as objects."""
     if column.dtype.kind in "biuf":
         return column.to_numpy()
-    if id_type and column.name in ("user", "item"):
+    if column.name in ("user", "item"):
         code, texts = pd.factorize(column)  # Arrow's own where pandas has it
         return Coded(code, texts.tolist())
     return column.to_numpy(object)
-
-
-def _read_integers(layout: _Layout, body: bytes) -> dict[str, Any] | None:
-    """Read rows whose ids pandas takes for integers, 007 and +7 among them, or None.
-
-    Asked for int64, it would take 2.0 and 1e3 as well.
-    """
-    first = next(layout.dialect.records(body), None)
-    where = [layout.names.index(layout.column_of[role]) for role in ("user", "item")]
-    if first is None or len(first.fields) <= max(where):
-        return None
-    if not all(is_canonical_integer(first.fields[place]) for place in where):
-        return None
-    try:
-        values = _parse(layout, body, None)
-    except Exception:  # said where all rows are looked at
-        return None
-    are_integers = all(values[role].dtype.kind == "i" for role in ("user", "item"))
-    return values if are_integers else None
 
 
 def _is_plain(layout: _Layout, values: dict[str, Any], body: bytes) -> bool:
@@ -193,7 +188,9 @@ def _is_plain(layout: _Layout, values: dict[str, Any], body: bytes) -> bool:
     fields, a blank line, a quote or a padded number makes it longer.
     """
     columns = [*values.values()]
-    if len(columns) < len(layout.names) or any(c.dtype.kind != "i" for c in columns):
+    if len(columns) < len(layout.names):
+        return False
+    if any(isinstance(c, Coded) or c.dtype.kind != "i" for c in columns):
         return False
     num_marks = len(columns) * len(columns[0])
     return num_marks + sum(map(_num_characters, columns)) == len(body)
