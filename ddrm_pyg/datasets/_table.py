@@ -419,11 +419,6 @@ def _canonical_integer(name: int | str) -> int | None:
     return value if -(2**63) <= value < 2**63 else None
 
 
-def is_canonical_integer(text: str) -> bool:
-    """Tell whether a text is an int64 as :func:`str` writes it."""
-    return _canonical_integer(text) is not None
-
-
 def _check_types(values: np.ndarray, types: tuple[type, ...], expected: str) -> None:
     """Refuse the first object that is of none of these types; True is no integer."""
     if not set(map(type, values)) <= set(types):
