@@ -5,8 +5,10 @@ shuffled. Where DuckDB is installed it is a third side: rows numbered by id, and
 earliest event of every pair, ordered by user and time; its rows of a small file are
 compared with ours first. With --gigabytes it is a file in the format of Yelp's reviews
 instead, written to a temporary folder and read once, in a process of its own so that
-its peak memory is seen; the other side reads its lines and does nothing with them. The
-limit is Arrow's parse of the CSV, where it is installed, and pandas' elsewhere.
+its peak memory is seen; the other side reads its lines and does nothing with them. With
+--rows it is a CSV and a parquet file of as many rows with ids that are texts, split by
+time, whose peak memory is seen in the same way. The limit is Arrow's parse of the CSV,
+where it is installed, and pandas' elsewhere.
 """
 
 import json
@@ -55,16 +57,19 @@ def main():
     """Measure."""
     parser = _measure.options(__doc__, on_cpu="files are read on the CPU")
     parser.add_argument("--gigabytes", type=float, default=0, help="size of the JSON")
+    parser.add_argument("--rows", type=int, default=0, help="with ids that are texts")
     parser.add_argument("--read", help=_measure.argparse.SUPPRESS)
     args = parser.parse_args()
     _measure.choose(args)
     logging.disable(logging.WARNING)
     if args.read:
-        print(json.dumps(read_reviews(args.read)))
+        print(json.dumps(read_alone(Path(args.read))))
         return
     with tempfile.TemporaryDirectory() as folder:
         if args.gigabytes:
             measure_reviews(Path(folder), args.gigabytes)
+        elif args.rows:
+            measure_rows(Path(folder), args.rows)
         else:
             compare_tables(Path(folder), args.runs)
 
@@ -163,20 +168,48 @@ def measure_reviews(folder, gigabytes):
     with path.open("rb") as file:
         lines = sum(1 for _ in file)
     bare = time.perf_counter() - begin
-    words = [sys.executable, __file__, "--read", path]
-    record = json.loads(
-        subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout
-    )
     record = {
         "benchmark": "reading_json",
         "bytes": path.stat().st_size,
         "lines": lines,
         "seconds_to_read_the_lines": round(bare, 1),
-        **record,
+        **read_elsewhere(path),
     }
     print("\n" + json.dumps(record))
-    with _measure.atomic_path(_measure.RESULTS / "reading_json.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
+    _measure.keep("reading_json", record)
+
+
+def measure_rows(folder, rows):
+    """Write the same rows in two formats and read each in another process."""
+    random = np.random.default_rng(0)
+    ids = {
+        "user": (random.pareto(1.0, rows) * 20_000).astype(int) % 700_000,
+        "item": (random.pareto(1.2, rows) * 3_000).astype(int) % 100_000,
+    }
+    frame = pd.DataFrame(
+        {
+            name: pd.Series([f"{name[0]}{i:021d}" for i in range(id_.max() + 1)])
+            .take(id_)
+            .array
+            for name, id_ in ids.items()
+        }
+    )
+    frame["rating"] = random.integers(1, 6, rows)
+    frame["time"] = random.integers(956_703_932, 1_600_000_000, rows)
+    record = {"benchmark": "reading_rows", "rows": rows}
+    for kind in ("csv", "parquet"):
+        path = folder / f"rows.{kind}"
+        getattr(frame, f"to_{kind}")(path, index=False)
+        record[kind] = read_elsewhere(path)
+    print("\n" + json.dumps(record))
+    _measure.keep("reading_rows", record)
+
+
+def read_elsewhere(path):
+    """Read a file in another process and tell what it took."""
+    words = [sys.executable, __file__, "--threads", "1", "--read", path]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
 
 
 def write_reviews(path, size):
@@ -199,13 +232,15 @@ def write_reviews(path, size):
             )
 
 
-def read_reviews(path):
-    """Read the file and tell what it took."""
+def read_alone(path):
+    """Read reviews without their split, or rows with it, and tell what it took."""
+    is_json = path.suffix == ".json"
     before = peak_megabytes()
-    begin = time.perf_counter()
-    data = load_interactions(path, **COLUMNS, split=False)
+    begin, busy = time.perf_counter(), time.process_time()
+    data = load_interactions(path, **(COLUMNS if is_json else {}), split=not is_json)
     return {
         "seconds": round(time.perf_counter() - begin, 1),
+        "processor_seconds": round(time.process_time() - busy, 1),
         "peak_memory_before_mb": before,
         "peak_memory_mb": peak_megabytes(),
         "num_users": data["user"].num_nodes,
