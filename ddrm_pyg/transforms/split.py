@@ -16,6 +16,7 @@ from torch_geometric.transforms import BaseTransform
 from ddrm_pyg.checks import check_among
 from ddrm_pyg.graph.sequences import edge_order, tells_order
 from ddrm_pyg.transforms.core import (
+    ATTRIBUTES,
     SPLITS,
     get_block,
     noise_of,
@@ -353,22 +354,27 @@ def count_ties(user: Tensor, time: Tensor) -> tuple[int, int]:
     return int(ties.sum()), int(follows.sum())
 
 
-def _cut(data: HeteroData, block: dict[str, Tensor], picks: Sequence[Tensor]) -> None:
+def _cut(data: HeteroData, block: dict[str, Tensor], picks: list[Tensor]) -> None:
     """Write the pairs ``[n]`` of each split; what is cut goes, before the next is.
+
+    The index, which takes most room, is last, as no pick is kept beyond its own cut.
 
     Args:
         data: Changed in place.
         block: All pairs, which are used up; the index becomes int64.
-        picks: The places of each split's pairs.
+        picks: The places of each split's pairs, which are used up.
     """
     blocks: dict[str, dict[str, Tensor]] = {name: {} for name in SPLITS}
-    for name in [*block]:
+    names = [name for name in ATTRIBUTES if name in block]
+    for name in reversed(names):
         value = block.pop(name)
-        for part, pick in zip(blocks.values(), picks, strict=True):
-            part[name] = take(value, pick, torch.int64 if name == "index" else None)
+        dtype = torch.int64 if name == "index" else None
+        for place, part in enumerate(blocks.values()):
+            pick = picks[place] if block else picks.pop(0)
+            part[name] = take(value, pick, dtype)
         set_block(data, "train", {name: blocks["train"][name]})
-    for name, part in blocks.items():
-        set_block(data, name, part)
+    for split, part in blocks.items():
+        set_block(data, split, {name: part[name] for name in names})
 
 
 def _count_ties_in(user: Tensor, time: Tensor, order: Tensor) -> tuple[int, int]:

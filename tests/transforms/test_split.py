@@ -48,16 +48,16 @@ def test_a_random_order_is_no_order():
 
 def test_a_column_is_let_go_before_the_next_is_cut(monkeypatch):
     data = one_user(10, time=[*range(10)])
-    index = weakref.ref(data[EDGE].edge_index)
+    time = weakref.ref(data[EDGE].edge_time)
     alive = []
 
     def watch(value, pick, dtype):
-        alive.append((value.dim(), index() is not None))
+        alive.append((value.dim(), time() is not None))
         return take(value, pick, dtype)
 
     monkeypatch.setattr(split_module, "take", watch)
     TemporalSplit().forward(data)
-    assert alive == [(2, True)] * 3 + [(1, False)] * 3
+    assert alive == [(1, True)] * 3 + [(2, False)] * 3
 
 
 def test_temporal_split_cuts_by_time_and_carries_attributes():
