@@ -36,6 +36,10 @@ _CROWDED = 1 / 2
 _LONG = 5_000
 """Items from which on inverting takes seconds, in which Python heeds no interrupt."""
 
+_FEW = 1 << 23
+"""Pairs of items, as often as users share them, that other threads count no faster:
+memory that is new to them comes page by page."""
+
 _DENSE = 1 / 64
 """Share of entries from which on a sparse matrix is faster as dense blocks."""
 
@@ -49,7 +53,8 @@ def of_neighbours(
 ) -> Iterator[Kept]:
     """Count the users that items share, for items with about as many neighbours.
 
-    As many blocks of items are looked at together as torch may use threads.
+    Where there is much to count, as many blocks of items are looked at together as
+    torch may use threads.
 
     Args:
         graph: Train interactions, without repeats.
@@ -64,14 +69,16 @@ def of_neighbours(
     def count(items: np.ndarray, rows: csr_array, dense: np.ndarray | None) -> Kept:
         return keep(items, rows @ by_user if dense is None else dense)
 
-    threads = torch.get_num_threads()
+    pairs = by_item @ np.diff(by_user.indptr)
+    blocks = _blocks(by_item, by_user, pairs)
+    threads = torch.get_num_threads() if pairs.sum() >= _FEW else 1
     if threads == 1:
-        yield from (count(*block) for block in _blocks(by_item, by_user))
+        yield from (count(*block) for block in blocks)
         return
     # SciPy's product and NumPy's passes let each other run
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[Kept]] = deque()
-        for block in _blocks(by_item, by_user):
+        for block in blocks:
             pending.append(pool.submit(count, *block))
             if len(pending) > threads:
                 yield pending.popleft().result()
@@ -79,13 +86,12 @@ def of_neighbours(
 
 
 def _blocks(
-    by_item: csr_array, by_user: csr_array
+    by_item: csr_array, by_user: csr_array, pairs: np.ndarray
 ) -> Iterator[tuple[np.ndarray, csr_array, np.ndarray | None]]:
     """Yield items, their rows, and their counts where dense ones are faster.
 
     These are torch's to count, which has threads of its own.
     """
-    pairs = by_item @ np.diff(by_user.indptr)
     order = pairs.argsort(kind="stable")
     by_item = by_item[order]
     width = pairs[order].clip(max=by_user.shape[1]).astype(np.int64)

@@ -65,6 +65,7 @@ def test_neighbours_are_counted_for_every_item_once(graph, cells, crowded, threa
         patch.setattr(_similarity, "_CELLS", cells)
         patch.setattr(_similarity, "_CROWDED", crowded)
         patch.setattr(torch, "get_num_threads", lambda: threads)
+        patch.setattr(_similarity, "_FEW", 0)
         items, kinds, blocks = zip(
             *of_neighbours(
                 graph, lambda item, block: (item, type(block), as_dense(block))
@@ -171,6 +172,7 @@ def test_other_weights_share_the_matrix(path_graph):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_no_more_blocks_are_counted_than_threads_look_at(threads, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(_similarity, "_FEW", 0)
     monkeypatch.setattr(_similarity, "_CELLS", 1)
     item = torch.arange(30)
     graph = InteractionGraph(torch.stack([item, item]), 30, 30)
@@ -184,6 +186,7 @@ def test_no_more_blocks_are_counted_than_threads_look_at(threads, monkeypatch):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_what_a_block_raises_arrives(threads, monkeypatch, path_graph):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(_similarity, "_FEW", 0)
 
     def fail(item, counts):
         raise MemoryError(f"items {item.tolist()}")

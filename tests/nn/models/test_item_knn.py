@@ -84,6 +84,7 @@ def test_how_neighbours_are_counted_changes_nothing(
     monkeypatch.setattr(_similarity, "_CELLS", cells)
     monkeypatch.setattr(_similarity, "_CROWDED", crowded)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(_similarity, "_FEW", 0)
     in_blocks = ItemKNN(k).scorer(checkerboard.graph).matrix.to_dense()
     assert torch.equal(in_blocks, whole)
 
