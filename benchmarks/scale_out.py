@@ -311,6 +311,7 @@ def main() -> None:
     why = "every worker is measured on a core"
     parser = _measure.options(__doc__, rounds=False, on_cpu=why)
     parser.add_argument("--rows", type=int, nargs="+", help="sizes of logs")
+    parser.set_defaults(threads=1)  # of limits: processor seconds are one core's
     args = parser.parse_args()
     _measure.choose(args)
     kept = read_json(_measure.RESULTS / "scale_out.json")["rows"]

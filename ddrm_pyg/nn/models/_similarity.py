@@ -37,8 +37,7 @@ _LONG = 5_000
 """Items from which on inverting takes seconds, in which Python heeds no interrupt."""
 
 _FEW = 1 << 23
-"""Pairs of items, as often as users share them, that other threads count no faster:
-memory that is new to them comes page by page."""
+"""Pairs of items, as often as users share them, that one thread counts as fast."""
 
 _DENSE = 1 / 64
 """Share of entries from which on a sparse matrix is faster as dense blocks."""
